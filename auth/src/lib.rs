@@ -1,0 +1,14 @@
+//! Who is asking, and what may they do: pure types and decisions, no IO. Storage is behind the caller.
+
+pub mod credential;
+pub mod customer;
+pub mod id;
+pub mod limits;
+pub mod permit;
+pub mod principal;
+pub mod throttle;
+pub mod user;
+
+pub use id::{CredentialId, CustomerId, UserId};
+pub use permit::{Permit, Rights, RightsSet};
+pub use principal::{Factor, Mount, Principal};

@@ -1,0 +1,1 @@
+//! Growing delays for failed logins.

@@ -1,0 +1,18 @@
+//! The gateway: protocols in front of the one door, and the command line around it.
+//!
+//! Directions: `sftp, webdav, admin -> vfs -> {auth, storage}`; `ssh` carries `sftp`; `wiring` names concrete parts.
+
+pub mod accounts;
+pub mod admin;
+pub mod clock;
+pub mod config;
+pub mod limits;
+pub mod serve;
+pub mod session;
+pub mod sftp;
+pub mod ssh;
+pub mod telemetry;
+pub mod tls;
+pub mod vfs;
+pub mod webdav;
+pub mod wiring;

@@ -1,0 +1,165 @@
+//! The audit log: one record per access, a Merkle tree over them (RFC 6962), signed checkpoints (C2SP
+//! tlog-checkpoint), append-only segments that verify offline (FORMAT.md "Audit").
+//!
+//! A record's fields are in clear except its details, which hold names and are sealed to the vault's audit key (or
+//! the system's): anyone with a copy and the public key can prove what happened, only key holders read names.
+
+use std::net::IpAddr;
+
+use crate::id::{InodeId, RecordNumber, VaultId};
+
+/// Who acted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// A user (by identifier).
+    User([u8; 16]),
+    /// Nobody proven yet (a failed login).
+    Unknown,
+    /// The operator, through the command line.
+    Operator,
+    /// The gateway itself.
+    System,
+}
+
+/// Through what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+pub enum Protocol {
+    /// The gateway itself or the command line.
+    #[n(0)]
+    Local,
+    /// SFTP over SSH.
+    #[n(1)]
+    Sftp,
+    /// WebDAV over TLS.
+    #[n(2)]
+    Webdav,
+}
+
+/// What was done. The number is in the log: never reuse one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+#[allow(missing_docs, reason = "the names say it; `name()` is what people read")]
+pub enum Action {
+    #[n(0)] StoreCreate,
+    #[n(1)] StoreOpen,
+    #[n(2)] StoreShutdown,
+    #[n(3)] CustomerAdd,
+    #[n(4)] CustomerChange,
+    #[n(5)] UserAdd,
+    #[n(6)] UserChange,
+    #[n(7)] UserDelete,
+    #[n(8)] CredentialAdd,
+    #[n(9)] CredentialRevoke,
+    #[n(10)] VaultAdd,
+    #[n(11)] VaultOpen,
+    #[n(12)] Login,
+    #[n(13)] SessionOpen,
+    #[n(14)] SessionClose,
+    #[n(15)] FileOpen,
+    #[n(16)] FileRead,
+    #[n(17)] FileWrite,
+    #[n(18)] FileCreate,
+    #[n(19)] DirectoryCreate,
+    #[n(20)] DirectoryList,
+    #[n(21)] Remove,
+    #[n(22)] Rename,
+    #[n(23)] Copy,
+    #[n(24)] LinkCreate,
+    #[n(25)] AttributesSet,
+    #[n(26)] PropertiesSet,
+    #[n(27)] LockSet,
+    #[n(28)] LockRelease,
+    #[n(29)] AuditRead,
+    #[n(30)] Check,
+    #[n(31)] Stat,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+pub enum Outcome {
+    /// Done.
+    #[n(0)]
+    Done,
+    /// Not allowed.
+    #[n(1)]
+    Refused,
+    /// Allowed, and failed.
+    #[n(2)]
+    Failed,
+}
+
+/// A line of details: these hold names, so they are sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum DetailKey {
+    #[n(0)] Path,
+    #[n(1)] Target,
+    #[n(2)] UserName,
+    #[n(3)] Client,
+    #[n(4)] Name,
+    #[n(5)] Note,
+}
+
+/// What a caller says of an access; the store adds number and times and seals the details.
+#[derive(Clone, Debug)]
+pub struct RecordDraft {
+    /// Customer identifier.
+    pub customer: Option<[u8; 16]>,
+    /// Who.
+    pub actor: Actor,
+    /// Credential identifier, as shown by `credential list`.
+    pub credential: Option<String>,
+    /// Factors proven, in order (`key`, `token`, ...).
+    pub factors: Vec<&'static str>,
+    /// From where.
+    pub source: Option<IpAddr>,
+    /// Through what.
+    pub protocol: Protocol,
+    /// Session identifier.
+    pub session: Option<[u8; 16]>,
+    /// What.
+    pub action: Action,
+    /// On which vault.
+    pub vault: Option<VaultId>,
+    /// On which inode of it.
+    pub object: Option<InodeId>,
+    /// Bytes moved or stored.
+    pub bytes: Option<u64>,
+    /// BLAKE3 of the content, where known.
+    pub content_hash: Option<[u8; 32]>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why not, in words a human understands (never names).
+    pub reason: Option<String>,
+    /// Sealed lines.
+    pub details: Vec<(DetailKey, Vec<u8>)>,
+}
+
+impl RecordDraft {
+    /// A done action of `actor` with nothing else known.
+    pub fn new(actor: Actor, action: Action) -> Self {
+        Self {
+            customer: None, actor, credential: None, factors: Vec::new(), source: None, protocol: Protocol::Local,
+            session: None, action, vault: None, object: None, bytes: None, content_hash: None,
+            outcome: Outcome::Done, reason: None, details: Vec::new(),
+        }
+    }
+}
+
+/// What verification found.
+#[derive(Clone, Debug, Default)]
+pub struct VerifyReport {
+    /// Records read.
+    pub records: u64,
+    /// Signed checkpoints verified.
+    pub checkpoints: u64,
+    /// Records after the last checkpoint (their integrity rests on the log alone).
+    pub uncovered: u64,
+    /// The first thing that is wrong, in words; nothing when all is well.
+    pub damage: Option<String>,
+    /// Where: the record number, if it has one.
+    pub at: Option<RecordNumber>,
+}

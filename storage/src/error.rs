@@ -1,0 +1,74 @@
+//! What the store answers when it does not do what was asked. One enum for tree operations, because every
+//! protocol maps all of it in one table.
+
+use crate::id::{PackId, VaultId};
+
+/// Why the store refused or failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No entry of that name.
+    #[error("no such file or directory")]
+    NotFound,
+    /// The name is taken.
+    #[error("the name already exists")]
+    Exists,
+    /// A directory was needed.
+    #[error("not a directory")]
+    NotADirectory,
+    /// A directory is where a file was needed.
+    #[error("is a directory")]
+    IsADirectory,
+    /// The directory has entries.
+    #[error("the directory is not empty")]
+    NotEmpty,
+    /// Only regular files have content; only symbolic links have targets.
+    #[error("not the right kind of file")]
+    WrongKind,
+    /// A name is empty, `.`, `..`, longer than 255 bytes, or holds NUL or `/`.
+    #[error("the name is not allowed")]
+    InvalidName,
+    /// A directory cannot move below itself, the root cannot be moved or removed.
+    #[error("the move is not possible")]
+    InvalidMove,
+    /// A bound of `limits.rs` would be passed.
+    #[error("{0} is over its limit")]
+    TooLarge(&'static str),
+    /// The customer's bytes are used up.
+    #[error("the quota of {limit_bytes} bytes is used up")]
+    QuotaExceeded {
+        /// What the customer may store.
+        limit_bytes: u64,
+    },
+    /// The disk has no room left for content.
+    #[error("the disk is full")]
+    DiskFull,
+    /// A condition of a conditional change does not hold any more.
+    #[error("the file changed meanwhile")]
+    Changed,
+    /// Stored bytes are not what was written. Says no more: a decryption failure never says why.
+    #[error("stored bytes are damaged (pack {pack})")]
+    Damaged {
+        /// Where.
+        pack: PackId,
+    },
+    /// An index record does not open.
+    #[error("an index record is damaged")]
+    DamagedRecord,
+    /// No vault of that identifier, or it has no managed key slot that opens.
+    #[error("vault {0} cannot be opened")]
+    VaultUnavailable(VaultId),
+    /// A write or sync failed earlier: nothing more is accepted until a restart.
+    #[error("the store stopped after a write error; restart it")]
+    Poisoned,
+    /// Reading failed in the operating system.
+    #[error("reading the store failed: {0}")]
+    Io(std::sync::Arc<std::io::Error>),
+    /// The operating system has no randomness to give.
+    #[error("no randomness available")]
+    Randomness,
+}
+
+impl From<getrandom::Error> for StoreError {
+    fn from(_: getrandom::Error) -> Self { Self::Randomness }
+}

@@ -1,0 +1,1 @@
+//! Frames: sealed chunks (FORMAT.md section "Frame").

@@ -1,0 +1,107 @@
+//! The index behind its trait: sealed values under ordered keys; redb is the embedded implementation.
+
+pub mod redb;
+
+use std::sync::Arc;
+
+/// The tables (FORMAT.md "Index tables"). The number is on disk: never reuse one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Table {
+    /// System state of the store itself: log position, Merkle frontier, counters.
+    Store = 1,
+    /// Owner's customers, opaque here.
+    Customers = 2,
+    /// Users, opaque here.
+    Users = 3,
+    /// Credentials, opaque here.
+    Credentials = 4,
+    /// Vaults with their key slots.
+    Vaults = 5,
+    /// vault | inode -> inode record.
+    Inodes = 6,
+    /// vault | parent inode | name MAC -> dentry.
+    Dentries = 7,
+    /// vault | inode | commit at which it ended -> superseded inode record.
+    InodeHistory = 8,
+    /// vault | parent inode | name MAC | commit at which it ended -> superseded dentry.
+    DentryHistory = 9,
+    /// vault | segment -> extents of 64 MiB.
+    Segments = 10,
+    /// vault | chunk id -> pack, offset, lengths, references.
+    Chunks = 11,
+    /// pack -> salt, state, live and dead bytes.
+    Packs = 12,
+    /// owner | vault -> bytes and files in use.
+    Usage = 13,
+    /// vault | inode -> WebDAV locks (later issue: persistent locks).
+    Locks = 14,
+    /// Things the operator must see: interrupted uploads, quota, integrity.
+    Incidents = 15,
+}
+
+/// One change of the index; values are already sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where.
+    pub table: Table,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The sealed value, or nothing to delete.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Why the index did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The file is not one of ours, is damaged, or is of a newer format.
+    #[error("the index cannot be opened: {0}")]
+    Unusable(&'static str),
+    /// Another process has it open.
+    #[error("the index is in use by another process")]
+    InUse,
+    /// The back end failed.
+    #[error("the index failed: {0}")]
+    Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A consistent read view.
+pub trait Snapshot: Send {
+    /// The sealed value of a key.
+    ///
+    /// # Errors
+    /// [`IndexError`] when the back end fails.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError>;
+    /// Up to `max` entries with `from <= key < to`, in key order.
+    ///
+    /// # Errors
+    /// [`IndexError`] when the back end fails.
+    fn range(&self, table: Table, from: &[u8], to: &[u8], max: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError>;
+}
+
+/// The index of a store.
+pub trait Index: Send + Sync + std::fmt::Debug {
+    /// A view of everything applied so far.
+    ///
+    /// # Errors
+    /// [`IndexError`] when the back end fails.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, IndexError>;
+    /// Applies changes in order, atomically; visible when this returns, durable after the next checkpoint.
+    ///
+    /// # Errors
+    /// [`IndexError`] when the back end fails.
+    fn apply(&self, changes: &[Change]) -> Result<(), IndexError>;
+    /// Makes everything applied durable.
+    ///
+    /// # Errors
+    /// [`IndexError`] when the back end fails.
+    fn checkpoint(&self) -> Result<(), IndexError>;
+    /// Verifies the back end's own checksums; false when something was found.
+    ///
+    /// # Errors
+    /// [`IndexError`] when the back end fails.
+    fn verify(&self) -> Result<bool, IndexError>;
+}
+
+/// An index shared by the store's parts.
+pub type SharedIndex = Arc<dyn Index>;

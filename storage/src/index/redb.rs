@@ -1,0 +1,1 @@
+//! redb behind the index trait.

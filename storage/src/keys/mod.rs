@@ -1,0 +1,12 @@
+//! Keys: the gateway key, what is derived from it, vault root keys and the slots that hold them (DESIGN "Keys").
+//! Every label is in `derive.rs`.
+
+mod derive;
+mod secret;
+mod slot;
+mod vault;
+
+pub use derive::{GatewayKey, GatewayLabel};
+pub use secret::Secret32;
+pub use slot::{ManagedSlot, SlotError};
+pub use vault::{RootKey, VaultKeys};

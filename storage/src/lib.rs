@@ -1,0 +1,30 @@
+//! Coffre's store: an append-only encrypted log of batches in packs, a redb index over it, vault trees with
+//! history, and the audit log. Synchronous throughout, so that crashes can be simulated deterministically.
+//!
+//! Layers, lowest first; each sees only those before it:
+//! `id, limits, time` -> `keys, aead, frame, record, chunker, blob` -> `index, log` -> `audit` -> `commit` (the
+//! [`Store`]) -> `tree, upload` (the [`Vault`]) -> `check`.
+
+pub mod aead;
+pub mod audit;
+pub mod blob;
+pub mod check;
+pub mod chunker;
+pub mod commit;
+pub mod error;
+pub mod frame;
+pub mod id;
+pub mod index;
+pub mod keys;
+pub mod limits;
+pub mod log;
+pub mod quota;
+pub mod record;
+pub mod testing;
+pub mod time;
+pub mod tree;
+pub mod upload;
+
+pub use commit::{Pending, Store, StoreOptions, Ticket, Txn};
+pub use error::StoreError;
+pub use tree::Vault;

@@ -1,0 +1,36 @@
+//! Every bound of the store: its name, its unit, its reason.
+
+/// Plaintext bytes of the largest chunk: FastCDC's maximum, and a bound on what one read decrypts.
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
+/// Plaintext bytes FastCDC aims at: dedup of edited dumps against index size (measured: 64 KiB).
+pub const CHUNK_BYTES_AVG: usize = 64 * 1024;
+/// Plaintext bytes below which FastCDC does not cut.
+pub const CHUNK_BYTES_MIN: usize = 16 * 1024;
+/// File bytes covered by one segment record.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// A batch is closed at this many bytes even if the previous sync is still running.
+pub const BATCH_BYTES_TARGET: usize = 8 * 1024 * 1024;
+/// Alignment of batches in a pack: O_DIRECT's, and the unit in which lengths show from outside.
+pub const BLOCK_BYTES: usize = 4096;
+/// Size of a pack on disk.
+pub const PACK_BYTES: u64 = 256 * 1024 * 1024;
+/// Bytes of log after which the index is synced.
+pub const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
+/// Seconds after which the index is synced when anything changed.
+pub const CHECKPOINT_SECS: u64 = 1;
+/// Bytes of a name: what every client's host allows too.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Bytes of a symbolic link's target: PATH_MAX.
+pub const LINK_BYTES_MAX: usize = 4096;
+/// Bytes of all properties of one inode.
+pub const PROPERTIES_BYTES_MAX: usize = 64 * 1024;
+/// Size of the largest file: 8 TiB keeps a segment list at 131,072 entries.
+pub const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024 * 1024;
+/// Dirty bytes of one open file before it stages chunks.
+pub const DIRTY_BYTES_TARGET: usize = 2 * 1024 * 1024;
+/// Bytes of decrypted chunks kept for readers, all files together.
+pub const CHUNK_CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Hard links to one inode.
+pub const LINKS_MAX: u32 = 65_000;
+/// Journal bytes of one transaction: a larger one is refused, or it would not fit a pack.
+pub const JOURNAL_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -1,0 +1,1 @@
+//! The log: batches in packs (FORMAT.md "Pack", "Batch").
