@@ -4,6 +4,8 @@
 //! A record's fields are in clear except its details, which hold names and are sealed to the vault's audit key (or
 //! the system's): anyone with a copy and the public key can prove what happened, only key holders read names.
 
+pub mod writer;
+
 use std::net::IpAddr;
 
 use crate::id::{InodeId, RecordNumber, VaultId};
