@@ -64,6 +64,9 @@ pub enum StoreError {
     /// Reading failed in the operating system.
     #[error("reading the store failed: {0}")]
     Io(std::sync::Arc<std::io::Error>),
+    /// The index failed.
+    #[error("the index failed")]
+    Index(#[source] std::sync::Arc<crate::index::IndexError>),
     /// The operating system has no randomness to give.
     #[error("no randomness available")]
     Randomness,
@@ -71,4 +74,12 @@ pub enum StoreError {
 
 impl From<getrandom::Error> for StoreError {
     fn from(_: getrandom::Error) -> Self { Self::Randomness }
+}
+
+impl From<crate::index::IndexError> for StoreError {
+    fn from(error: crate::index::IndexError) -> Self { Self::Index(std::sync::Arc::new(error)) }
+}
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self { Self::Io(std::sync::Arc::new(error)) }
 }

@@ -18,6 +18,8 @@ pub const PACK_BYTES: u64 = 256 * 1024 * 1024;
 pub const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 /// Seconds after which the index is synced when anything changed.
 pub const CHECKPOINT_SECS: u64 = 1;
+/// Seconds after which a signed audit checkpoint is made while there is traffic.
+pub const AUDIT_CHECKPOINT_SECS: u64 = 60;
 /// Bytes of a name: what every client's host allows too.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of a symbolic link's target: PATH_MAX.
@@ -28,6 +30,8 @@ pub const PROPERTIES_BYTES_MAX: usize = 64 * 1024;
 pub const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024 * 1024;
 /// Dirty bytes of one open file before it stages chunks.
 pub const DIRTY_BYTES_TARGET: usize = 2 * 1024 * 1024;
+/// Changed extents of one open file that are not committed: bounds the memory of a file written in crumbs.
+pub const EXTENTS_CHANGED_MAX: usize = 1 << 20;
 /// Bytes of decrypted chunks kept for readers, all files together.
 pub const CHUNK_CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// Hard links to one inode.

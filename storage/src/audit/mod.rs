@@ -4,11 +4,16 @@
 //! A record's fields are in clear except its details, which hold names and are sealed to the vault's audit key (or
 //! the system's): anyone with a copy and the public key can prove what happened, only key holders read names.
 
+pub mod checkpoint;
+pub mod merkle;
+pub mod record;
+pub mod verify;
 pub mod writer;
 
 use std::net::IpAddr;
 
 use crate::id::{InodeId, RecordNumber, VaultId};
+pub use record::Record;
 
 /// Who acted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,4 +169,80 @@ pub struct VerifyReport {
     pub damage: Option<String>,
     /// Where: the record number, if it has one.
     pub at: Option<RecordNumber>,
+}
+
+impl Action {
+    /// Its name, as people and scripts read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StoreCreate => "store-create",
+            Self::StoreOpen => "store-open",
+            Self::StoreShutdown => "store-shutdown",
+            Self::CustomerAdd => "customer-add",
+            Self::CustomerChange => "customer-change",
+            Self::UserAdd => "user-add",
+            Self::UserChange => "user-change",
+            Self::UserDelete => "user-delete",
+            Self::CredentialAdd => "credential-add",
+            Self::CredentialRevoke => "credential-revoke",
+            Self::VaultAdd => "vault-add",
+            Self::VaultOpen => "vault-open",
+            Self::Login => "login",
+            Self::SessionOpen => "session-open",
+            Self::SessionClose => "session-close",
+            Self::FileOpen => "file-open",
+            Self::FileRead => "file-read",
+            Self::FileWrite => "file-write",
+            Self::FileCreate => "file-create",
+            Self::DirectoryCreate => "directory-create",
+            Self::DirectoryList => "directory-list",
+            Self::Remove => "remove",
+            Self::Rename => "rename",
+            Self::Copy => "copy",
+            Self::LinkCreate => "link-create",
+            Self::AttributesSet => "attributes-set",
+            Self::PropertiesSet => "properties-set",
+            Self::LockSet => "lock-set",
+            Self::LockRelease => "lock-release",
+            Self::AuditRead => "audit-read",
+            Self::Check => "check",
+            Self::Stat => "stat",
+        }
+    }
+}
+
+impl Outcome {
+    /// Its name, as people and scripts read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Protocol {
+    /// Its name, as people and scripts read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Sftp => "sftp",
+            Self::Webdav => "webdav",
+        }
+    }
+}
+
+impl DetailKey {
+    /// Its name, as people and scripts read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Target => "target",
+            Self::UserName => "user",
+            Self::Client => "client",
+            Self::Name => "name",
+            Self::Note => "note",
+        }
+    }
 }

@@ -1,14 +1,30 @@
-//! The committer's side of the audit log: numbers, leaves, segments, signed checkpoints.
+//! The committer's side of the audit log: leaves, segments, signed checkpoints (FORMAT.md section 8).
+//!
+//! `audit/segment-<16 digits>.log` hold records, each as length (u32) || record; `audit/checkpoints` holds signed notes,
+//! each as length (u32) || note; `audit/checkpoint.pub` the verifier line. All are laid out from the log and can be again.
 
 use std::io;
 use std::sync::Arc;
 
-use super::{RecordDraft, VerifyReport};
-use crate::blob::BlobStore;
+use minicbor::bytes::ByteArray;
+
+use super::checkpoint::{Checkpoint, public_key, verifier};
+use super::merkle::{Frontier, leaf_hash};
+use crate::blob::{Blob, BlobStore};
 use crate::id::{CommitNumber, RecordNumber};
 use crate::keys::Secret32;
-use crate::record::RecordKey;
 use crate::time::UnixNanos;
+
+/// Bytes at which a segment is full.
+pub const SEGMENT_LOG_BYTES: u64 = 64 * 1024 * 1024;
+/// The signed notes.
+pub const CHECKPOINTS: &str = "audit/checkpoints";
+/// The key that verifies them.
+pub const VERIFIER: &str = "audit/checkpoint.pub";
+/// First bytes of a segment: magic, then the number of its first record (u64).
+pub const SEGMENT_MAGIC: &[u8; 8] = b"COFAUDT1";
+/// Bytes of a segment's header.
+pub const SEGMENT_HEADER_BYTES: u64 = 16;
 
 /// How far the audit log is durable outside the packs: kept in the index at each checkpoint (`Table::Store`).
 #[derive(Clone, Debug, Default, minicbor::Encode, minicbor::Decode)]
@@ -18,7 +34,7 @@ pub struct AuditPosition {
     pub records: u64,
     /// Right edge of the Merkle tree over them.
     #[n(1)]
-    pub frontier: Vec<minicbor::bytes::ByteArray<32>>,
+    pub frontier: Vec<ByteArray<32>>,
     /// Number of the open segment.
     #[n(2)]
     pub segment: u64,
@@ -27,43 +43,167 @@ pub struct AuditPosition {
     pub segment_bytes: u64,
 }
 
-/// Encodes a record (deterministic CBOR) with its number and times; details sealed with `details`.
-#[allow(unused_variables, reason = "signatures")]
-pub fn encode_record(draft: &RecordDraft, number: RecordNumber, utc: UnixNanos, boot_nanos: u64, details: &RecordKey) -> Vec<u8> { todo!() }
-
-/// Lays records out in segments (`audit/segment-….log`) and signs checkpoints (`audit/checkpoints`).
+/// Lays records out in segments and signs checkpoints.
 #[derive(Debug)]
 pub struct AuditWriter {
-    _private: (),
+    blobs: Arc<dyn BlobStore>,
+    seed: Secret32,
+    frontier: Frontier,
+    segment: u64,
+    /// The open segment, once something was written to it.
+    blob: Option<Arc<dyn Blob>>,
+    /// Its bytes in use.
+    used: u64,
+    /// Records taken and not yet written.
+    pending: Vec<u8>,
+    signed_size: u64,
 }
 
-#[allow(unused_variables, reason = "signatures")]
+/// The blob of a segment.
+pub fn segment_name(segment: u64) -> String { format!("audit/segment-{segment:016}.log") }
+
+fn open_or_create(blobs: &dyn BlobStore, name: &str) -> io::Result<Arc<dyn Blob>> {
+    match blobs.open(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => blobs.create(name, 0),
+        opened => opened,
+    }
+}
+
+fn invalid(why: &'static str) -> io::Error { io::Error::new(io::ErrorKind::InvalidData, why) }
+
 impl AuditWriter {
     /// Opens the log at a durable position (default for a new store); what lies beyond it in the segment is cut: replay
     /// brings it again.
     ///
     /// # Errors
     /// The segments are shorter than the position, or the system fails.
-    pub fn open(blobs: Arc<dyn BlobStore>, signing_seed: &Secret32, position: AuditPosition) -> io::Result<Self> { todo!() }
+    pub fn open(blobs: Arc<dyn BlobStore>, signing_seed: &Secret32, position: AuditPosition) -> io::Result<Self> {
+        let edge = position.frontier.into_iter().map(Into::into).collect();
+        let frontier = Frontier::from_parts(position.records, edge).ok_or(invalid("its position does not fit its size"))?;
+        let public = public_key(signing_seed).ok_or(invalid("its signing key is none"))?;
+        let line = verifier(&public);
+        let held = open_or_create(blobs.as_ref(), VERIFIER)?;
+        if held.len()? != line.len() as u64 {
+            held.write_at(0, line.as_bytes())?;
+            held.sync()?;
+        }
+        let blob = if position.segment_bytes == 0 {
+            None
+        } else {
+            let blob = blobs.open(&segment_name(position.segment))?;
+            if blob.len()? < position.segment_bytes {
+                return Err(invalid("a segment is shorter than it was"));
+            }
+            if blob.len()? > position.segment_bytes {
+                blob.set_len(position.segment_bytes)?;
+            }
+            Some(blob)
+        };
+        // Segments begun after the position come again too.
+        let from = if blob.is_some() { position.segment + 1 } else { position.segment };
+        for name in blobs.list("audit/segment-")? {
+            if name >= segment_name(from) {
+                blobs.remove(&name)?;
+            }
+        }
+        Ok(Self {
+            blobs,
+            seed: signing_seed.clone(),
+            frontier,
+            segment: position.segment,
+            blob,
+            used: position.segment_bytes,
+            pending: Vec::new(),
+            signed_size: 0,
+        })
+    }
+
     /// Takes the next record (numbers in order, without gap), in memory.
-    pub fn append(&mut self, number: RecordNumber, encoded: &[u8]) { todo!() }
+    pub fn append(&mut self, number: RecordNumber, encoded: &[u8]) {
+        debug_assert_eq!(number, self.next_number());
+        self.frontier.push(leaf_hash(encoded));
+        self.pending.extend_from_slice(&u32::try_from(encoded.len()).unwrap_or(u32::MAX).to_le_bytes());
+        self.pending.extend_from_slice(encoded);
+    }
+
     /// Writes and syncs what was appended; the position goes to the index at the checkpoint that follows.
     ///
     /// # Errors
     /// The system's.
-    pub fn flush(&mut self) -> io::Result<AuditPosition> { todo!() }
+    pub fn flush(&mut self) -> io::Result<AuditPosition> {
+        if !self.pending.is_empty() {
+            if self.used >= SEGMENT_LOG_BYTES {
+                self.segment += 1;
+                self.blob = None;
+                self.used = 0;
+            }
+            let blob = match &self.blob {
+                Some(blob) => Arc::clone(blob),
+                None => {
+                    let blob = open_or_create(self.blobs.as_ref(), &segment_name(self.segment))?;
+                    let first = self.frontier.size() - self.pending_records();
+                    blob.write_at(0, &[&SEGMENT_MAGIC[..], &first.to_le_bytes()].concat())?;
+                    self.used = SEGMENT_HEADER_BYTES;
+                    Arc::clone(self.blob.insert(blob))
+                }
+            };
+            blob.write_at(self.used, &self.pending)?;
+            blob.sync()?;
+            self.used += self.pending.len() as u64;
+            self.pending.clear();
+        }
+        Ok(AuditPosition {
+            records: self.frontier.size(),
+            frontier: self.frontier.edge().iter().map(|hash| (*hash).into()).collect(),
+            segment: self.segment,
+            segment_bytes: self.used,
+        })
+    }
+
+    fn pending_records(&self) -> u64 {
+        let (mut rest, mut count) = (self.pending.as_slice(), 0);
+        while let Some((len, body)) = rest.split_first_chunk::<4>() {
+            rest = body.get(u32::from_le_bytes(*len) as usize..).unwrap_or_default();
+            count += 1;
+        }
+        count
+    }
+
     /// Signs the tree as flushed, with the store's commit number, and makes that durable. Nothing new: nothing happens.
     ///
     /// # Errors
     /// The system's.
-    pub fn sign_checkpoint(&mut self, commit: CommitNumber, now: UnixNanos) -> io::Result<()> { todo!() }
+    pub fn sign_checkpoint(&mut self, commit: CommitNumber, now: UnixNanos) -> io::Result<()> {
+        if self.frontier.size() == self.signed_size || !self.pending.is_empty() {
+            return Ok(());
+        }
+        let checkpoint = Checkpoint { size: self.frontier.size(), root: self.frontier.root(), commit, time: now };
+        let note = checkpoint.sign(&self.seed).ok_or(invalid("its signing key is none"))?;
+        let blob = open_or_create(self.blobs.as_ref(), CHECKPOINTS)?;
+        let mut framed = u32::try_from(note.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
+        framed.extend_from_slice(note.as_bytes());
+        blob.write_at(whole_notes_bytes(blob.as_ref())?, &framed)?;
+        blob.sync()?;
+        self.signed_size = checkpoint.size;
+        Ok(())
+    }
+
     /// Number of the next record.
-    pub fn next_number(&self) -> RecordNumber { todo!() }
+    pub fn next_number(&self) -> RecordNumber { RecordNumber(self.frontier.size()) }
 }
 
-/// Verifies segments and checkpoints below `blobs` with the checkpoint public key (32 bytes, Ed25519): offline, on a copy.
-///
-/// # Errors
-/// Reading failed; damage is in the report.
-#[allow(unused_variables, reason = "signatures")]
-pub fn verify(blobs: &dyn BlobStore, public_key: &[u8; 32]) -> io::Result<VerifyReport> { todo!() }
+/// Bytes of the notes that are there as a whole: a crash may have torn the last one.
+fn whole_notes_bytes(blob: &dyn Blob) -> io::Result<u64> {
+    let len = blob.len()?;
+    let mut at = 0;
+    while at + 4 <= len {
+        let mut prefix = [0; 4];
+        blob.read_at(at, &mut prefix)?;
+        let next = at + 4 + u64::from(u32::from_le_bytes(prefix));
+        if next > len || prefix == [0; 4] {
+            break;
+        }
+        at = next;
+    }
+    Ok(at)
+}

@@ -1,6 +1,10 @@
 //! The one seam to the disk for packs and other whole files: disk, memory, fault-injecting (S3 comes later).
 //! Tests freeze and fail every call here.
 
+pub mod disk;
+pub mod faulty;
+pub mod memory;
+
 use std::io;
 use std::sync::Arc;
 

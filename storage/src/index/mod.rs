@@ -1,5 +1,6 @@
 //! The index behind its trait: sealed values under ordered keys; redb is the embedded implementation.
 
+pub mod memory;
 pub mod redb;
 
 use std::sync::Arc;
@@ -38,6 +39,54 @@ pub enum Table {
     Locks = 14,
     /// Things the operator must see: interrupted uploads, quota, integrity.
     Incidents = 15,
+    /// No table: the domain under which details of audit records are sealed.
+    AuditDetails = 16,
+}
+
+impl Table {
+    /// Every table.
+    pub const ALL: [Self; 15] = [
+        Self::Store,
+        Self::Customers,
+        Self::Users,
+        Self::Credentials,
+        Self::Vaults,
+        Self::Inodes,
+        Self::Dentries,
+        Self::InodeHistory,
+        Self::DentryHistory,
+        Self::Segments,
+        Self::Chunks,
+        Self::Packs,
+        Self::Usage,
+        Self::Locks,
+        Self::Incidents,
+    ];
+
+    /// Its name in the index file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Customers => "customers",
+            Self::Users => "users",
+            Self::Credentials => "credentials",
+            Self::Vaults => "vaults",
+            Self::Inodes => "inodes",
+            Self::Dentries => "dentries",
+            Self::InodeHistory => "inode_history",
+            Self::DentryHistory => "dentry_history",
+            Self::Segments => "segments",
+            Self::Chunks => "chunks",
+            Self::Packs => "packs",
+            Self::Usage => "usage",
+            Self::Locks => "locks",
+            Self::Incidents => "incidents",
+            Self::AuditDetails => "audit_details",
+        }
+    }
+
+    /// The table with this number on disk.
+    pub fn from_number(number: u8) -> Option<Self> { Self::ALL.into_iter().find(|table| *table as u8 == number) }
 }
 
 /// One change of the index; values are already sealed.

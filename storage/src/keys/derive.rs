@@ -1,5 +1,9 @@
 //! HKDF-SHA-256 labels: every one of the product, in one file.
+
+use aws_lc_rs::hkdf;
+
 use super::Secret32;
+use crate::id::VaultId;
 
 /// What the gateway key is used for; each use has a key of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +14,8 @@ pub enum GatewayLabel {
     Records,
     /// Wraps vault root keys in managed slots.
     Slots,
+    /// Commits to the key that wrapped a managed slot.
+    SlotCommitment,
     /// Seals details of audit records that belong to no vault.
     AuditDetails,
     /// Seed of the Ed25519 key that signs audit checkpoints.
@@ -18,6 +24,78 @@ pub enum GatewayLabel {
     TokenMac,
     /// A value that tells a right gateway key from a wrong one.
     KeyCheck,
+}
+
+impl GatewayLabel {
+    fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Packs => b"coffre v1 gateway packs",
+            Self::Records => b"coffre v1 gateway records",
+            Self::Slots => b"coffre v1 gateway slots",
+            Self::SlotCommitment => b"coffre v1 gateway slot commitment",
+            Self::AuditDetails => b"coffre v1 gateway audit details",
+            Self::AuditSigning => b"coffre v1 gateway audit signing",
+            Self::TokenMac => b"coffre v1 gateway token mac",
+            Self::KeyCheck => b"coffre v1 gateway key check",
+        }
+    }
+}
+
+/// What a vault's root key is used for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum VaultLabel {
+    Content,
+    ChunkId,
+    Names,
+    Records,
+    Audit,
+    ChunkerSeed,
+}
+
+impl VaultLabel {
+    fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Content => b"coffre v1 vault content",
+            Self::ChunkId => b"coffre v1 vault chunk id",
+            Self::Names => b"coffre v1 vault names",
+            Self::Records => b"coffre v1 vault records",
+            Self::Audit => b"coffre v1 vault audit",
+            Self::ChunkerSeed => b"coffre v1 vault chunker seed",
+        }
+    }
+}
+
+/// Label of the key of one pack's frames of one vault.
+const FRAMES: &[u8] = b"coffre v1 pack frames";
+/// Label of the key of one pack's batch headers and journals.
+const BATCHES: &[u8] = b"coffre v1 pack batches";
+/// Label of the MAC of one pack's header.
+const PACK_HEADER: &[u8] = b"coffre v1 pack header";
+
+fn expand(secret: &Secret32, salt: &[u8], label: &[u8], context: &[u8]) -> Secret32 {
+    let mut key = Secret32([0; 32]);
+    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret.expose());
+    // 32 bytes are always within HKDF's bound; were they not, the key would be one that opens nothing.
+    if let Ok(okm) = prk.expand(&[label, context], hkdf::HKDF_SHA256) {
+        let filled = okm.fill(&mut key.0);
+        debug_assert!(filled.is_ok());
+    }
+    key
+}
+
+/// The key of one vault's frames first written to the pack with this salt.
+pub(crate) fn frame_key(content: &Secret32, pack_salt: &[u8; 32]) -> Secret32 { expand(content, pack_salt, FRAMES, b"") }
+
+/// The key of one pack's batches.
+pub(crate) fn batch_key(packs: &Secret32, pack_salt: &[u8; 32]) -> Secret32 { expand(packs, pack_salt, BATCHES, b"") }
+
+/// The key of one pack header's MAC.
+pub(crate) fn pack_header_key(packs: &Secret32, pack_salt: &[u8; 32]) -> Secret32 {
+    expand(packs, pack_salt, PACK_HEADER, b"")
+}
+
+pub(crate) fn vault_key(root: &Secret32, vault: VaultId, label: VaultLabel) -> Secret32 {
+    expand(root, b"", label.bytes(), &vault.0)
 }
 
 /// The key under which all managed keys stand.
@@ -30,14 +108,44 @@ impl GatewayKey {
     /// # Errors
     /// When the operating system has no randomness to give.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes)?;
-        Ok(Self(Secret32::new(bytes)))
+        let mut bytes = Secret32([0; 32]);
+        getrandom::fill(&mut bytes.0)?;
+        Ok(Self(bytes))
     }
+
     /// Takes a stored key.
     pub fn from_secret(secret: Secret32) -> Self { Self(secret) }
+
     /// The key itself, to store it in its own file.
     pub fn expose(&self) -> &Secret32 { &self.0 }
+
     /// The key for one use.
-    pub fn derive(&self, _label: GatewayLabel) -> Secret32 { todo!() }
+    pub fn derive(&self, label: GatewayLabel) -> Secret32 { expand(&self.0, b"", label.bytes(), b"") }
+
+    pub(crate) fn derive_for_vault(&self, label: GatewayLabel, vault: VaultId) -> Secret32 {
+        expand(&self.0, b"", label.bytes(), &vault.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_use_has_a_key_of_its_own() {
+        let gateway = GatewayKey::from_secret(Secret32::new([9; 32]));
+        let labels = [
+            GatewayLabel::Packs,
+            GatewayLabel::Records,
+            GatewayLabel::Slots,
+            GatewayLabel::SlotCommitment,
+            GatewayLabel::AuditDetails,
+            GatewayLabel::AuditSigning,
+            GatewayLabel::TokenMac,
+            GatewayLabel::KeyCheck,
+        ];
+        let keys: std::collections::BTreeSet<_> = labels.iter().map(|label| *gateway.derive(*label).expose()).collect();
+        assert_eq!(keys.len(), labels.len());
+        assert!(!keys.contains(&[0; 32]));
+    }
 }

@@ -1,7 +1,9 @@
 //! A vault's root key and what is derived from it.
+
 use super::Secret32;
+use super::derive::{VaultLabel, vault_key};
 use crate::chunker::Chunker;
-use crate::id::{ChunkId, VaultId};
+use crate::id::{ChunkId, InodeId, VaultId};
 use crate::record::RecordKey;
 
 /// The random key of one vault; lives in key slots only.
@@ -14,9 +16,9 @@ impl RootKey {
     /// # Errors
     /// When the operating system has no randomness to give.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes)?;
-        Ok(Self(Secret32::new(bytes)))
+        let mut bytes = Secret32([0; 32]);
+        getrandom::fill(&mut bytes.0)?;
+        Ok(Self(bytes))
     }
 }
 
@@ -39,9 +41,33 @@ pub struct VaultKeys {
 
 impl VaultKeys {
     /// Derives all keys of `vault`.
-    pub fn derive(_vault: VaultId, _root: &RootKey) -> Self { todo!() }
+    pub fn derive(vault: VaultId, root: &RootKey) -> Self {
+        let key = |label| vault_key(&root.0, vault, label);
+        let seed = key(VaultLabel::ChunkerSeed);
+        let mut first = [0; 8];
+        first.copy_from_slice(&seed.expose()[..8]);
+        Self {
+            vault,
+            records: RecordKey::new(&key(VaultLabel::Records)),
+            audit: RecordKey::new(&key(VaultLabel::Audit)),
+            chunker: Chunker::new(u64::from_le_bytes(first)),
+            content: key(VaultLabel::Content),
+            chunk_id: key(VaultLabel::ChunkId),
+            names: key(VaultLabel::Names),
+        }
+    }
+
     /// The identifier of a chunk: keyed BLAKE3 of its plaintext.
-    pub fn chunk_id(&self, _plaintext: &[u8]) -> ChunkId { todo!() }
+    pub fn chunk_id(&self, plaintext: &[u8]) -> ChunkId {
+        ChunkId(*blake3::keyed_hash(self.chunk_id.expose(), plaintext).as_bytes())
+    }
+
     /// 128-bit MAC of a name in a directory: a dentry's key shows no name, and equal names of two directories differ.
-    pub fn name_mac(&self, _parent: crate::id::InodeId, _name: &[u8]) -> [u8; 16] { todo!() }
+    pub fn name_mac(&self, parent: InodeId, name: &[u8]) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new_keyed(self.names.expose());
+        hasher.update(&parent.0.to_le_bytes()).update(name);
+        let mut mac = [0; 16];
+        mac.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        mac
+    }
 }

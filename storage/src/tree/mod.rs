@@ -3,16 +3,21 @@
 //! Reads see every submitted change at once. A mutation returns a [`Pending`]: visible now, durable (with its audit
 //! record) when its ticket says so; only then may it be acknowledged to a client.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+pub(crate) mod change;
+mod operations;
+pub(crate) mod rows;
+mod vault;
 
-use crate::audit::RecordDraft;
-use crate::commit::{Pending, Store};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::commit::Store;
 use crate::error::StoreError;
 use crate::id::{ContentId, InodeId, OwnerId, VaultId};
 use crate::keys::VaultKeys;
+use crate::record::RecordKey;
 use crate::time::UnixNanos;
-use crate::upload::{OpenFile, Upload};
+use crate::upload::{FileState, OpenFile, Upload};
 
 /// What an inode is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -126,131 +131,68 @@ pub struct Vault {
 
 #[derive(Debug)]
 struct VaultInner {
-    _store: Store,
-    _keys: VaultKeys,
+    store: Store,
+    owner: OwnerId,
+    keys: VaultKeys,
+    /// Files that somebody has open.
+    open: Mutex<HashMap<InodeId, Weak<FileState>>>,
 }
 
-impl Store {
-    /// Creates a vault with a fresh root key in a managed slot.
-    ///
-    /// # Errors
-    /// `Exists` when the owner has a vault of that name; the store's own errors.
-    pub fn create_vault(
-        &self, _owner: OwnerId, _name: &str, _retention_secs: u64, _audit: RecordDraft,
-    ) -> Result<Pending<VaultId>, StoreError> { todo!() }
-    /// Every vault.
-    ///
-    /// # Errors
-    /// The store's own errors.
-    pub fn vaults(&self) -> Result<Vec<VaultRecord>, StoreError> { todo!() }
-    /// Opens a vault; the same object for every caller, so that all see one content for an open file.
-    ///
-    /// # Errors
-    /// `VaultUnavailable`; the store's own errors.
-    pub fn vault(&self, _id: VaultId) -> Result<Vault, StoreError> { todo!() }
-}
-
-#[allow(unused_variables, reason = "signatures")]
 impl Vault {
     /// Identity.
-    pub fn id(&self) -> VaultId { todo!() }
-    /// The inode that a name leads to.
-    ///
-    /// # Errors
-    /// `NotFound`, `NotADirectory`.
-    pub fn lookup(&self, parent: InodeId, name: &[u8]) -> Result<Attributes, StoreError> { todo!() }
-    /// The attributes of an inode; size includes what open writers have written.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn attributes(&self, inode: InodeId) -> Result<Attributes, StoreError> { todo!() }
-    /// Up to `max` entries after `cursor`, and where to go on (nothing at the end).
-    ///
-    /// # Errors
-    /// `NotFound`, `NotADirectory`.
-    pub fn list(&self, directory: InodeId, cursor: Option<Cursor>, max: usize)
-        -> Result<(Vec<Entry>, Option<Cursor>), StoreError> { todo!() }
-    /// A symbolic link's target.
-    ///
-    /// # Errors
-    /// `NotFound`, `WrongKind`.
-    pub fn read_link(&self, inode: InodeId) -> Result<Vec<u8>, StoreError> { todo!() }
-    /// Makes a directory. `attributes.mode` absent means 0755.
-    ///
-    /// # Errors
-    /// `Exists`, `NotFound` or `NotADirectory` for the parent, `InvalidName`.
-    pub fn make_directory(&self, parent: InodeId, name: &[u8], attributes: &AttributeChange, audit: RecordDraft)
-        -> Result<Pending<InodeId>, StoreError> { todo!() }
-    /// Makes an empty file. `attributes.mode` absent means 0644.
-    ///
-    /// # Errors
-    /// As for [`Vault::make_directory`].
-    pub fn create_file(&self, parent: InodeId, name: &[u8], attributes: &AttributeChange, audit: RecordDraft)
-        -> Result<Pending<InodeId>, StoreError> { todo!() }
-    /// Makes a symbolic link to `target`, which is kept as it is.
-    ///
-    /// # Errors
-    /// As for [`Vault::make_directory`]; `TooLarge`.
-    pub fn make_link(&self, parent: InodeId, name: &[u8], target: &[u8], audit: RecordDraft)
-        -> Result<Pending<InodeId>, StoreError> { todo!() }
-    /// Adds a name to a file or link.
-    ///
-    /// # Errors
-    /// `Exists`, `NotFound`, `IsADirectory` for a directory as source, `TooLarge`.
-    pub fn hard_link(&self, inode: InodeId, parent: InodeId, name: &[u8], audit: RecordDraft)
-        -> Result<Pending<()>, StoreError> { todo!() }
-    /// Removes a name of a file or link; open handles go on.
-    ///
-    /// # Errors
-    /// `NotFound`, `IsADirectory`.
-    pub fn remove(&self, parent: InodeId, name: &[u8], audit: RecordDraft) -> Result<Pending<()>, StoreError> { todo!() }
-    /// Removes an empty directory.
-    ///
-    /// # Errors
-    /// `NotFound`, `NotADirectory`, `NotEmpty`.
-    pub fn remove_directory(&self, parent: InodeId, name: &[u8], audit: RecordDraft) -> Result<Pending<()>, StoreError> { todo!() }
-    /// Removes a name and all below it, as one transaction.
-    ///
-    /// # Errors
-    /// `NotFound`; `TooLarge` for a tree whose journal would not fit a batch.
-    pub fn remove_tree(&self, parent: InodeId, name: &[u8], audit: RecordDraft) -> Result<Pending<()>, StoreError> { todo!() }
-    /// Moves a name, as one transaction. Renaming a file to itself changes nothing.
-    ///
-    /// # Errors
-    /// `NotFound`, `Exists`, `NotEmpty`, `IsADirectory`, `NotADirectory`, `InvalidMove`, `InvalidName`.
-    pub fn rename(&self, from: (InodeId, &[u8]), to: (InodeId, &[u8]), replace: Replace, audit: RecordDraft)
-        -> Result<Pending<()>, StoreError> { todo!() }
-    /// Copies a file, link or (with `deep`) a tree under a new name: content is shared, not copied. One transaction.
-    ///
-    /// # Errors
-    /// As for [`Vault::rename`]; `QuotaExceeded`.
-    pub fn copy(&self, from: InodeId, to: (InodeId, &[u8]), replace: Replace, deep: bool, audit: RecordDraft)
-        -> Result<Pending<InodeId>, StoreError> { todo!() }
-    /// Changes attributes.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn set_attributes(&self, inode: InodeId, change: &AttributeChange, audit: RecordDraft)
-        -> Result<Pending<()>, StoreError> { todo!() }
-    /// All properties of an inode: opaque name -> opaque value.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn properties(&self, inode: InodeId) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> { todo!() }
-    /// Sets (`Some`) and removes (`None`) properties, all or nothing.
-    ///
-    /// # Errors
-    /// `NotFound`; `TooLarge`.
-    pub fn set_properties(&self, inode: InodeId, changes: &[(Vec<u8>, Option<Vec<u8>>)], audit: RecordDraft)
-        -> Result<Pending<()>, StoreError> { todo!() }
+    pub fn id(&self) -> VaultId { self.inner.keys.vault }
+
+    /// Who pays for its bytes.
+    pub fn owner(&self) -> OwnerId { self.inner.owner }
+
+    /// Its store.
+    pub fn store(&self) -> &Store { &self.inner.store }
+
+    pub(crate) fn keys(&self) -> &VaultKeys { &self.inner.keys }
+
+    /// Seals and opens details of this vault's audit records.
+    pub fn audit_key(&self) -> &RecordKey { &self.inner.keys.audit }
+
+    fn lock_open(&self) -> MutexGuard<'_, HashMap<InodeId, Weak<FileState>>> {
+        self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn opened(&self, inode: InodeId) -> Option<OpenFile> {
+        self.lock_open().get(&inode).and_then(Weak::upgrade).map(OpenFile::from_state)
+    }
+
+    /// Forgets an open file: who opens the inode next gets another.
+    pub(crate) fn close_registered(&self, inode: InodeId) { self.lock_open().remove(&inode); }
+
     /// The open file of an inode, one for all who have it open.
     ///
     /// # Errors
     /// `NotFound`, `IsADirectory`, `WrongKind`.
-    pub fn open(&self, inode: InodeId) -> Result<OpenFile, StoreError> { todo!() }
+    pub fn open(&self, inode: InodeId) -> Result<OpenFile, StoreError> {
+        if let Some(found) = self.opened(inode) {
+            return Ok(found);
+        }
+        let row = self.row(inode)?;
+        match row.kind {
+            Kind::File => {}
+            Kind::Directory => return Err(StoreError::IsADirectory),
+            Kind::SymbolicLink => return Err(StoreError::WrongKind),
+        }
+        let mut open = self.lock_open();
+        if let Some(found) = open.get(&inode).and_then(Weak::upgrade) {
+            return Ok(OpenFile::from_state(found));
+        }
+        open.retain(|_, state| state.strong_count() > 0);
+        // Read again under the lock: a commit through another handle may have come between.
+        let row = self.row(inode)?;
+        let state = Arc::new(FileState::new(self.clone(), inode, row)?);
+        open.insert(inode, Arc::downgrade(&state));
+        Ok(OpenFile::from_state(state))
+    }
+
     /// Starts an upload that becomes a file in one step at its commit (WebDAV PUT).
     ///
     /// # Errors
     /// The store's own errors.
-    pub fn begin_upload(&self) -> Result<Upload, StoreError> { todo!() }
+    pub fn begin_upload(&self) -> Result<Upload, StoreError> { Ok(Upload::new(self.clone())) }
 }

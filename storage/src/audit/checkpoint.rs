@@ -1,0 +1,125 @@
+//! Signed checkpoints: the C2SP tlog-checkpoint body in a C2SP signed note (Ed25519).
+//!
+//! ```text
+//! coffre/audit
+//! 1234
+//! <root, base64>
+//! commit 5678
+//! time 1770000000000000000
+//!
+//! — coffre/audit <base64 of key id (4) || signature (64)>
+//! ```
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::merkle::Hash;
+use crate::id::CommitNumber;
+use crate::keys::Secret32;
+use crate::time::UnixNanos;
+
+/// The log's name in every checkpoint.
+pub const ORIGIN: &str = "coffre/audit";
+
+/// What a checkpoint says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Records in the tree.
+    pub size: u64,
+    /// Root of the tree.
+    pub root: Hash,
+    /// The store's commit number: an older store under a newer log is noticed.
+    pub commit: CommitNumber,
+    /// When it was signed.
+    pub time: UnixNanos,
+}
+
+/// The public key of a signing seed.
+pub fn public_key(seed: &Secret32) -> Option<[u8; 32]> {
+    let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose()).ok()?;
+    pair.public_key().as_ref().try_into().ok()
+}
+
+/// C2SP signed-note: the first bytes of SHA-256(name || 0x0A || 0x01 || key).
+fn key_id(public: &[u8; 32]) -> [u8; 4] {
+    let hash = digest(&SHA256, &[ORIGIN.as_bytes(), b"\n\x01", public].concat());
+    let mut id = [0; 4];
+    id.copy_from_slice(&hash.as_ref()[..4]);
+    id
+}
+
+/// The verifier line that goes with copies of the log: `name+id+base64(0x01 || key)`.
+pub fn verifier(public: &[u8; 32]) -> String {
+    let id: String = key_id(public).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{ORIGIN}+{id}+{}\n", BASE64.encode([&[1], public.as_slice()].concat()))
+}
+
+/// Reads a verifier line.
+pub fn parse_verifier(line: &str) -> Option<[u8; 32]> {
+    let (name, rest) = line.trim_end().split_once('+')?;
+    let (id, key) = rest.split_once('+')?;
+    let key = BASE64.decode(key).ok()?;
+    let public: [u8; 32] = key.strip_prefix(&[1])?.try_into().ok()?;
+    let expected: String = key_id(&public).iter().map(|byte| format!("{byte:02x}")).collect();
+    (name == ORIGIN && id == expected).then_some(public)
+}
+
+impl Checkpoint {
+    fn body(&self) -> String {
+        format!("{ORIGIN}\n{}\n{}\ncommit {}\ntime {}\n", self.size, BASE64.encode(self.root), self.commit, self.time.0)
+    }
+
+    /// The signed note; nothing when the seed is no key.
+    pub fn sign(&self, seed: &Secret32) -> Option<String> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose()).ok()?;
+        let public: [u8; 32] = pair.public_key().as_ref().try_into().ok()?;
+        let body = self.body();
+        let signature = pair.sign(body.as_bytes());
+        let line = BASE64.encode([&key_id(&public)[..], signature.as_ref()].concat());
+        Some(format!("{body}\n\u{2014} {ORIGIN} {line}\n"))
+    }
+
+    /// Reads a note that the key signed; nothing when any byte differs from what `sign` writes.
+    pub fn verify(note: &str, public: &[u8; 32]) -> Option<Self> {
+        let (body, line) = note.split_once("\n\n")?;
+        let body = format!("{body}\n");
+        let line = line.strip_prefix('\u{2014}')?.strip_prefix(' ')?.strip_prefix(ORIGIN)?.strip_prefix(' ')?;
+        let signature = BASE64.decode(line.strip_suffix('\n')?).ok()?;
+        let signature = signature.strip_prefix(&key_id(public))?;
+        UnparsedPublicKey::new(&ED25519, public).verify(body.as_bytes(), signature).ok()?;
+        let mut lines = body.lines();
+        let origin = lines.next()?;
+        let found = Self {
+            size: lines.next()?.parse().ok()?,
+            root: BASE64.decode(lines.next()?).ok()?.try_into().ok()?,
+            commit: CommitNumber(lines.next()?.strip_prefix("commit ")?.parse().ok()?),
+            time: UnixNanos(lines.next()?.strip_prefix("time ")?.parse().ok()?),
+        };
+        (origin == ORIGIN && found.body() == body).then_some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_with_any_byte_changed_does_not_verify() {
+        let seed = Secret32::new([3; 32]);
+        let public = public_key(&seed).unwrap();
+        let checkpoint = Checkpoint { size: 9, root: [7; 32], commit: CommitNumber(11), time: UnixNanos(12) };
+        let note = checkpoint.sign(&seed).unwrap();
+        assert_eq!(Checkpoint::verify(&note, &public), Some(checkpoint));
+        for at in 0..note.len() {
+            let mut changed = note.clone().into_bytes();
+            changed[at] ^= 1;
+            if let Ok(changed) = String::from_utf8(changed) {
+                assert!(Checkpoint::verify(&changed, &public).is_none(), "byte {at}");
+            }
+        }
+        assert!(Checkpoint::verify(&note, &public_key(&Secret32::new([4; 32])).unwrap()).is_none());
+        assert_eq!(parse_verifier(&verifier(&public)), Some(public));
+    }
+}

@@ -1,0 +1,430 @@
+//! The thread that makes batches durable, one after the other (see the module's doc for the order of truth).
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use minicbor::{Decode, Encode};
+
+use super::log_state::{Life, OpenBatch, Writing};
+use super::txn::Sequence;
+use super::{Inner, lock};
+use crate::aead::TAG_BYTES;
+use crate::audit::writer::{AuditPosition, AuditWriter};
+use crate::blob::Blob;
+use crate::error::StoreError;
+use crate::id::{BatchNumber, CommitNumber, PackId, RecordNumber};
+use crate::index::{Change, Table};
+use crate::limits::{AUDIT_CHECKPOINT_SECS, BLOCK_BYTES, CHECKPOINT_BYTES, CHECKPOINT_SECS};
+use crate::log::batch::{BatchKey, BatchPlace, Meta, finish};
+use crate::log::buffer::AlignedBuffer;
+use crate::log::pack::{PackFooter, PackHeader, blob_name};
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// Row of `Table::Store`: how far the index is complete without the log.
+pub(super) const POSITION_KEY: &[u8] = b"position";
+
+/// How far the index is complete without the log.
+#[derive(Clone, Debug, Default, Encode, Decode)]
+pub(super) struct Position {
+    #[n(0)]
+    pub(super) pack: u64,
+    #[n(1)]
+    pub(super) offset: u64,
+    #[n(2)]
+    pub(super) batch: u64,
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub(super) tag: [u8; TAG_BYTES],
+    #[n(4)]
+    pub(super) last_commit: u64,
+    #[n(5)]
+    pub(super) last_time: i64,
+    #[n(6)]
+    pub(super) last_number: u64,
+    #[n(7)]
+    pub(super) audit: AuditPosition,
+}
+
+/// Row of `Table::Packs`.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct PackRow {
+    /// The pack's salt, kept even when the pack is gone: frames that moved need it.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub(crate) salt: [u8; 32],
+}
+
+/// The pack that is being written.
+#[derive(Debug)]
+pub(super) struct OpenPack {
+    pub(super) header: PackHeader,
+    pub(super) blob: Arc<dyn Blob>,
+    pub(super) key: BatchKey,
+    pub(super) batches: u64,
+    pub(super) last: BatchNumber,
+}
+
+impl OpenPack {
+    /// Makes a pack: its header is durable when this returns.
+    pub(super) fn create(inner_blobs: &dyn crate::blob::BlobStore, packs: &crate::keys::Secret32, pack: PackId, bytes: u64) -> Result<Self, std::io::Error> {
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt).map_err(|_| std::io::Error::other("no randomness available"))?;
+        let header = PackHeader { pack, salt };
+        let blob = inner_blobs.create(&blob_name(pack), bytes)?;
+        let written = blob.write_at(0, &header.encode(packs)).and_then(|()| blob.sync());
+        if let Err(error) = written {
+            // Nothing is in it: a file without a header would only disturb the next start.
+            drop(inner_blobs.remove(&blob_name(pack)));
+            return Err(error);
+        }
+        let key = BatchKey::new(&header.batch_key(packs));
+        Ok(Self { header, blob, key, batches: 0, last: BatchNumber(0) })
+    }
+
+    /// Closes it: footer behind the last batch, rest given back.
+    pub(super) fn close(&self, packs: &crate::keys::Secret32, end: u64) -> std::io::Result<()> {
+        let footer = PackFooter { pack: self.header.pack, end, batches: self.batches, last: self.last };
+        self.blob.write_at(end, &footer.encode(packs, &self.header.salt))?;
+        self.blob.sync()?;
+        self.blob.set_len(end + BLOCK)
+    }
+}
+
+pub(super) struct Committer {
+    pub(super) inner: Arc<Inner>,
+    pub(super) pack: Option<OpenPack>,
+    pub(super) audit: AuditWriter,
+    /// Where the index stands after everything applied.
+    pub(super) position: Position,
+    pub(super) synced_through: BatchNumber,
+    pub(super) unsynced: bool,
+    pub(super) bytes_since: u64,
+    pub(super) changed: bool,
+    pub(super) last_checkpoint: Instant,
+    pub(super) last_signed: Instant,
+    pub(super) spare: Option<AlignedBuffer>,
+}
+
+enum Work {
+    Write(OpenBatch),
+    Checkpoint,
+    Room,
+    Stop,
+}
+
+impl Committer {
+    pub(super) fn run(mut self) {
+        loop {
+            let outcome = match self.next_work() {
+                Work::Write(batch) => self.write(batch),
+                Work::Checkpoint => self.checkpoint(),
+                Work::Room => {
+                    self.find_room();
+                    Ok(())
+                }
+                Work::Stop => {
+                    self.stop();
+                    return;
+                }
+            };
+            if let Err(error) = outcome {
+                tracing::error!(%error, "the store stops: writing the log failed");
+                self.poison();
+                return;
+            }
+        }
+    }
+
+    fn checkpoint_due(&self, asked: bool) -> bool {
+        asked
+            || self.bytes_since >= CHECKPOINT_BYTES
+            || (self.changed && self.last_checkpoint.elapsed() >= Duration::from_secs(CHECKPOINT_SECS))
+    }
+
+    /// Waits for something to do.
+    fn next_work(&mut self) -> Work {
+        let inner = Arc::clone(&self.inner);
+        let mut state = inner.log.lock();
+        loop {
+            if state.life == Life::Abandoned {
+                return Work::Stop;
+            }
+            let asked = state.checkpoints_wanted > state.checkpoints_done;
+            let stopping = state.life == Life::Stopping;
+            let target = inner.log.target();
+            match state.open.as_ref() {
+                None => return if stopping { Work::Stop } else { Work::Room },
+                Some(open) => {
+                    let close = open.must_sync()
+                        || open.buffer.len() >= target
+                        || (state.close_wanted && open.has_frames())
+                        || ((stopping || asked) && (open.has_frames() || !open.meta.changes.is_empty()));
+                    // Somebody needs more room than an empty batch has left here: move on.
+                    if close || state.room_wanted > open.room {
+                        return self.take(&mut state);
+                    }
+                    state.close_wanted = false;
+                }
+            }
+            if stopping {
+                return Work::Stop;
+            }
+            if self.checkpoint_due(asked) {
+                return Work::Checkpoint;
+            }
+            let wait = Duration::from_secs(CHECKPOINT_SECS);
+            state = inner.log.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Takes the open batch and, where the pack has room for another, opens that one at once.
+    fn take(&mut self, state: &mut super::log_state::LogState) -> Work {
+        let Some(mut batch) = state.open.take() else { return Work::Room };
+        batch.meta.sequence = batch.sequence.last_number;
+        batch.meta.time = batch.sequence.last_time;
+        let encoded = batch.meta.encode().len();
+        let blocks = crate::log::batch::blocks_for(batch.buffer.len() - crate::log::batch::HEADER_BYTES, encoded) as u64;
+        let (used, wanted) = (blocks * BLOCK, state.room_wanted);
+        let left = batch.room.saturating_sub(used);
+        let enough = (self.inner.log.target() as u64 + 64 * BLOCK).min(self.inner.options.pack_bytes / 4).max(wanted);
+        if left >= enough {
+            let buffer = self.spare.take().unwrap_or_else(|| AlignedBuffer::with_capacity(self.inner.log.target() + (1 << 20)));
+            let number = BatchNumber(batch.number.0 + 1);
+            let sequence = batch.sequence.clone();
+            state.open = Some(OpenBatch::new(number, batch.pack, batch.offset + used, left, buffer, sequence));
+            state.room_wanted = 0;
+            state.last_number = number;
+        }
+        state.close_wanted = false;
+        state.sealing = Some((batch.pack, batch.offset));
+        Work::Write(batch)
+    }
+
+    fn write(&mut self, mut batch: OpenBatch) -> Result<(), StoreError> {
+        let cells = std::mem::take(&mut batch.cells);
+        let outcome = self.write_batch(batch, !cells.is_empty());
+        for cell in cells {
+            cell.complete(outcome.clone());
+        }
+        outcome?;
+        self.inner.log.room.notify_all();
+        if self.inner.log.lock().open.is_none() {
+            self.move_on(self.position.offset)?;
+        }
+        let asked = {
+            let state = self.inner.log.lock();
+            state.checkpoints_wanted > state.checkpoints_done
+                && state.open.as_ref().is_none_or(|open| !open.must_sync() && !open.has_frames())
+        };
+        if self.checkpoint_due(asked) { self.checkpoint() } else { Ok(()) }
+    }
+
+    fn write_batch(&mut self, batch: OpenBatch, must_sync: bool) -> Result<(), StoreError> {
+        let OpenBatch { number, pack: pack_id, offset, mut buffer, meta, sequence, .. } = batch;
+        let pack = self.pack.as_mut().ok_or(StoreError::Poisoned)?;
+        let place = BatchPlace {
+            pack: pack_id,
+            offset,
+            number,
+            previous: self.position.tag,
+            synced_through: self.synced_through,
+            last_commit: CommitNumber(sequence.last_commit),
+        };
+        let tag = finish(&pack.key, &place, &mut buffer, meta.encode()).ok_or(StoreError::Randomness)?;
+        let buffer = Arc::new(buffer);
+        {
+            let mut state = self.inner.log.lock();
+            state.writing = Some(Writing { pack: pack_id, offset, buffer: Arc::clone(&buffer) });
+            state.sealing = None;
+        }
+        self.inner.log.room.notify_all();
+        pack.blob.write_at(offset, buffer.bytes())?;
+        let end = offset + buffer.len() as u64;
+        pack.batches += 1;
+        pack.last = number;
+        self.unsynced = true;
+        self.bytes_since += buffer.len() as u64;
+        self.position.pack = pack_id.0;
+        self.position.offset = end;
+        self.position.batch = number.0;
+        self.position.tag = tag;
+        if must_sync {
+            pack.blob.sync()?;
+            self.unsynced = false;
+            self.synced_through = number;
+        }
+        self.apply(number, &meta, &sequence)?;
+        {
+            let mut state = self.inner.log.lock();
+            state.writing = None;
+        }
+        if let Ok(buffer) = Arc::try_unwrap(buffer) {
+            self.spare = Some(buffer);
+        }
+        Ok(())
+    }
+
+    /// Gives a batch's changes and records to the index and the audit log.
+    fn apply(&mut self, number: BatchNumber, meta: &Meta, sequence: &Sequence) -> Result<(), StoreError> {
+        if !meta.changes.is_empty() {
+            let mut changes = meta.changes.clone();
+            // The same key may change twice in a batch: the sort is stable, the last one wins.
+            changes.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
+            self.inner.index.apply(&changes)?;
+            self.inner.overlay.applied(&meta.changes, number);
+            self.changed = true;
+        }
+        for (at, record) in meta.records.iter().enumerate() {
+            self.audit.append(RecordNumber(meta.first_record + at as u64), record);
+            self.changed = true;
+        }
+        self.position.last_commit = self.position.last_commit.max(sequence.last_commit);
+        self.position.last_time = self.position.last_time.max(sequence.last_time);
+        self.position.last_number = self.position.last_number.max(sequence.last_number);
+        Ok(())
+    }
+
+    /// Closes the full pack; a new one is found by `find_room`.
+    fn move_on(&mut self, end: u64) -> Result<(), StoreError> {
+        if let Some(pack) = self.pack.take() {
+            pack.close(&self.inner.packs_key, end)?;
+            self.unsynced = false;
+            self.synced_through = self.synced_through.max(pack.last);
+        }
+        self.find_room();
+        Ok(())
+    }
+
+    /// Makes the next pack and opens a batch in it; without room for one, says so to whoever asks.
+    fn find_room(&mut self) {
+        if self.pack.is_some() && self.inner.log.lock().open.is_some() {
+            return;
+        }
+        let inner = Arc::clone(&self.inner);
+        let next = PackId(inner.current.read().unwrap_or_else(PoisonError::into_inner).0.0 + 1);
+        match OpenPack::create(inner.options.blobs.as_ref(), &inner.packs_key, next, inner.options.pack_bytes) {
+            Ok(pack) => {
+                let header = pack.header.clone();
+                let row = inner.pack_row(&header);
+                inner.salts.write().unwrap_or_else(PoisonError::into_inner).insert(next, header.salt);
+                *inner.current.write().unwrap_or_else(PoisonError::into_inner) = (next, header.salt);
+                self.pack = Some(pack);
+                let buffer = self.spare.take().unwrap_or_else(|| AlignedBuffer::with_capacity(inner.log.target() + (1 << 20)));
+                let room = inner.options.pack_bytes - 2 * BLOCK;
+                let sequence = Sequence {
+                    last_commit: self.position.last_commit,
+                    last_time: self.position.last_time,
+                    last_number: self.position.last_number,
+                    next_record: 0,
+                };
+                let number = BatchNumber(self.position.batch + 1);
+                let mut open = OpenBatch::new(number, next, BLOCK, room, buffer, sequence);
+                open.add_changes(row.into_iter().collect());
+                let mut state = inner.log.lock();
+                state.open = Some(open);
+                state.full = false;
+                state.room_wanted = 0;
+                state.last_number = number;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no room for another pack");
+                let mut state = inner.log.lock();
+                state.full = true;
+                inner.log.room.notify_all();
+                let wait = Duration::from_secs(CHECKPOINT_SECS);
+                drop(inner.log.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+        inner.log.room.notify_all();
+        inner.look_at_free_space();
+    }
+
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        let wanted = self.inner.log.lock().checkpoints_wanted;
+        if self.unsynced
+            && let Some(pack) = &self.pack
+        {
+            pack.blob.sync()?;
+            self.unsynced = false;
+            self.synced_through = BatchNumber(self.position.batch);
+        }
+        self.position.audit = self.audit.flush()?;
+        let mut row = Vec::new();
+        minicbor::encode(&self.position, &mut row).map_err(|_| StoreError::TooLarge("the position"))?;
+        let sealed = self.inner.system_key.seal(Table::Store, POSITION_KEY, &row)?;
+        self.inner.index.apply(&[Change { table: Table::Store, key: POSITION_KEY.to_vec(), value: Some(sealed) }])?;
+        self.inner.index.checkpoint()?;
+        self.bytes_since = 0;
+        self.changed = false;
+        self.last_checkpoint = Instant::now();
+        if self.last_signed.elapsed() >= Duration::from_secs(AUDIT_CHECKPOINT_SECS) {
+            self.sign()?;
+        }
+        self.inner.look_at_free_space();
+        let mut state = self.inner.log.lock();
+        state.checkpoints_done = state.checkpoints_done.max(wanted);
+        drop(state);
+        self.inner.log.room.notify_all();
+        Ok(())
+    }
+
+    pub(super) fn sign(&mut self) -> Result<(), StoreError> {
+        self.audit.sign_checkpoint(CommitNumber(self.position.last_commit), self.inner.options.clock.now())?;
+        self.last_signed = Instant::now();
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        if self.inner.log.lock().life == Life::Abandoned {
+            self.poison();
+            return;
+        }
+        let closed = self.checkpoint().and_then(|()| self.sign()).and_then(|()| {
+            let end = self.position.offset.max(BLOCK);
+            match self.pack.take() {
+                // A pack of which nothing was used leaves nothing.
+                Some(pack) if pack.batches == 0 => Ok(pack.close(&self.inner.packs_key, BLOCK)?),
+                Some(pack) => Ok(pack.close(&self.inner.packs_key, end)?),
+                None => Ok(()),
+            }
+        });
+        if let Err(error) = closed {
+            tracing::error!(%error, "the store did not close cleanly; it recovers when it is opened again");
+            self.poison();
+        }
+        self.inner.log.room.notify_all();
+    }
+
+    /// Refuses everything from now on and tells whoever waits.
+    fn poison(&mut self) {
+        let mut state = self.inner.log.lock();
+        state.poisoned = true;
+        state.sealing = None;
+        state.writing = None;
+        let open = state.open.take();
+        drop(state);
+        for cell in open.into_iter().flat_map(|open| open.cells) {
+            cell.complete(Err(StoreError::Poisoned));
+        }
+        self.inner.log.room.notify_all();
+    }
+}
+
+impl Inner {
+    /// The index row of a pack.
+    pub(super) fn pack_row(&self, header: &PackHeader) -> Option<Change> {
+        let mut row = Vec::new();
+        minicbor::encode(PackRow { salt: header.salt }, &mut row).ok()?;
+        let key = header.pack.0.to_be_bytes().to_vec();
+        let value = self.system_key.seal(Table::Packs, &key, &row).ok()?;
+        Some(Change { table: Table::Packs, key, value: Some(value) })
+    }
+
+    /// Content is refused while less than the reserve is free, so that operators can still work.
+    pub(super) fn look_at_free_space(&self) {
+        if let Ok(free) = self.options.blobs.free_bytes() {
+            self.disk_full.store(free < self.options.reserve_bytes, std::sync::atomic::Ordering::Relaxed);
+        }
+        // A pack that failed halfway may have left a stale handle.
+        lock(&self.handles).retain(|_, blob| blob.len().is_ok());
+    }
+}

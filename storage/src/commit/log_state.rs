@@ -1,0 +1,281 @@
+//! What producers and the committer share: the open batch, the batch being written, and who waits for what.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::FramePlace;
+use super::overlay::Overlay;
+use super::ticket::TicketCell;
+use super::txn::Sequence;
+use crate::error::StoreError;
+use crate::id::{BatchNumber, PackId};
+use crate::index::Change;
+use crate::limits::{BATCH_BYTES_TARGET, BLOCK_BYTES};
+use crate::log::batch::{FrameRow, HEADER_BYTES, Meta, blocks_for};
+use crate::log::buffer::AlignedBuffer;
+
+/// Encoded bytes of a frame's row in the meta section, at most.
+const FRAME_ROW_BYTES: usize = 128;
+/// Encoded bytes that an index change adds to its key and value, at most.
+const CHANGE_ROW_BYTES: usize = 24;
+/// Encoded bytes of the rest of a meta section, at most.
+const META_BYTES: usize = 128;
+
+/// The batch that takes frames and transactions.
+#[derive(Debug)]
+pub(super) struct OpenBatch {
+    pub(super) number: BatchNumber,
+    pub(super) pack: PackId,
+    pub(super) offset: u64,
+    /// Bytes of the pack from `offset` on that the batch may fill.
+    pub(super) room: u64,
+    pub(super) buffer: AlignedBuffer,
+    pub(super) meta: Meta,
+    pub(super) sequence: Sequence,
+    pub(super) cells: Vec<Arc<TicketCell>>,
+    meta_bytes: usize,
+}
+
+impl OpenBatch {
+    pub(super) fn new(number: BatchNumber, pack: PackId, offset: u64, room: u64, mut buffer: AlignedBuffer, sequence: Sequence) -> Self {
+        buffer.clear();
+        buffer.pad_to(HEADER_BYTES);
+        Self { number, pack, offset, room, buffer, meta: Meta::default(), sequence, cells: Vec::new(), meta_bytes: META_BYTES }
+    }
+
+    fn fits(&self, frame_bytes: usize, meta_bytes: usize) -> bool {
+        let blocks = blocks_for(self.buffer.len() - HEADER_BYTES + frame_bytes, self.meta_bytes + meta_bytes);
+        (blocks * BLOCK_BYTES) as u64 <= self.room
+    }
+
+    pub(super) fn has_frames(&self) -> bool { self.buffer.len() > HEADER_BYTES }
+
+    pub(super) fn must_sync(&self) -> bool { !self.cells.is_empty() }
+
+    /// Adds changes of the store's own, which nobody waits for.
+    pub(super) fn add_changes(&mut self, changes: Vec<Change>) {
+        self.meta_bytes += changes
+            .iter()
+            .map(|change| change.key.len() + change.value.as_ref().map_or(0, Vec::len) + CHANGE_ROW_BYTES)
+            .sum::<usize>();
+        self.meta.changes.extend(changes);
+    }
+}
+
+/// A batch on its way to the disk: its frames are still read from here.
+#[derive(Debug, Clone)]
+pub(super) struct Writing {
+    pub(super) pack: PackId,
+    pub(super) offset: u64,
+    pub(super) buffer: Arc<AlignedBuffer>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    Running,
+    /// Finish everything, then stop.
+    Stopping,
+    /// Stop at once, as a crash would.
+    Abandoned,
+}
+
+#[derive(Debug)]
+pub(super) struct LogState {
+    /// Absent while the committer moves to another pack, or has no room for one.
+    pub(super) open: Option<OpenBatch>,
+    pub(super) writing: Option<Writing>,
+    /// A batch that was taken and is not in `writing` yet: its frames come in a moment.
+    pub(super) sealing: Option<(PackId, u64)>,
+    pub(super) poisoned: bool,
+    /// There is no room for another pack.
+    pub(super) full: bool,
+    /// Somebody needs a batch with this much room.
+    pub(super) room_wanted: u64,
+    /// The open batch is to be closed as it is.
+    pub(super) close_wanted: bool,
+    pub(super) life: Life,
+    pub(super) checkpoints_wanted: u64,
+    pub(super) checkpoints_done: u64,
+    pub(super) last_number: BatchNumber,
+}
+
+/// The state, who waits for work, who waits for room.
+#[derive(Debug)]
+pub(super) struct LogShared {
+    state: Mutex<LogState>,
+    pub(super) wake: Condvar,
+    pub(super) room: Condvar,
+    target: usize,
+    room_max: u64,
+}
+
+/// What a transaction hands over.
+pub(super) struct Submission<'o> {
+    pub(super) changes: Vec<Change>,
+    pub(super) records: Vec<Vec<u8>>,
+    pub(super) first_record: u64,
+    pub(super) sequence: Sequence,
+    pub(super) bytes: usize,
+    pub(super) cell: Arc<TicketCell>,
+    pub(super) overlay: &'o Overlay,
+}
+
+impl LogShared {
+    pub(super) fn new(open: OpenBatch, pack_bytes: u64) -> Self {
+        // Header and footer blocks are not for batches; small packs of tests get small batches.
+        let room_max = pack_bytes.saturating_sub(2 * BLOCK_BYTES as u64);
+        let target = BATCH_BYTES_TARGET.min(usize::try_from(room_max / 2).unwrap_or(BATCH_BYTES_TARGET));
+        let last_number = open.number;
+        let state = LogState {
+            open: Some(open),
+            writing: None,
+            sealing: None,
+            poisoned: false,
+            full: false,
+            room_wanted: 0,
+            close_wanted: false,
+            life: Life::Running,
+            checkpoints_wanted: 0,
+            checkpoints_done: 0,
+            last_number,
+        };
+        Self { state: Mutex::new(state), wake: Condvar::new(), room: Condvar::new(), target, room_max }
+    }
+
+    /// Bytes of a batch at which it is closed.
+    pub(super) fn target(&self) -> usize { self.target }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, LogState> { self.state.lock().unwrap_or_else(PoisonError::into_inner) }
+
+    fn wait_for_room<'s>(&'s self, state: MutexGuard<'s, LogState>) -> MutexGuard<'s, LogState> {
+        self.wake.notify_one();
+        self.room.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusal(state: &LogState) -> Option<StoreError> {
+        if state.poisoned || state.life != Life::Running {
+            return Some(StoreError::Poisoned);
+        }
+        (state.open.is_none() && state.full).then_some(StoreError::DiskFull)
+    }
+
+    /// Appends a frame to the open batch; waits while it is full and the one before is being written.
+    pub(super) fn append_frame(&self, sealed: &[u8], row: impl FnOnce(PackId, u64) -> FrameRow) -> Result<FramePlace, StoreError> {
+        let mut state = self.lock();
+        loop {
+            if let Some(refusal) = Self::refusal(&state) {
+                return Err(refusal);
+            }
+            let target = self.target;
+            if let Some(open) = state.open.as_mut()
+                && (open.buffer.len() + sealed.len() <= target || !open.has_frames())
+                && open.fits(sealed.len(), FRAME_ROW_BYTES)
+            {
+                let row = row(open.pack, open.offset + open.buffer.len() as u64);
+                let place = row.place;
+                open.buffer.extend(sealed);
+                open.meta.frames.push(row);
+                open.meta_bytes += FRAME_ROW_BYTES;
+                return Ok(place);
+            }
+            state.close_wanted = true;
+            state = self.wait_for_room(state);
+        }
+    }
+
+    /// Appends a transaction to the open batch and shows its changes to readers.
+    pub(super) fn append_commit(&self, submission: Submission<'_>) -> Result<(), StoreError> {
+        let Submission { changes, records, first_record, sequence, bytes, cell, overlay } = submission;
+        let meta_bytes = bytes + (changes.len() + records.len()) * CHANGE_ROW_BYTES;
+        let alone = (blocks_for(0, meta_bytes + META_BYTES + 512) * BLOCK_BYTES) as u64;
+        if alone > self.room_max {
+            return Err(StoreError::TooLarge("the transaction"));
+        }
+        let mut state = self.lock();
+        loop {
+            if let Some(refusal) = Self::refusal(&state) {
+                return Err(refusal);
+            }
+            if let Some(open) = state.open.as_mut()
+                && open.fits(0, meta_bytes)
+            {
+                overlay.put(&changes, open.number);
+                if open.meta.records.is_empty() {
+                    open.meta.first_record = first_record;
+                }
+                open.meta.changes.extend(changes);
+                open.meta.records.extend(records);
+                open.meta_bytes += meta_bytes;
+                open.sequence = sequence;
+                open.cells.push(cell);
+                self.wake.notify_one();
+                return Ok(());
+            }
+            state.close_wanted = true;
+            state.room_wanted = state.room_wanted.max(alone);
+            state = self.wait_for_room(state);
+        }
+    }
+
+    /// A frame that is not on the disk yet.
+    pub(super) fn unwritten_frame(&self, pack: PackId, offset: u64, len: usize) -> Option<Vec<u8>> {
+        let mut state = self.lock();
+        while !state.poisoned && state.sealing.is_some_and(|(taken, start)| taken == pack && start <= offset)
+            && state.open.as_ref().is_none_or(|open| open.pack != pack || offset < open.offset)
+        {
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let cut = |start: u64, bytes: &[u8]| {
+            let from = usize::try_from(offset.checked_sub(start)?).ok()?;
+            bytes.get(from..from.checked_add(len)?).map(<[u8]>::to_vec)
+        };
+        if let Some(open) = state.open.as_ref().filter(|open| open.pack == pack && open.offset <= offset) {
+            return cut(open.offset, open.buffer.bytes());
+        }
+        let writing = state.writing.as_ref().filter(|writing| writing.pack == pack && writing.offset <= offset)?;
+        cut(writing.offset, writing.buffer.bytes())
+    }
+
+    pub(super) fn is_poisoned(&self) -> bool {
+        let state = self.lock();
+        state.poisoned || state.life == Life::Abandoned
+    }
+
+    pub(super) fn batch_number(&self) -> BatchNumber { self.lock().last_number }
+
+    pub(super) fn ask_to_stop(&self) {
+        let mut state = self.lock();
+        if state.life == Life::Running {
+            state.life = Life::Stopping;
+        }
+        drop(state);
+        self.wake.notify_all();
+        self.room.notify_all();
+    }
+
+    pub(super) fn abandon(&self) {
+        self.lock().life = Life::Abandoned;
+        self.wake.notify_all();
+        self.room.notify_all();
+    }
+
+    /// Asks the committer for a checkpoint and waits for it.
+    pub(super) fn checkpoint_now(&self) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        state.checkpoints_wanted += 1;
+        let wanted = state.checkpoints_wanted;
+        self.wake.notify_one();
+        while state.checkpoints_done < wanted {
+            if state.poisoned || state.life == Life::Abandoned {
+                return Err(StoreError::Poisoned);
+            }
+            let waited = self.room.wait_timeout(state, Duration::from_millis(200));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if state.life == Life::Stopping && state.checkpoints_done < wanted {
+                // The last checkpoint is the one at the end.
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,386 @@
+//! The store: transactions over the index, staged frames, one committer that makes batches durable.
+//!
+//! A [`Txn`] holds the store's one writer lock while it reads and decides. Submitting it gives its changes to the open
+//! batch and to the overlay (so that every later read sees them) and releases the lock. The committer closes
+//! a batch when the previous sync returns or at `BATCH_BYTES_TARGET`, writes it, syncs once, applies its changes to
+//! the index without a sync, drops them from the overlay and completes the tickets. Order of truth: log, then index,
+//! then acknowledgement. A write or sync error poisons the store.
+
+mod cache;
+mod committer;
+mod log_state;
+mod open;
+mod overlay;
+mod ticket;
+mod txn;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use crate::audit::{RecordDraft, VerifyReport};
+use crate::blob::BlobStore;
+use crate::error::StoreError;
+use crate::frame::{self, FrameContext, FrameKey, NonceSequence};
+use crate::id::{ChunkId, PackId, VaultId};
+use crate::index::{Index, SharedIndex, Table};
+use crate::keys::{GatewayKey, Secret32, VaultKeys};
+use crate::limits::CHUNK_BYTES_MAX;
+use crate::log::batch::FrameRow;
+use crate::log::pack::blob_name;
+use crate::quota::Quotas;
+use crate::record::RecordKey;
+use crate::time::{Clock, UnixNanos};
+
+use cache::ChunkCache;
+use log_state::LogShared;
+pub use open::OpenError;
+use overlay::Overlay;
+pub use ticket::{Pending, Ticket};
+pub use txn::Txn;
+use txn::Sequence;
+
+/// Pack files kept open for readers.
+const PACK_HANDLES_MAX: usize = 256;
+/// Frame keys kept derived.
+const FRAME_KEYS_MAX: usize = 1024;
+/// Epoch of a vault's root key: one until rotation comes.
+const KEY_EPOCH: u32 = 1;
+
+/// Which index a store uses.
+#[derive(Debug, Clone)]
+pub enum IndexChoice {
+    /// redb in the store's directory.
+    Redb,
+    /// One that the caller made (tests).
+    Given(Arc<dyn Index>),
+}
+
+/// What a store is opened with.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Directory of `index.redb`, `lock`; packs and audit segments are reached through `blobs`.
+    pub directory: PathBuf,
+    /// Packs (`packs/…`) and audit segments (`audit/…`).
+    pub blobs: Arc<dyn BlobStore>,
+    /// The index.
+    pub index: IndexChoice,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The key all managed keys stand under.
+    pub gateway_key: GatewayKey,
+    /// Bytes of one pack, `limits::PACK_BYTES` unless a test wants small ones.
+    pub pack_bytes: u64,
+    /// Bytes that stay free on the disk: below, content is refused with `DiskFull`.
+    pub reserve_bytes: u64,
+}
+
+/// The store. Cheap to clone; [`Store::shutdown`] ends it for all clones.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    options: StoreOptions,
+    packs_key: Secret32,
+    system_key: RecordKey,
+    audit_details: RecordKey,
+    signing_public: [u8; 32],
+    index: SharedIndex,
+    overlay: Overlay,
+    sequence: Mutex<Sequence>,
+    log: LogShared,
+    nonces: NonceSequence,
+    /// The pack whose salt new frames use.
+    current: RwLock<(PackId, [u8; 32])>,
+    salts: RwLock<std::collections::HashMap<PackId, [u8; 32]>>,
+    frame_keys: Mutex<std::collections::HashMap<(VaultId, PackId), Arc<FrameKey>>>,
+    handles: Mutex<std::collections::HashMap<PackId, Arc<dyn crate::blob::Blob>>>,
+    cache: ChunkCache,
+    quotas: Arc<Quotas>,
+    pub(crate) vaults: Mutex<std::collections::HashMap<VaultId, crate::tree::Vault>>,
+    audit_records: AtomicU64,
+    disk_full: AtomicBool,
+    committer: Mutex<Option<JoinHandle<()>>>,
+    /// Held for as long as the store is open.
+    _lock: Option<std::fs::File>,
+}
+
+/// Where a frame lies. Stays valid while the pack lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct FramePlace {
+    /// Pack that holds it.
+    #[n(0)]
+    pub pack: PackId,
+    /// Byte offset in it.
+    #[n(1)]
+    pub offset: u64,
+    /// Stored bytes: nonce, ciphertext, tag.
+    #[n(2)]
+    pub stored_bytes: u32,
+    /// Plaintext bytes of the chunk.
+    #[n(3)]
+    pub plain_bytes: u32,
+    /// 0: stored as it is.
+    #[n(4)]
+    pub codec: u8,
+    /// The pack whose salt the frame's key comes from.
+    #[n(5)]
+    pub salt_of: PackId,
+}
+
+/// What `coffre status` tells of a store.
+#[derive(Debug, Clone, Default)]
+pub struct StoreStatus {
+    /// Transactions so far.
+    pub commit_number: u64,
+    /// Batches so far.
+    pub batch_number: u64,
+    /// Packs on disk.
+    pub packs: u64,
+    /// Audit records so far.
+    pub audit_records: u64,
+    /// Bytes free on the disk.
+    pub free_bytes: u64,
+    /// Whether a write error stopped it.
+    pub poisoned: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> { mutex.lock().unwrap_or_else(PoisonError::into_inner) }
+
+impl Store {
+    /// Opens one value as of now (overlay, then index).
+    ///
+    /// # Errors
+    /// `DamagedRecord`, `Index`.
+    pub fn get(&self, key: &RecordKey, table: Table, at: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let opened = |sealed: &[u8]| key.open(table, at, sealed).ok_or(StoreError::DamagedRecord);
+        match self.inner.overlay.get(table, at) {
+            Some(None) => Ok(None),
+            Some(Some(sealed)) => opened(&sealed).map(Some),
+            None => self.inner.index.snapshot()?.get(table, at)?.map(|sealed| opened(&sealed)).transpose(),
+        }
+    }
+
+    /// Up to `max` opened entries with `from <= key < to`, in key order, as of now.
+    ///
+    /// # Errors
+    /// `DamagedRecord`, `Index`.
+    pub fn range(
+        &self,
+        key: &RecordKey,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        max: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        // The overlay first: what it drops meanwhile is in the index by then.
+        let pending = self.inner.overlay.range(table, from, to);
+        self.merged_range(key, table, (from, to), max, pending.into_iter().map(|(at, value)| (at, value.map(|v| v.to_vec()))).collect())
+    }
+
+    fn merged_range(
+        &self,
+        key: &RecordKey,
+        table: Table,
+        (from, to): (&[u8], &[u8]),
+        max: usize,
+        pending: std::collections::BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        // A deleted entry hides one of the index: ask for as many more.
+        let stored = self.inner.index.snapshot()?.range(table, from, to, max.saturating_add(pending.len()))?;
+        let exhausted = stored.len() < max.saturating_add(pending.len());
+        let last = stored.last().map(|(at, _)| at.clone());
+        let mut merged: std::collections::BTreeMap<Vec<u8>, Vec<u8>> = stored.into_iter().collect();
+        for (at, value) in pending {
+            match value {
+                // Beyond what the index gave, entries of the index could be missing between.
+                Some(value) if exhausted || last.as_ref().is_some_and(|last| at <= *last) => drop(merged.insert(at, value)),
+                Some(_) => {}
+                None => drop(merged.remove(&at)),
+            }
+        }
+        merged
+            .into_iter()
+            .take(max)
+            .map(|(at, sealed)| {
+                let value = key.open(table, &at, &sealed).ok_or(StoreError::DamagedRecord)?;
+                Ok((at, value))
+            })
+            .collect()
+    }
+
+    /// The key of system tables (`Store, Customers, Users, Credentials, Vaults, Packs, Usage, Incidents`).
+    pub fn system_key(&self) -> &RecordKey { &self.inner.system_key }
+
+    /// The gateway key that the store was opened with.
+    pub fn gateway_key(&self) -> &GatewayKey { &self.inner.options.gateway_key }
+
+    /// Seals details of audit records that belong to no vault.
+    pub fn audit_details_key(&self) -> &RecordKey { &self.inner.audit_details }
+
+    /// The key that verifies audit checkpoints.
+    pub fn audit_public_key(&self) -> [u8; 32] { self.inner.signing_public }
+
+    /// Packs and audit segments.
+    pub fn blobs(&self) -> &Arc<dyn BlobStore> { &self.inner.options.blobs }
+
+    pub(crate) fn packs_key(&self) -> &Secret32 { &self.inner.packs_key }
+
+    pub(crate) fn index(&self) -> &SharedIndex { &self.inner.index }
+
+    /// Seals a chunk and appends its frame to the open batch; waits while two batches are full. Readable at once
+    /// through [`Store::read_frame`]; durable with any transaction submitted later.
+    ///
+    /// # Errors
+    /// `DiskFull`, `Poisoned`.
+    pub fn stage(&self, keys: &VaultKeys, chunk: ChunkId, plaintext: &[u8]) -> Result<FramePlace, StoreError> {
+        if plaintext.len() > CHUNK_BYTES_MAX {
+            return Err(StoreError::TooLarge("a chunk"));
+        }
+        if self.inner.disk_full.load(Ordering::Relaxed) {
+            return Err(StoreError::DiskFull);
+        }
+        let plain_bytes = u32::try_from(plaintext.len()).map_err(|_| StoreError::TooLarge("a chunk"))?;
+        let (salt_of, salt) = *self.inner.current.read().unwrap_or_else(PoisonError::into_inner);
+        let key = self.frame_key(keys, salt_of, &salt);
+        let context = FrameContext { vault: keys.vault, key_epoch: KEY_EPOCH, chunk, plain_bytes, codec: 0 };
+        let sealed = frame::seal(&key, &self.inner.nonces, &context, plaintext)?;
+        let stored_bytes = u32::try_from(sealed.len()).map_err(|_| StoreError::TooLarge("a chunk"))?;
+        self.inner.log.append_frame(&sealed, |pack, offset| FrameRow {
+            vault: keys.vault,
+            chunk,
+            place: FramePlace { pack, offset, stored_bytes, plain_bytes, codec: 0, salt_of },
+        })
+    }
+
+    fn frame_key(&self, keys: &VaultKeys, salt_of: PackId, salt: &[u8; 32]) -> Arc<FrameKey> {
+        let mut kept = lock(&self.inner.frame_keys);
+        if kept.len() >= FRAME_KEYS_MAX {
+            kept.clear();
+        }
+        Arc::clone(kept.entry((keys.vault, salt_of)).or_insert_with(|| Arc::new(FrameKey::derive(&keys.content, salt))))
+    }
+
+    /// Reads and opens a frame (cache, open batches, packs).
+    ///
+    /// # Errors
+    /// `Damaged`, `Io`.
+    pub fn read_frame(&self, keys: &VaultKeys, chunk: ChunkId, place: &FramePlace) -> Result<Arc<[u8]>, StoreError> {
+        if let Some(found) = self.inner.cache.get((keys.vault, chunk)) {
+            return Ok(found);
+        }
+        let opened = self.read_frame_uncached(keys, chunk, place)?;
+        self.inner.cache.put((keys.vault, chunk), Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    pub(crate) fn read_frame_uncached(
+        &self,
+        keys: &VaultKeys,
+        chunk: ChunkId,
+        place: &FramePlace,
+    ) -> Result<Arc<[u8]>, StoreError> {
+        let damaged = StoreError::Damaged { pack: place.pack };
+        let len = usize::try_from(place.stored_bytes).map_err(|_| damaged.clone())?;
+        if len > CHUNK_BYTES_MAX + frame::FRAME_OVERHEAD_BYTES {
+            return Err(damaged);
+        }
+        let mut sealed = match self.inner.log.unwritten_frame(place.pack, place.offset, len) {
+            Some(sealed) => sealed,
+            None => {
+                let mut sealed = vec![0; len];
+                match self.pack_handle(place.pack).and_then(|blob| blob.read_at(place.offset, &mut sealed)) {
+                    Ok(()) => sealed,
+                    Err(error) if matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::NotFound) => {
+                        return Err(damaged);
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        let salt = self.inner.salts.read().unwrap_or_else(PoisonError::into_inner).get(&place.salt_of).copied();
+        let key = self.frame_key(keys, place.salt_of, &salt.ok_or_else(|| damaged.clone())?);
+        let context =
+            FrameContext { vault: keys.vault, key_epoch: KEY_EPOCH, chunk, plain_bytes: place.plain_bytes, codec: place.codec };
+        frame::open(&key, &context, &mut sealed).map(|plain| Arc::from(&*plain)).ok_or(damaged)
+    }
+
+    fn pack_handle(&self, pack: PackId) -> std::io::Result<Arc<dyn crate::blob::Blob>> {
+        if let Some(found) = lock(&self.inner.handles).get(&pack) {
+            return Ok(Arc::clone(found));
+        }
+        let opened = self.inner.options.blobs.open(&blob_name(pack))?;
+        let mut kept = lock(&self.inner.handles);
+        if kept.len() >= PACK_HANDLES_MAX {
+            kept.clear();
+        }
+        kept.insert(pack, Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// Whether [`Store::read_frame`] would answer from the cache.
+    pub fn is_cached(&self, keys: &VaultKeys, chunk: ChunkId) -> bool { self.inner.cache.contains((keys.vault, chunk)) }
+
+    /// Records an access that changes nothing (login, download, refusal).
+    ///
+    /// # Errors
+    /// `Poisoned`.
+    pub fn record(&self, record: RecordDraft) -> Result<Pending<()>, StoreError> {
+        let vault = record.vault.and_then(|vault| lock(&self.inner.vaults).get(&vault).cloned());
+        let mut txn = self.begin()?;
+        txn.audit(record, vault.as_ref().map(|vault| &vault.keys().audit));
+        Ok(Pending { value: (), ticket: txn.submit()? })
+    }
+
+    /// The store's time.
+    pub fn clock_now(&self) -> UnixNanos { self.inner.options.clock.now() }
+
+    /// The counters of bytes per owner.
+    pub fn quotas(&self) -> &Arc<Quotas> { &self.inner.quotas }
+
+    /// Figures for the operator.
+    pub fn status(&self) -> StoreStatus {
+        let packs = crate::log::walk::packs(self.inner.options.blobs.as_ref()).map_or(0, |packs| packs.len());
+        StoreStatus {
+            commit_number: lock(&self.inner.sequence).last_commit,
+            batch_number: self.inner.log.batch_number().0,
+            packs: packs as u64,
+            audit_records: self.inner.audit_records.load(Ordering::Relaxed),
+            free_bytes: self.inner.options.blobs.free_bytes().unwrap_or(0),
+            poisoned: self.inner.log.is_poisoned(),
+        }
+    }
+
+    /// Makes everything durable, checkpoints the index, signs an audit checkpoint, closes the pack, stops the committer.
+    ///
+    /// # Errors
+    /// `Poisoned`.
+    pub fn shutdown(&self) -> Result<(), StoreError> {
+        self.inner.log.ask_to_stop();
+        if let Some(committer) = lock(&self.inner.committer).take() {
+            committer.join().map_err(|_| StoreError::Poisoned)?;
+        }
+        // Vaults point back at the store: let go of each other.
+        lock(&self.inner.vaults).clear();
+        if self.inner.log.is_poisoned() { Err(StoreError::Poisoned) } else { Ok(()) }
+    }
+
+    /// Verifies the audit log of the open store: what was laid out by the last checkpoint.
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn verify_audit(&self) -> Result<VerifyReport, StoreError> {
+        self.inner.log.checkpoint_now()?;
+        Ok(crate::audit::verify::verify(self.inner.options.blobs.as_ref(), &self.inner.signing_public)?)
+    }
+
+    /// Makes everything submitted so far durable, checkpoints the index and lays the audit records out.
+    ///
+    /// # Errors
+    /// `Poisoned`.
+    pub fn checkpoint(&self) -> Result<(), StoreError> { self.inner.log.checkpoint_now() }
+}

@@ -1,0 +1,367 @@
+//! Making and opening a store: lock, format, key, replay of the log after the checkpoint.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Instant;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::cache::ChunkCache;
+use super::committer::{Committer, OpenPack, POSITION_KEY, PackRow, Position};
+use super::log_state::{LogShared, OpenBatch};
+use super::overlay::Overlay;
+use super::txn::Sequence;
+use super::{IndexChoice, Inner, Store, StoreOptions, lock};
+use crate::audit::writer::AuditWriter;
+use crate::audit::{Action, Actor, RecordDraft, checkpoint};
+use crate::error::StoreError;
+use crate::frame::NonceSequence;
+use crate::id::{BatchNumber, PackId, RecordNumber};
+use crate::index::redb::RedbIndex;
+use crate::index::{Change, IndexError, SharedIndex, Table};
+use crate::keys::{GatewayLabel, Secret32};
+use crate::limits::{BLOCK_BYTES, CHUNK_CACHE_BYTES, JOURNAL_BYTES_MAX};
+use crate::log::buffer::AlignedBuffer;
+use crate::log::pack::{HeaderError, VERSION, blob_name};
+use crate::log::walk::{PackReader, packs};
+use crate::quota::Quotas;
+use crate::record::RecordKey;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+/// Row of `Table::Store`, in clear: format version, then a value that proves the gateway key.
+const FORMAT_KEY: &[u8] = b"format";
+const INDEX_FILE: &str = "index.redb";
+const LOCK_FILE: &str = "lock";
+/// How far behind a damaged batch an authentic one is looked for: no batch is longer.
+const LOOK_AHEAD_BYTES: u64 = JOURNAL_BYTES_MAX as u64 + 32 * 1024 * 1024;
+
+/// Why a store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No store there.
+    #[error("no store in this directory; `coffre init` makes one")]
+    Absent,
+    /// There is one already.
+    #[error("this directory already holds a store")]
+    Present,
+    /// Another process serves it.
+    #[error("the data directory is in use by another process")]
+    InUse,
+    /// Written by a newer version.
+    #[error("the store has format {found}, this program knows {known}: use a newer coffre")]
+    NewerFormat {
+        /// On disk.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// The gateway key is not the one it was made with.
+    #[error("the gateway key does not belong to this store")]
+    WrongKey,
+    /// A batch that was acknowledged is damaged: nothing is opened, so that nothing is lost further.
+    #[error("the log is damaged in pack {pack} at byte {offset}")]
+    LogDamaged {
+        /// Where.
+        pack: PackId,
+        /// Byte offset in it.
+        offset: u64,
+    },
+    /// The index is damaged.
+    #[error("the index is damaged: {0}")]
+    IndexDamaged(&'static str),
+    /// The audit segments do not fit the log.
+    #[error("the audit log is damaged: {0}")]
+    AuditDamaged(std::io::Error),
+    /// The operating system failed.
+    #[error("opening the store failed: {0}")]
+    Io(#[from] std::io::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<IndexError> for OpenError {
+    fn from(error: IndexError) -> Self {
+        match error {
+            IndexError::InUse => Self::InUse,
+            IndexError::Unusable(why) => Self::IndexDamaged(why),
+            error @ IndexError::Backend(_) => Self::Store(error.into()),
+        }
+    }
+}
+
+impl StoreOptions {
+    fn redb_path(&self) -> std::path::PathBuf { self.directory.join(INDEX_FILE) }
+
+    /// The directory's lock: for as long as the file is open nobody else serves it.
+    fn take_lock(&self) -> Result<Option<fs::File>, OpenError> {
+        if matches!(self.index, IndexChoice::Given(_)) {
+            return Ok(None);
+        }
+        let path = self.directory.join(LOCK_FILE);
+        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse),
+            Err(error) => Err(OpenError::Io(error.into())),
+        }
+    }
+
+    fn open_index(&self) -> Result<SharedIndex, OpenError> {
+        match &self.index {
+            IndexChoice::Given(index) => Ok(Arc::clone(index)),
+            IndexChoice::Redb if !self.redb_path().exists() => Err(OpenError::Absent),
+            IndexChoice::Redb => Ok(Arc::new(RedbIndex::open(&self.redb_path())?)),
+        }
+    }
+}
+
+impl Store {
+    /// Makes an empty store: index, first pack, empty audit log.
+    ///
+    /// # Errors
+    /// `Present`; the operating system's.
+    pub fn create(options: &StoreOptions) -> Result<(), OpenError> {
+        let mut held = None;
+        if matches!(options.index, IndexChoice::Redb) {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.directory)?;
+            held = options.take_lock()?;
+            if options.redb_path().exists() {
+                // A crash between the rename and the format row left an index that nobody ever used.
+                let index = RedbIndex::open(&options.redb_path())?;
+                if crate::index::Index::snapshot(&index)?.get(Table::Store, FORMAT_KEY)?.is_some() {
+                    return Err(OpenError::Present);
+                }
+            } else {
+                RedbIndex::create(&options.redb_path())?;
+            }
+        }
+        let index = options.open_index()?;
+        if index.snapshot()?.get(Table::Store, FORMAT_KEY)?.is_some() {
+            return Err(OpenError::Present);
+        }
+        let mut row = VERSION.to_le_bytes().to_vec();
+        row.extend_from_slice(options.gateway_key.derive(GatewayLabel::KeyCheck).expose());
+        index.apply(&[Change { table: Table::Store, key: FORMAT_KEY.to_vec(), value: Some(row) }])?;
+        index.checkpoint()?;
+        drop(held);
+        Ok(())
+    }
+
+    /// Opens a store: locks the directory, opens the index, replays the log after the checkpoint, closes the old open
+    /// pack, starts the committer.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(options: StoreOptions) -> Result<Self, OpenError> {
+        if matches!(options.index, IndexChoice::Redb) && !options.redb_path().exists() {
+            return Err(OpenError::Absent);
+        }
+        let held = options.take_lock()?;
+        let index = options.open_index()?;
+        check_format(&options, &index)?;
+        let system_key = RecordKey::new(&options.gateway_key.derive(GatewayLabel::Records));
+        let packs_key = options.gateway_key.derive(GatewayLabel::Packs);
+        let position = read_position(&index, &system_key)?;
+        let seed = options.gateway_key.derive(GatewayLabel::AuditSigning);
+        let audit = AuditWriter::open(Arc::clone(&options.blobs), &seed, position.audit.clone()).map_err(OpenError::AuditDamaged)?;
+        let mut replay = Replay { options: &options, packs_key: &packs_key, index: &index, audit, position, salts: HashMap::new() };
+        replay.read_salts(&system_key)?;
+        let newest = replay.run()?;
+        let Replay { audit, position, mut salts, .. } = replay;
+
+        let pack = OpenPack::create(options.blobs.as_ref(), &packs_key, PackId(newest.0 + 1), options.pack_bytes)
+            .map_err(|error| if error.kind() == std::io::ErrorKind::StorageFull { StoreError::DiskFull.into() } else { OpenError::Io(error) })?;
+        salts.insert(pack.header.pack, pack.header.salt);
+        let sequence = Sequence {
+            last_commit: position.last_commit,
+            last_time: position.last_time,
+            last_number: position.last_number,
+            next_record: audit.next_number().0,
+        };
+        let number = BatchNumber(position.batch + 1);
+        let buffer = AlignedBuffer::with_capacity(crate::limits::BATCH_BYTES_TARGET + (1 << 20));
+        let room = options.pack_bytes - 2 * BLOCK;
+        let open = OpenBatch::new(number, pack.header.pack, BLOCK, room, buffer, sequence.clone());
+        let signing_public = checkpoint::public_key(&seed).ok_or(StoreError::Randomness)?;
+        let pack_bytes = options.pack_bytes;
+        let inner = Arc::new(Inner {
+            audit_details: RecordKey::new(&options.gateway_key.derive(GatewayLabel::AuditDetails)),
+            packs_key,
+            system_key,
+            signing_public,
+            index,
+            overlay: Overlay::default(),
+            audit_records: AtomicU64::new(sequence.next_record),
+            sequence: Mutex::new(sequence),
+            log: LogShared::new(open, pack_bytes),
+            nonces: NonceSequence::start().map_err(StoreError::from)?,
+            current: RwLock::new((pack.header.pack, pack.header.salt)),
+            salts: RwLock::new(salts),
+            frame_keys: Mutex::default(),
+            handles: Mutex::default(),
+            cache: ChunkCache::new(CHUNK_CACHE_BYTES),
+            quotas: Arc::new(Quotas::default()),
+            vaults: Mutex::default(),
+            disk_full: AtomicBool::new(false),
+            committer: Mutex::new(None),
+            _lock: held,
+            options,
+        });
+        if let (Some(row), Some(open)) = (inner.pack_row(&pack.header), inner.log.lock().open.as_mut()) {
+            open.add_changes(vec![row]);
+        }
+        let mut committer = Committer {
+            inner: Arc::clone(&inner),
+            pack: Some(pack),
+            audit,
+            synced_through: BatchNumber(position.batch),
+            position,
+            unsynced: false,
+            bytes_since: 0,
+            changed: true,
+            last_checkpoint: Instant::now(),
+            last_signed: Instant::now(),
+            spare: None,
+        };
+        // What a crash left unsigned is signed before anything new comes.
+        committer.audit.flush().map_err(StoreError::from)?;
+        committer.sign()?;
+        inner.look_at_free_space();
+        let thread = std::thread::Builder::new().name("committer".into()).spawn(move || committer.run())?;
+        *lock(&inner.committer) = Some(thread);
+        let store = Self { inner };
+        store.load_usage()?;
+        store.record(RecordDraft::new(Actor::System, Action::StoreOpen))?.wait()?;
+        Ok(store)
+    }
+
+    /// Stops at once, as a crash would: nothing is finished, nothing is signed. For tests.
+    pub fn abandon(&self) {
+        self.inner.log.abandon();
+        if let Some(committer) = lock(&self.inner.committer).take() {
+            drop(committer.join());
+        }
+        lock(&self.inner.vaults).clear();
+    }
+}
+
+fn check_format(options: &StoreOptions, index: &SharedIndex) -> Result<(), OpenError> {
+    let row = index.snapshot()?.get(Table::Store, FORMAT_KEY)?.ok_or(OpenError::Absent)?;
+    let (version, check) = row.split_first_chunk::<4>().ok_or(OpenError::IndexDamaged("its format row is short"))?;
+    let found = u32::from_le_bytes(*version);
+    if found > VERSION {
+        return Err(OpenError::NewerFormat { found, known: VERSION });
+    }
+    let expected = options.gateway_key.derive(GatewayLabel::KeyCheck);
+    if bool::from(subtle::ConstantTimeEq::ct_eq(check, expected.expose().as_slice())) { Ok(()) } else { Err(OpenError::WrongKey) }
+}
+
+fn read_position(index: &SharedIndex, system_key: &RecordKey) -> Result<Position, OpenError> {
+    let Some(sealed) = index.snapshot()?.get(Table::Store, POSITION_KEY)? else { return Ok(Position::default()) };
+    let damaged = || OpenError::IndexDamaged("its log position does not open");
+    let row = system_key.open(Table::Store, POSITION_KEY, &sealed).ok_or_else(damaged)?;
+    minicbor::decode(&row).map_err(|_| damaged())
+}
+
+struct Replay<'o> {
+    options: &'o StoreOptions,
+    packs_key: &'o Secret32,
+    index: &'o SharedIndex,
+    audit: AuditWriter,
+    position: Position,
+    salts: HashMap<PackId, [u8; 32]>,
+}
+
+impl Replay<'_> {
+    /// Salts of packs that are known, gone ones included.
+    fn read_salts(&mut self, system_key: &RecordKey) -> Result<(), OpenError> {
+        for (key, sealed) in self.index.snapshot()?.range(Table::Packs, &[], &[0xff; 9], usize::MAX)? {
+            let damaged = || OpenError::IndexDamaged("a pack's row does not open");
+            let row = system_key.open(Table::Packs, &key, &sealed).ok_or_else(damaged)?;
+            let row: PackRow = minicbor::decode(&row).map_err(|_| damaged())?;
+            let id = u64::from_be_bytes(key.as_slice().try_into().map_err(|_| damaged())?);
+            self.salts.insert(PackId(id), row.salt);
+        }
+        Ok(())
+    }
+
+    /// Replays every pack from the position on and closes those left open. Returns the newest pack.
+    fn run(&mut self) -> Result<PackId, OpenError> {
+        let blobs = self.options.blobs.as_ref();
+        let all = packs(blobs)?;
+        let newest = all.last().copied().unwrap_or(PackId(0)).max(PackId(self.position.pack));
+        let todo: Vec<_> = all.into_iter().filter(|pack| pack.0 >= self.position.pack).collect();
+        for (at, &pack) in todo.iter().enumerate() {
+            let reader = match PackReader::open(blobs, self.packs_key, pack)? {
+                Ok(reader) => reader,
+                Err(HeaderError::Newer(found)) => return Err(OpenError::NewerFormat { found, known: VERSION }),
+                // The newest pack may be one that was being made: then it never held a batch.
+                Err(HeaderError::Damaged) if at + 1 == todo.len() && pack.0 != self.position.pack => {
+                    blobs.remove(&blob_name(pack))?;
+                    return Ok(PackId(newest.0));
+                }
+                Err(HeaderError::Damaged) => return Err(OpenError::LogDamaged { pack, offset: 0 }),
+            };
+            self.salts.insert(pack, reader.header.salt);
+            self.replay_pack(&reader, todo.get(at + 1..).unwrap_or_default())?;
+        }
+        Ok(newest)
+    }
+
+    fn replay_pack(&mut self, reader: &PackReader, later: &[PackId]) -> Result<(), OpenError> {
+        let pack = reader.header.pack;
+        let mut offset = if pack.0 == self.position.pack { self.position.offset.max(BLOCK) } else { BLOCK };
+        let mut batches = 0;
+        loop {
+            let expected = BatchNumber(self.position.batch + 1);
+            match reader.batch_at(offset)? {
+                Some(batch) if batch.header.number == expected && batch.header.previous == self.position.tag => {
+                    self.index.apply(&batch.meta.changes)?;
+                    for (at, record) in batch.meta.records.iter().enumerate() {
+                        let number = RecordNumber(batch.meta.first_record + at as u64);
+                        if number == self.audit.next_number() {
+                            self.audit.append(number, record);
+                        } else if number > self.audit.next_number() {
+                            return Err(OpenError::LogDamaged { pack, offset });
+                        }
+                    }
+                    self.position.pack = pack.0;
+                    self.position.offset = batch.end;
+                    self.position.batch = expected.0;
+                    self.position.tag = batch.tag;
+                    self.position.last_commit = self.position.last_commit.max(batch.header.last_commit.0);
+                    self.position.last_time = self.position.last_time.max(batch.meta.time);
+                    self.position.last_number = self.position.last_number.max(batch.meta.sequence);
+                    offset = batch.end;
+                    batches += 1;
+                }
+                _ => break,
+            }
+        }
+        if reader.footer_at(self.packs_key, offset)?.is_some() {
+            return Ok(());
+        }
+        // Here the log ends, torn or not; unless something that came later was built on what is missing.
+        let missing = BatchNumber(self.position.batch + 1);
+        if reader.proves_durable(missing, offset, LOOK_AHEAD_BYTES)? {
+            return Err(OpenError::LogDamaged { pack, offset });
+        }
+        for &after in later {
+            if let Ok(next) = PackReader::open(self.options.blobs.as_ref(), self.packs_key, after)?
+                && next.proves_durable(missing, BLOCK, BLOCK)?
+                && next.header_at(BLOCK)?.is_some_and(|(header, _)| header.number > missing)
+            {
+                return Err(OpenError::LogDamaged { pack, offset });
+            }
+        }
+        let footer = crate::log::pack::PackFooter { pack, end: offset, batches, last: BatchNumber(self.position.batch) };
+        reader.blob.write_at(offset, &footer.encode(self.packs_key, &reader.header.salt))?;
+        reader.blob.sync()?;
+        reader.blob.set_len(offset + BLOCK)?;
+        Ok(())
+    }
+}

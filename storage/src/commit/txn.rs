@@ -1,0 +1,168 @@
+//! Transactions: read, decide, change, submit, under the store's one writer lock.
+
+use std::collections::BTreeMap;
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
+
+use super::ticket::{Ticket, TicketCell};
+use super::{Store, lock};
+use crate::audit::RecordDraft;
+use crate::audit::record::encode_record;
+use crate::error::StoreError;
+use crate::id::{CommitNumber, RecordNumber};
+use crate::index::{Change, Table};
+use crate::limits::JOURNAL_BYTES_MAX;
+use crate::record::RecordKey;
+use crate::time::UnixNanos;
+
+/// What transactions take from one another.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sequence {
+    pub(super) last_commit: u64,
+    pub(super) last_time: i64,
+    /// The last number given by [`Txn::next_number`].
+    pub(super) last_number: u64,
+    pub(super) next_record: u64,
+}
+
+/// One transaction under the writer lock. Dropped without [`Txn::submit`] it changes nothing.
+#[derive(Debug)]
+pub struct Txn<'store> {
+    store: &'store Store,
+    shared: MutexGuard<'store, Sequence>,
+    own: Sequence,
+    changes: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    records: Vec<Vec<u8>>,
+    bytes: usize,
+    failed: Option<StoreError>,
+}
+
+impl Store {
+    /// Starts a transaction: waits for the one before to be submitted or dropped.
+    ///
+    /// # Errors
+    /// `Poisoned`.
+    pub fn begin(&self) -> Result<Txn<'_>, StoreError> {
+        let shared = lock(&self.inner.sequence);
+        if self.inner.log.is_poisoned() {
+            return Err(StoreError::Poisoned);
+        }
+        let mut own = shared.clone();
+        own.last_commit += 1;
+        own.last_time = self.inner.options.clock.now().0.max(shared.last_time + 1);
+        Ok(Txn { store: self, shared, own, changes: BTreeMap::new(), records: Vec::new(), bytes: 0, failed: None })
+    }
+}
+
+impl Txn<'_> {
+    /// The number this transaction gets.
+    pub fn number(&self) -> CommitNumber { CommitNumber(self.own.last_commit) }
+
+    /// The time of this transaction; strictly increasing from one to the next.
+    pub fn time(&self) -> UnixNanos { UnixNanos(self.own.last_time) }
+
+    /// A fresh number from the store's sequence (inode, content and segment numbers), never given twice.
+    pub fn next_number(&mut self) -> u64 {
+        self.own.last_number += 1;
+        self.own.last_number
+    }
+
+    /// Opens one value; sees this transaction's own changes.
+    ///
+    /// # Errors
+    /// `DamagedRecord`, `Index`.
+    pub fn get(&self, key: &RecordKey, table: Table, at: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.changes.get(&(table, at.to_vec())) {
+            Some(None) => Ok(None),
+            Some(Some(sealed)) => key.open(table, at, sealed).ok_or(StoreError::DamagedRecord).map(Some),
+            None => self.store.get(key, table, at),
+        }
+    }
+
+    /// As [`Store::range`]; sees this transaction's own changes.
+    ///
+    /// # Errors
+    /// `DamagedRecord`, `Index`.
+    pub fn range(
+        &self,
+        key: &RecordKey,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        max: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let overlay = self.store.inner.overlay.range(table, from, to);
+        let mut pending: BTreeMap<_, _> =
+            overlay.into_iter().map(|(at, value)| (at, value.map(|value| value.to_vec()))).collect();
+        let own = self.changes.range((table, from.to_vec())..(table, to.to_vec()));
+        pending.extend(own.map(|((_, at), value)| (at.clone(), value.clone())));
+        self.store.merged_range(key, table, (from, to), max, pending)
+    }
+
+    /// Seals and puts a value. What cannot be sealed fails the submit.
+    pub fn put(&mut self, key: &RecordKey, table: Table, at: &[u8], plaintext: &[u8]) {
+        match key.seal(table, at, plaintext) {
+            Ok(sealed) => {
+                self.bytes += sealed.len() + at.len() + 16;
+                self.changes.insert((table, at.to_vec()), Some(sealed));
+            }
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
+    /// Deletes a key.
+    pub fn delete(&mut self, table: Table, at: &[u8]) {
+        self.bytes += at.len() + 16;
+        self.changes.insert((table, at.to_vec()), None);
+    }
+
+    /// Adds an audit record, durable together with the changes. Details are sealed with `details` (the vault's audit
+    /// key) or the system's.
+    pub fn audit(&mut self, record: RecordDraft, details: Option<&RecordKey>) {
+        let number = RecordNumber(self.own.next_record);
+        let boot = self.store.inner.options.clock.boot_nanos();
+        let key = details.unwrap_or(&self.store.inner.audit_details);
+        match encode_record(&record, number, self.time(), boot, key) {
+            Ok(encoded) => {
+                self.own.next_record += 1;
+                self.bytes += encoded.len();
+                self.records.push(encoded);
+            }
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
+    /// Gives the changes to the open batch and to every reader.
+    ///
+    /// # Errors
+    /// `TooLarge`, `DiskFull`, `Poisoned`: nothing changed.
+    pub fn submit(mut self) -> Result<Ticket, StoreError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if self.bytes > JOURNAL_BYTES_MAX {
+            return Err(StoreError::TooLarge("the transaction"));
+        }
+        let changes: Vec<_> = std::mem::take(&mut self.changes)
+            .into_iter()
+            .map(|((table, key), value)| Change { table, key, value })
+            .collect();
+        let cell = TicketCell::new(self.number());
+        let inner = &self.store.inner;
+        inner.log.append_commit(super::log_state::Submission {
+            changes,
+            records: std::mem::take(&mut self.records),
+            first_record: self.shared.next_record,
+            sequence: self.own.clone(),
+            bytes: self.bytes,
+            cell: std::sync::Arc::clone(&cell),
+            overlay: &inner.overlay,
+        })?;
+        inner.audit_records.store(self.own.next_record, Ordering::Relaxed);
+        *self.shared = self.own.clone();
+        Ok(Ticket(cell))
+    }
+}

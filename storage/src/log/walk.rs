@@ -1,0 +1,134 @@
+//! Reading the log in order: for replay after a crash, and for `coffre check`.
+
+use std::io;
+use std::sync::Arc;
+
+use super::batch::{BatchHeader, BatchKey, HEADER_BYTES, Meta, open_body, open_header};
+use super::pack::{HeaderError, PackFooter, PackHeader, blob_name, pack_of};
+use crate::aead::TAG_BYTES;
+use crate::blob::{Blob, BlobStore};
+use crate::id::{BatchNumber, PackId};
+use crate::keys::Secret32;
+use crate::limits::BLOCK_BYTES;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// A pack opened for reading.
+#[derive(Debug)]
+pub struct PackReader {
+    /// What it says of itself.
+    pub header: PackHeader,
+    /// Its bytes.
+    pub blob: Arc<dyn Blob>,
+    /// Their number.
+    pub bytes: u64,
+    key: BatchKey,
+}
+
+/// A batch that is whole.
+#[derive(Debug)]
+pub struct WholeBatch {
+    /// Its header.
+    pub header: BatchHeader,
+    /// Its header's tag: the next batch names it.
+    pub tag: [u8; TAG_BYTES],
+    /// What it holds.
+    pub meta: Meta,
+    /// Where the next one begins.
+    pub end: u64,
+}
+
+/// The packs that exist, in order.
+///
+/// # Errors
+/// The system's.
+pub fn packs(blobs: &dyn BlobStore) -> io::Result<Vec<PackId>> {
+    let mut packs: Vec<_> = blobs.list("packs/")?.iter().filter_map(|name| pack_of(name)).collect();
+    packs.sort();
+    Ok(packs)
+}
+
+impl PackReader {
+    /// Opens a pack.
+    ///
+    /// # Errors
+    /// The outer one is the system's; the inner one tells that its header is not right.
+    pub fn open(blobs: &dyn BlobStore, packs: &Secret32, pack: PackId) -> io::Result<Result<Self, HeaderError>> {
+        let blob = blobs.open(&blob_name(pack))?;
+        let bytes = blob.len()?;
+        let mut block = vec![0; BLOCK_BYTES];
+        if bytes < BLOCK {
+            return Ok(Err(HeaderError::Damaged));
+        }
+        blob.read_at(0, &mut block)?;
+        Ok(match PackHeader::decode(packs, &block) {
+            Ok(header) if header.pack == pack => {
+                let key = BatchKey::new(&header.batch_key(packs));
+                Ok(Self { header, blob, bytes, key })
+            }
+            Ok(_) => Err(HeaderError::Damaged),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// The header of the batch at `offset`, if there is an authentic one.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn header_at(&self, offset: u64) -> io::Result<Option<(BatchHeader, [u8; TAG_BYTES])>> {
+        if offset.saturating_add(BLOCK) > self.bytes {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; HEADER_BYTES];
+        self.blob.read_at(offset, &mut bytes)?;
+        Ok(open_header(&self.key, self.header.pack, offset, &bytes))
+    }
+
+    /// The batch at `offset`, if it is whole.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn batch_at(&self, offset: u64) -> io::Result<Option<WholeBatch>> {
+        let Some((header, tag)) = self.header_at(offset)? else { return Ok(None) };
+        let end = offset.saturating_add(u64::from(header.blocks).saturating_mul(BLOCK));
+        // The length was authenticated; that it lies inside the pack bounds the allocation.
+        if end > self.bytes {
+            return Ok(None);
+        }
+        let Ok(body_bytes) = usize::try_from(end - offset - HEADER_BYTES as u64) else { return Ok(None) };
+        let mut body = vec![0; body_bytes];
+        self.blob.read_at(offset + HEADER_BYTES as u64, &mut body)?;
+        let meta = open_body(&self.key, self.header.pack, offset, &header, &body);
+        Ok(meta.map(|meta| WholeBatch { header, tag, meta, end }))
+    }
+
+    /// The footer at `offset`, if there is one.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn footer_at(&self, packs: &Secret32, offset: u64) -> io::Result<Option<PackFooter>> {
+        if offset.saturating_add(BLOCK) > self.bytes {
+            return Ok(None);
+        }
+        let mut block = vec![0; BLOCK_BYTES];
+        self.blob.read_at(offset, &mut block)?;
+        Ok(PackFooter::decode(packs, &self.header.salt, &block))
+    }
+
+    /// Whether a batch that says `number` was durable lies at or after `offset`, within `window` bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn proves_durable(&self, number: BatchNumber, offset: u64, window: u64) -> io::Result<bool> {
+        let mut at = offset;
+        while at < self.bytes && at < offset.saturating_add(window) {
+            if let Some((header, _)) = self.header_at(at)?
+                && header.synced_through >= number
+            {
+                return Ok(true);
+            }
+            at += BLOCK;
+        }
+        Ok(false)
+    }
+}

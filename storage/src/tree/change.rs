@@ -1,0 +1,269 @@
+//! One transaction on a vault: rows read and written, history kept, references and usage counted.
+
+use std::collections::HashMap;
+
+use super::rows::{
+    Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, chunk_key, decode, dentry_key,
+    encode, inode_key, past_key, segment_key, usage_key,
+};
+use super::{Kind, Vault};
+use crate::audit::RecordDraft;
+use crate::commit::{FramePlace, Ticket, Txn};
+use crate::error::StoreError;
+use crate::id::{ChunkId, ContentId, InodeId, SegmentId};
+use crate::index::Table;
+use crate::limits::NAME_BYTES_MAX;
+
+/// A transaction on one vault.
+pub(crate) struct Change<'v> {
+    pub(crate) vault: &'v Vault,
+    pub(crate) txn: Txn<'v>,
+    /// References that chunks gain, and where new ones lie.
+    chunks: HashMap<ChunkId, (Option<FramePlace>, u64)>,
+    bytes_added: u64,
+    bytes_removed: u64,
+    inodes_added: u64,
+    inodes_removed: u64,
+}
+
+/// Refuses names that no directory can hold.
+pub(crate) fn check_name(name: &[u8]) -> Result<(), StoreError> {
+    let bad = name.is_empty() || name.len() > NAME_BYTES_MAX || name == b"." || name == b".." || name.contains(&0) || name.contains(&b'/');
+    if bad { Err(StoreError::InvalidName) } else { Ok(()) }
+}
+
+impl<'v> Change<'v> {
+    pub(crate) fn begin(vault: &'v Vault) -> Result<Self, StoreError> {
+        let txn = vault.store().begin()?;
+        Ok(Self {
+            vault,
+            txn,
+            chunks: HashMap::new(),
+            bytes_added: 0,
+            bytes_removed: 0,
+            inodes_added: 0,
+            inodes_removed: 0,
+        })
+    }
+
+    pub(crate) fn moment(&self) -> Moment { Moment { commit: self.txn.number(), time: self.txn.time() } }
+
+    fn put(&mut self, table: Table, key: &[u8], row: &impl minicbor::Encode<()>) -> Result<(), StoreError> {
+        let bytes = encode(row)?;
+        self.txn.put(&self.vault.keys().records, table, key, &bytes);
+        Ok(())
+    }
+
+    fn get<T: for<'b> minicbor::Decode<'b, ()>>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
+        self.txn.get(&self.vault.keys().records, table, key)?.map(|bytes| decode(&bytes)).transpose()
+    }
+
+    pub(crate) fn inode(&self, inode: InodeId) -> Result<InodeRow, StoreError> {
+        self.get(Table::Inodes, &inode_key(self.vault.id(), inode))?.ok_or(StoreError::NotFound)
+    }
+
+    pub(crate) fn directory(&self, inode: InodeId) -> Result<InodeRow, StoreError> {
+        let row = self.inode(inode)?;
+        if row.kind == Kind::Directory { Ok(row) } else { Err(StoreError::NotADirectory) }
+    }
+
+    pub(crate) fn dentry(&self, parent: InodeId, name: &[u8]) -> Result<Option<DentryRow>, StoreError> {
+        if name.len() > NAME_BYTES_MAX {
+            return Err(StoreError::InvalidName);
+        }
+        let row: Option<DentryRow> = self.get(Table::Dentries, &self.dentry_key(parent, name))?;
+        // Two names with one MAC: as likely as guessing a key, and told apart all the same.
+        if row.as_ref().is_some_and(|row| row.name.as_slice() != name) { Err(StoreError::DamagedRecord) } else { Ok(row) }
+    }
+
+    fn dentry_key(&self, parent: InodeId, name: &[u8]) -> Vec<u8> {
+        dentry_key(self.vault.id(), parent, self.vault.keys().name_mac(parent, name))
+    }
+
+    /// Moves a superseded inode record to history, unless it began in this very transaction.
+    fn keep_inode(&mut self, inode: InodeId, old: &InodeRow) -> Result<(), StoreError> {
+        if old.begin.commit == self.txn.number() {
+            return Ok(());
+        }
+        let key = past_key(&inode_key(self.vault.id(), inode), self.txn.number());
+        let end = self.moment();
+        self.put(Table::InodeHistory, &key, &PastRow { row: old.clone(), end })
+    }
+
+    /// Puts a new inode.
+    pub(crate) fn add_inode(&mut self, inode: InodeId, row: &InodeRow) -> Result<(), StoreError> {
+        self.inodes_added += 1;
+        self.bytes_added += row.content.stored;
+        self.put(Table::Inodes, &inode_key(self.vault.id(), inode), row)
+    }
+
+    /// Replaces an inode's record; the old one goes to history.
+    pub(crate) fn replace_inode(&mut self, inode: InodeId, old: &InodeRow, mut new: InodeRow) -> Result<(), StoreError> {
+        self.keep_inode(inode, old)?;
+        new.begin = self.moment();
+        new.ctime = self.txn.time();
+        self.bytes_added += new.content.stored;
+        self.bytes_removed += old.content.stored;
+        self.put(Table::Inodes, &inode_key(self.vault.id(), inode), &new)
+    }
+
+    /// Sets a directory's time: its entries' history tells the rest.
+    pub(crate) fn touch_directory(&mut self, inode: InodeId) -> Result<(), StoreError> {
+        let mut row = self.directory(inode)?;
+        row.mtime = self.txn.time();
+        row.ctime = row.mtime;
+        self.put(Table::Inodes, &inode_key(self.vault.id(), inode), &row)
+    }
+
+    /// Takes one link from an inode; the last one ends it.
+    fn unlink_inode(&mut self, inode: InodeId) -> Result<(), StoreError> {
+        let old = self.inode(inode)?;
+        if old.links > 1 {
+            let mut new = old.clone();
+            new.links -= 1;
+            return self.replace_inode(inode, &old, new);
+        }
+        self.keep_inode(inode, &old)?;
+        self.inodes_removed += 1;
+        self.bytes_removed += old.content.stored;
+        self.txn.delete(Table::Inodes, &inode_key(self.vault.id(), inode));
+        Ok(())
+    }
+
+    pub(crate) fn add_dentry(&mut self, parent: InodeId, name: &[u8], inode: InodeId, kind: Kind) -> Result<(), StoreError> {
+        check_name(name)?;
+        let row = DentryRow { name: name.to_vec().into(), inode, kind, begin: self.moment() };
+        let key = self.dentry_key(parent, name);
+        self.put(Table::Dentries, &key, &row)?;
+        self.touch_directory(parent)
+    }
+
+    /// Takes a name away (the inode stays as it is).
+    pub(crate) fn drop_dentry(&mut self, parent: InodeId, row: &DentryRow) -> Result<(), StoreError> {
+        let key = self.dentry_key(parent, &row.name);
+        if row.begin.commit != self.txn.number() {
+            let end = self.moment();
+            self.put(Table::DentryHistory, &past_key(&key, self.txn.number()), &PastRow { row: row.clone(), end })?;
+        }
+        self.txn.delete(Table::Dentries, &key);
+        self.touch_directory(parent)
+    }
+
+    /// Takes a name away and one link with it.
+    pub(crate) fn unlink(&mut self, parent: InodeId, row: &DentryRow) -> Result<(), StoreError> {
+        self.drop_dentry(parent, row)?;
+        self.unlink_inode(row.inode)
+    }
+
+    /// Entries of a directory, all of them.
+    pub(crate) fn entries(&self, directory: InodeId) -> Result<Vec<DentryRow>, StoreError> {
+        let prefix = super::rows::inode_key(self.vault.id(), directory);
+        let rows = self.txn.range(
+            &self.vault.keys().records,
+            Table::Dentries,
+            &prefix,
+            &super::rows::after_prefix(&prefix),
+            usize::MAX,
+        )?;
+        rows.iter().map(|(_, bytes)| decode(bytes)).collect()
+    }
+
+    pub(crate) fn is_empty(&self, directory: InodeId) -> Result<bool, StoreError> {
+        let prefix = super::rows::inode_key(self.vault.id(), directory);
+        let to = super::rows::after_prefix(&prefix);
+        Ok(self.txn.range(&self.vault.keys().records, Table::Dentries, &prefix, &to, 1)?.is_empty())
+    }
+
+    /// Takes a name away with all below it.
+    pub(crate) fn unlink_tree(&mut self, parent: InodeId, row: &DentryRow) -> Result<(), StoreError> {
+        if row.kind == Kind::Directory {
+            for entry in self.entries(row.inode)? {
+                self.unlink_tree(row.inode, &entry)?;
+            }
+        }
+        self.unlink(parent, row)
+    }
+
+    /// Notes that a holder (a segment or an inline content) refers to these chunks.
+    fn refer(&mut self, extents: &[Extent], places: &HashMap<ChunkId, FramePlace>) {
+        let distinct: std::collections::HashSet<_> = extents.iter().map(|extent| extent.chunk).collect();
+        for chunk in distinct {
+            let entry = self.chunks.entry(chunk).or_insert((None, 0));
+            entry.0 = entry.0.or(places.get(&chunk).copied());
+            entry.1 += 1;
+        }
+    }
+
+    /// A content of inline extents.
+    pub(crate) fn inline_body(&mut self, extents: Vec<Extent>, places: &HashMap<ChunkId, FramePlace>) -> Body {
+        self.refer(&extents, places);
+        Body::Inline(extents)
+    }
+
+    /// A new segment.
+    pub(crate) fn add_segment(&mut self, extents: Vec<Extent>, places: &HashMap<ChunkId, FramePlace>) -> Result<SegmentId, StoreError> {
+        self.refer(&extents, places);
+        let segment = SegmentId(self.txn.next_number());
+        self.put(Table::Segments, &segment_key(self.vault.id(), segment), &SegmentRow { refs: 1, extents })?;
+        Ok(segment)
+    }
+
+    /// Another content lists a segment.
+    pub(crate) fn share_segment(&mut self, segment: SegmentId) -> Result<(), StoreError> {
+        let key = segment_key(self.vault.id(), segment);
+        let mut row: SegmentRow = self.get(Table::Segments, &key)?.ok_or(StoreError::DamagedRecord)?;
+        row.refs += 1;
+        self.put(Table::Segments, &key, &row)
+    }
+
+    /// A content of its own with the same bytes.
+    pub(crate) fn share_content(&mut self, content: &Content) -> Result<Content, StoreError> {
+        match &content.body {
+            Body::Inline(extents) => self.refer(extents, &HashMap::new()),
+            Body::Segments(segments) => {
+                for segment in segments.iter().flatten() {
+                    self.share_segment(*segment)?;
+                }
+            }
+        }
+        Ok(Content { id: ContentId(self.txn.next_number()), ..content.clone() })
+    }
+
+    pub(crate) fn add_incident(&mut self, kind: u8, inode: InodeId) -> Result<(), StoreError> {
+        let row = super::rows::IncidentRow { time: self.txn.time(), kind, vault: self.vault.id(), inode };
+        let key = self.txn.next_number().to_be_bytes();
+        self.txn.put(self.vault.store().system_key(), Table::Incidents, &key, &encode(&row)?);
+        Ok(())
+    }
+
+    /// Bytes that the transaction adds to what is in use.
+    pub(crate) fn bytes_grown(&self) -> u64 { self.bytes_added.saturating_sub(self.bytes_removed) }
+
+    /// Writes references and usage, adds the record, submits. A quota is asked for what was not reserved before.
+    pub(crate) fn submit(mut self, audit: RecordDraft) -> Result<Ticket, StoreError> {
+        let records = &self.vault.keys().records;
+        for (chunk, (place, gained)) in std::mem::take(&mut self.chunks) {
+            let key = chunk_key(self.vault.id(), chunk);
+            let found = self.txn.get(records, Table::Chunks, &key)?.map(|bytes| decode::<ChunkRow>(&bytes)).transpose()?;
+            let row = match (found, place) {
+                (Some(found), _) => ChunkRow { refs: found.refs + gained, ..found },
+                (None, Some(place)) => ChunkRow { place, refs: gained },
+                (None, None) => return Err(StoreError::DamagedRecord),
+            };
+            self.txn.put(records, Table::Chunks, &key, &encode(&row)?);
+        }
+        let (owner, system) = (self.vault.owner(), self.vault.store().system_key());
+        if self.bytes_added != self.bytes_removed || self.inodes_added != self.inodes_removed {
+            let key = usage_key(owner, self.vault.id());
+            let found = self.txn.get(system, Table::Usage, &key)?.map(|bytes| decode::<UsageRow>(&bytes)).transpose()?;
+            let mut row = found.unwrap_or_default();
+            row.bytes = (row.bytes + self.bytes_added).saturating_sub(self.bytes_removed);
+            row.inodes = (row.inodes + self.inodes_added).saturating_sub(self.inodes_removed);
+            self.txn.put(system, Table::Usage, &key, &encode(&row)?);
+        }
+        self.txn.audit(audit, Some(&self.vault.keys().audit));
+        let ticket = self.txn.submit()?;
+        self.vault.store().quotas().settle(owner, self.bytes_added, self.bytes_removed);
+        Ok(ticket)
+    }
+}

@@ -1,0 +1,236 @@
+//! What the index holds of a vault (FORMAT.md section 7): keys, and values as CBOR before they are sealed.
+
+use std::collections::BTreeMap;
+
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+
+use super::Kind;
+use crate::commit::FramePlace;
+use crate::error::StoreError;
+use crate::id::{ChunkId, CommitNumber, ContentId, InodeId, OwnerId, SegmentId, VaultId};
+use crate::keys::ManagedSlot;
+use crate::time::UnixNanos;
+
+/// Extents that a content may hold in its inode's own record; more go to segments.
+pub(crate) const INLINE_EXTENTS_MAX: usize = 16;
+
+/// Value of `Table::Vaults`.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct VaultRow {
+    #[n(0)]
+    pub(crate) owner: OwnerId,
+    #[n(1)]
+    pub(crate) name: String,
+    #[n(2)]
+    pub(crate) created: UnixNanos,
+    #[n(3)]
+    pub(crate) retention_secs: u64,
+    #[n(4)]
+    pub(crate) managed: Option<ManagedSlot>,
+}
+
+/// Value of `Table::Usage`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct UsageRow {
+    #[n(0)]
+    pub(crate) bytes: u64,
+    #[n(1)]
+    pub(crate) inodes: u64,
+}
+
+/// When a state began: in which transaction, at what time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Moment {
+    #[n(0)]
+    pub(crate) commit: CommitNumber,
+    #[n(1)]
+    pub(crate) time: UnixNanos,
+}
+
+/// Bytes of a file that lie in a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Extent {
+    /// Offset in the file.
+    #[n(0)]
+    pub(crate) start: u64,
+    #[n(1)]
+    pub(crate) len: u32,
+    #[n(2)]
+    pub(crate) chunk: ChunkId,
+    /// Offset in the chunk.
+    #[n(3)]
+    pub(crate) skip: u32,
+}
+
+impl Extent {
+    pub(crate) fn end(&self) -> u64 { self.start + u64::from(self.len) }
+}
+
+/// Where a content's extents are.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum Body {
+    /// Here, ordered, not overlapping; holes are absent.
+    #[n(0)]
+    Inline(#[n(0)] Vec<Extent>),
+    /// One segment for each 64 MiB; nothing for a hole.
+    #[n(1)]
+    Segments(#[n(0)] Vec<Option<SegmentId>>),
+}
+
+/// One state of a file's content. Never changed: a changed file gets another.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Content {
+    #[n(0)]
+    pub(crate) id: ContentId,
+    #[n(1)]
+    pub(crate) size: u64,
+    /// Bytes that are not holes.
+    #[n(2)]
+    pub(crate) stored: u64,
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub(crate) blake3: Option<[u8; 32]>,
+    #[n(4)]
+    pub(crate) body: Body,
+}
+
+impl Content {
+    pub(crate) fn empty(id: ContentId) -> Self {
+        Self { id, size: 0, stored: 0, blake3: Some(*blake3::hash(b"").as_bytes()), body: Body::Inline(Vec::new()) }
+    }
+}
+
+/// Value of `Table::Inodes`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct InodeRow {
+    #[n(0)]
+    pub(crate) kind: Kind,
+    #[n(1)]
+    pub(crate) mode: u32,
+    #[n(2)]
+    pub(crate) uid: u32,
+    #[n(3)]
+    pub(crate) gid: u32,
+    #[n(4)]
+    pub(crate) atime: UnixNanos,
+    #[n(5)]
+    pub(crate) mtime: UnixNanos,
+    #[n(6)]
+    pub(crate) ctime: UnixNanos,
+    #[n(7)]
+    pub(crate) links: u32,
+    #[n(8)]
+    pub(crate) begin: Moment,
+    /// Of a file; empty for others.
+    #[n(9)]
+    pub(crate) content: Content,
+    /// Of a symbolic link.
+    #[n(10)]
+    pub(crate) target: Option<ByteVec>,
+    #[n(11)]
+    pub(crate) properties: BTreeMap<ByteVec, ByteVec>,
+    #[n(12)]
+    pub(crate) incomplete: bool,
+    /// Of a directory: the one above.
+    #[n(13)]
+    pub(crate) parent: Option<InodeId>,
+}
+
+/// Value of `Table::Dentries`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct DentryRow {
+    #[n(0)]
+    pub(crate) name: ByteVec,
+    #[n(1)]
+    pub(crate) inode: InodeId,
+    #[n(2)]
+    pub(crate) kind: Kind,
+    #[n(3)]
+    pub(crate) begin: Moment,
+}
+
+/// Value of the history tables: what was, until when.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct PastRow<T> {
+    #[n(0)]
+    pub(crate) row: T,
+    #[n(1)]
+    pub(crate) end: Moment,
+}
+
+/// Value of `Table::Segments`.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct SegmentRow {
+    /// Contents that list it.
+    #[n(0)]
+    pub(crate) refs: u64,
+    /// Ordered, not overlapping, all inside the segment.
+    #[n(1)]
+    pub(crate) extents: Vec<Extent>,
+}
+
+/// Value of `Table::Chunks`.
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+pub(crate) struct ChunkRow {
+    #[n(0)]
+    pub(crate) place: FramePlace,
+    /// Segments and inline contents that hold it, each counted once.
+    #[n(1)]
+    pub(crate) refs: u64,
+}
+
+/// Value of `Table::Incidents`.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct IncidentRow {
+    #[n(0)]
+    pub(crate) time: UnixNanos,
+    #[n(1)]
+    pub(crate) kind: u8,
+    #[n(2)]
+    pub(crate) vault: VaultId,
+    #[n(3)]
+    pub(crate) inode: InodeId,
+}
+
+/// An upload broke off before its end.
+pub(crate) const INCIDENT_BROKEN_UPLOAD: u8 = 1;
+
+pub(crate) fn encode<T: Encode<()>>(row: &T) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::new();
+    minicbor::encode(row, &mut bytes).map_err(|_| StoreError::TooLarge("an index record"))?;
+    Ok(bytes)
+}
+
+pub(crate) fn decode<T: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Result<T, StoreError> {
+    minicbor::decode(bytes).map_err(|_| StoreError::DamagedRecord)
+}
+
+/// vault | number.
+pub(crate) fn number_key(vault: VaultId, number: u64) -> Vec<u8> { [&vault.0[..], &number.to_be_bytes()].concat() }
+
+pub(crate) fn inode_key(vault: VaultId, inode: InodeId) -> Vec<u8> { number_key(vault, inode.0) }
+
+pub(crate) fn segment_key(vault: VaultId, segment: SegmentId) -> Vec<u8> { number_key(vault, segment.0) }
+
+pub(crate) fn chunk_key(vault: VaultId, chunk: ChunkId) -> Vec<u8> { [&vault.0[..], &chunk.0].concat() }
+
+pub(crate) fn dentry_key(vault: VaultId, parent: InodeId, mac: [u8; 16]) -> Vec<u8> {
+    [&vault.0[..], &parent.0.to_be_bytes(), &mac].concat()
+}
+
+pub(crate) fn usage_key(owner: OwnerId, vault: VaultId) -> Vec<u8> { [owner.0, vault.0].concat() }
+
+/// The key of a superseded state: the live one's, then the transaction that ended it.
+pub(crate) fn past_key(live: &[u8], end: CommitNumber) -> Vec<u8> { [live, &end.0.to_be_bytes()].concat() }
+
+/// The first key after all that begin with `prefix`.
+pub(crate) fn after_prefix(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    vec![0xff; prefix.len() + 1]
+}

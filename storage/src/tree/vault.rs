@@ -1,0 +1,120 @@
+//! Vaults: made, listed, opened.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::rows::{Content, InodeRow, Moment, UsageRow, VaultRow, decode, encode, inode_key, usage_key};
+use super::{Kind, Vault, VaultInner, VaultRecord};
+use crate::audit::RecordDraft;
+use crate::commit::{Pending, Store};
+use crate::error::StoreError;
+use crate::id::{ContentId, InodeId, OwnerId, VaultId};
+use crate::index::Table;
+use crate::keys::{ManagedSlot, RootKey, VaultKeys};
+
+const END: [u8; 33] = [0xff; 33];
+
+impl Store {
+    /// Creates a vault with a fresh root key in a managed slot.
+    ///
+    /// # Errors
+    /// `Exists` when the owner has a vault of that name; the store's own errors.
+    pub fn create_vault(
+        &self,
+        owner: OwnerId,
+        name: &str,
+        retention_secs: u64,
+        mut audit: RecordDraft,
+    ) -> Result<Pending<VaultId>, StoreError> {
+        let (id, root) = (VaultId::random()?, RootKey::generate()?);
+        let keys = VaultKeys::derive(id, &root);
+        let mut txn = self.begin()?;
+        for (_, bytes) in txn.range(self.system_key(), Table::Vaults, &[], &END, usize::MAX)? {
+            let row: VaultRow = decode(&bytes)?;
+            if row.owner == owner && row.name == name {
+                return Err(StoreError::Exists);
+            }
+        }
+        let now = txn.time();
+        let slot = ManagedSlot::seal(id, &root, self.gateway_key())?;
+        let row = VaultRow { owner, name: name.to_owned(), created: now, retention_secs, managed: Some(slot) };
+        txn.put(self.system_key(), Table::Vaults, &id.0, &encode(&row)?);
+        txn.put(self.system_key(), Table::Usage, &usage_key(owner, id), &encode(&UsageRow { bytes: 0, inodes: 1 })?);
+        let root_directory = InodeRow {
+            kind: Kind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            links: 1,
+            begin: Moment { commit: txn.number(), time: now },
+            content: Content::empty(ContentId(0)),
+            target: None,
+            properties: BTreeMap::new(),
+            incomplete: false,
+            parent: None,
+        };
+        txn.put(&keys.records, Table::Inodes, &inode_key(id, InodeId::ROOT), &encode(&root_directory)?);
+        // Numbers begin above the root's.
+        while txn.next_number() < InodeId::ROOT.0 {}
+        audit.vault = Some(id);
+        txn.audit(audit, None);
+        Ok(Pending { value: id, ticket: txn.submit()? })
+    }
+
+    /// Every vault.
+    ///
+    /// # Errors
+    /// The store's own errors.
+    pub fn vaults(&self) -> Result<Vec<VaultRecord>, StoreError> {
+        let rows = self.range(self.system_key(), Table::Vaults, &[], &END, usize::MAX)?;
+        rows.into_iter()
+            .map(|(key, bytes)| {
+                let id = VaultId(key.try_into().map_err(|_| StoreError::DamagedRecord)?);
+                let row: VaultRow = decode(&bytes)?;
+                let usage = self.get(self.system_key(), Table::Usage, &usage_key(row.owner, id))?;
+                let usage = usage.map(|bytes| decode::<UsageRow>(&bytes)).transpose()?.unwrap_or_default();
+                Ok(VaultRecord {
+                    id,
+                    owner: row.owner,
+                    name: row.name,
+                    created: row.created,
+                    retention_secs: row.retention_secs,
+                    used_bytes: usage.bytes,
+                    used_inodes: usage.inodes,
+                })
+            })
+            .collect()
+    }
+
+    /// Opens a vault; the same object for every caller, so that all see one content for an open file.
+    ///
+    /// # Errors
+    /// `VaultUnavailable`; the store's own errors.
+    pub fn vault(&self, id: VaultId) -> Result<Vault, StoreError> {
+        let mut vaults = self.inner.vaults.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = vaults.get(&id) {
+            return Ok(found.clone());
+        }
+        let unavailable = || StoreError::VaultUnavailable(id);
+        let row = self.get(self.system_key(), Table::Vaults, &id.0)?.ok_or_else(unavailable)?;
+        let row: VaultRow = decode(&row)?;
+        let root = row.managed.ok_or_else(unavailable)?.open(id, self.gateway_key()).map_err(|_| unavailable())?;
+        let keys = VaultKeys::derive(id, &root);
+        let inner = VaultInner { store: self.clone(), owner: row.owner, keys, open: Mutex::new(HashMap::new()) };
+        let vault = Vault { inner: Arc::new(inner) };
+        vaults.insert(id, vault.clone());
+        Ok(vault)
+    }
+
+    /// Loads the counters of bytes in use.
+    pub(crate) fn load_usage(&self) -> Result<(), StoreError> {
+        for (key, bytes) in self.range(self.system_key(), Table::Usage, &[], &END, usize::MAX)? {
+            let owner = OwnerId(*key.first_chunk().ok_or(StoreError::DamagedRecord)?);
+            self.quotas().settle(owner, decode::<UsageRow>(&bytes)?.bytes, 0);
+        }
+        Ok(())
+    }
+}

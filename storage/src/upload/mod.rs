@@ -1,0 +1,540 @@
+//! Content on its way in and out: the one open file of an inode, and uploads that commit in one step.
+//!
+//! Both are the same machine: extents of what is stored + dirty bytes in memory. Dirty bytes over
+//! `DIRTY_BYTES_TARGET` are cut, hashed, deduplicated, sealed and staged as frames; a commit stages the rest and
+//! puts the new content record, chunk references and audit record into one transaction.
+//!
+//! Locks: a file's state, then the store's writer lock, never the other way round. An inode that lost its last name stays
+//! readable and writable through those who have it open; its commits then write their record only. An upload that replaces
+//! the content of a file others have open is what they read from then on, unless they have unsaved writes of their own: those
+//! go on with what they have, and the last commit wins.
+
+mod dirty;
+mod extents;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::audit::RecordDraft;
+use crate::commit::{FramePlace, Pending};
+use crate::error::StoreError;
+use crate::id::{ChunkId, ContentId, InodeId};
+use crate::index::Table;
+use crate::limits::{CHUNK_BYTES_MIN, DIRTY_BYTES_TARGET, EXTENTS_CHANGED_MAX, FILE_BYTES_MAX, SEGMENT_BYTES};
+use crate::quota::Reservation;
+use crate::tree::change::Change;
+use crate::tree::rows::{Body, ChunkRow, Content, Extent, INCIDENT_BROKEN_UPLOAD, INLINE_EXTENTS_MAX, InodeRow, chunk_key, decode};
+use crate::tree::{AttributeChange, Attributes, Kind, Vault};
+
+use dirty::Dirty;
+use extents::Extents;
+
+/// Small random writes are widened to this, so that a file does not fall into crumbs.
+const ALIGNMENT: u64 = 4096;
+
+/// How a commit ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// The client closed or synced it.
+    Whole,
+    /// The connection broke: kept, marked incomplete, an incident is raised.
+    Broken,
+}
+
+/// A content being read and written.
+#[derive(Debug)]
+struct Editor {
+    vault: Vault,
+    extents: Extents,
+    dirty: Dirty,
+    size: u64,
+    /// Bytes that are not holes, committed ones and reserved ones.
+    stored: u64,
+    staged: HashMap<ChunkId, FramePlace>,
+    hasher: Option<Box<blake3::Hasher>>,
+    hashed: u64,
+    reservation: Reservation,
+    changed: bool,
+}
+
+impl Editor {
+    fn of(vault: Vault, content: &Content) -> Self {
+        let reservation = Reservation::new(Arc::clone(vault.store().quotas()), vault.owner());
+        Self {
+            vault,
+            extents: Extents::of(&content.body),
+            dirty: Dirty::default(),
+            size: content.size,
+            stored: content.stored,
+            staged: HashMap::new(),
+            hasher: (content.size == 0).then(Box::default),
+            hashed: 0,
+            reservation,
+            changed: false,
+        }
+    }
+
+    fn end_of_what_is_there(&self) -> u64 { self.size }
+
+    /// Bytes of a range that are neither stored nor dirty.
+    fn holes(&mut self, from: u64, to: u64) -> Result<u64, StoreError> {
+        if from >= self.end_of_what_is_there() {
+            return Ok(to - from);
+        }
+        let vault = self.vault.clone();
+        let mut covered: Vec<(u64, u64)> =
+            self.extents.touching(&vault, from, to)?.iter().map(|extent| (extent.start, extent.end())).collect();
+        covered.extend(self.dirty.ranges(from, to));
+        covered.sort_unstable();
+        let (mut holes, mut at) = (0, from);
+        for (start, end) in covered {
+            holes += start.saturating_sub(at);
+            at = at.max(end);
+        }
+        Ok(holes + to.saturating_sub(at))
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= FILE_BYTES_MAX);
+        let end = end.ok_or(StoreError::TooLarge("the file"))?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if self.extents.changed_count() > EXTENTS_CHANGED_MAX {
+            return Err(StoreError::TooLarge("the number of unsaved fragments"));
+        }
+        let more = self.holes(offset, end)?;
+        self.reservation.grow(more)?;
+        self.stored += more;
+        match &mut self.hasher {
+            Some(hasher) if self.hashed == offset => {
+                hasher.update(bytes);
+                self.hashed = end;
+            }
+            hasher => *hasher = None,
+        }
+        self.dirty.write(offset, bytes);
+        self.size = self.size.max(end);
+        self.changed = true;
+        if self.dirty.bytes() > DIRTY_BYTES_TARGET { self.flush(false) } else { Ok(()) }
+    }
+
+    fn truncate(&mut self, size: u64) -> Result<(), StoreError> {
+        if size > FILE_BYTES_MAX {
+            return Err(StoreError::TooLarge("the file"));
+        }
+        if size < self.size {
+            let gone = self.size - size - self.holes(size, self.size)?;
+            self.dirty.cut_out(size, u64::MAX);
+            let vault = self.vault.clone();
+            self.extents.truncate(&vault, size)?;
+            self.stored -= gone;
+        }
+        if size == 0 {
+            self.hasher = Some(Box::default());
+            self.hashed = 0;
+        } else if size != self.hashed {
+            self.hasher = None;
+        }
+        self.changed |= size != self.size;
+        self.size = size;
+        Ok(())
+    }
+
+    /// Stages dirty bytes. With `all` false the end of the last run stays, where the next bytes may still move the cut.
+    fn flush(&mut self, all: bool) -> Result<(), StoreError> {
+        let frontier = self.dirty.end();
+        let vault = self.vault.clone();
+        if self.dirty.bytes() < DIRTY_BYTES_TARGET || all {
+            self.widen()?;
+        }
+        let mut runs = self.dirty.take();
+        while let Some((start, run)) = runs.pop_first() {
+            let open_end = !all && start + run.len() as u64 == frontier;
+            let mut at = 0;
+            while let Some(len) = vault.keys().chunker.cut(&run[at..], !open_end) {
+                if let Err(error) = self.store_chunk(start + at as u64, &run[at..at + len]) {
+                    // Nothing is lost: what is not staged stays dirty.
+                    self.dirty.write(start + at as u64, &run[at..]);
+                    runs.iter().for_each(|(start, run)| self.dirty.write(*start, run));
+                    return Err(error);
+                }
+                at += len;
+            }
+            self.dirty.write(start + at as u64, &run[at..]);
+        }
+        Ok(())
+    }
+
+    /// Widens short runs to whole blocks with the bytes that are there.
+    fn widen(&mut self) -> Result<(), StoreError> {
+        let short: Vec<(u64, u64)> =
+            self.dirty.ranges(0, u64::MAX).filter(|(from, to)| to - from < CHUNK_BYTES_MIN as u64).collect();
+        let vault = self.vault.clone();
+        for (from, to) in short {
+            let wide = (from / ALIGNMENT * ALIGNMENT, to.next_multiple_of(ALIGNMENT).min(self.size));
+            for (start, end) in [(wide.0, from), (to, wide.1)] {
+                for extent in self.extents.touching(&vault, start, end.max(start))? {
+                    let mut bytes = vec![0; extent.len as usize];
+                    self.read_extent(&extent, &mut bytes)?;
+                    self.dirty.overlay(extent.start, &mut bytes);
+                    self.dirty.write(extent.start, &bytes);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn store_chunk(&mut self, start: u64, plain: &[u8]) -> Result<(), StoreError> {
+        let keys = self.vault.keys();
+        let chunk = keys.chunk_id(plain);
+        if !self.staged.contains_key(&chunk) && self.place_in_index(chunk)?.is_none() {
+            let place = self.vault.store().stage(keys, chunk, plain)?;
+            self.staged.insert(chunk, place);
+        }
+        let len = u32::try_from(plain.len()).map_err(|_| StoreError::TooLarge("a chunk"))?;
+        let vault = self.vault.clone();
+        self.extents.put(&vault, Extent { start, len, chunk, skip: 0 })
+    }
+
+    fn place_in_index(&self, chunk: ChunkId) -> Result<Option<FramePlace>, StoreError> {
+        let key = chunk_key(self.vault.id(), chunk);
+        let row = self.vault.store().get(&self.vault.keys().records, Table::Chunks, &key)?;
+        row.map(|bytes| Ok(decode::<ChunkRow>(&bytes)?.place)).transpose()
+    }
+
+    fn place(&self, chunk: ChunkId) -> Result<FramePlace, StoreError> {
+        match self.staged.get(&chunk) {
+            Some(place) => Ok(*place),
+            None => self.place_in_index(chunk)?.ok_or(StoreError::DamagedRecord),
+        }
+    }
+
+    fn read_extent(&self, extent: &Extent, into: &mut [u8]) -> Result<(), StoreError> {
+        let keys = self.vault.keys();
+        let place = self.place(extent.chunk)?;
+        let chunk = self.vault.store().read_frame(keys, extent.chunk, &place)?;
+        let from = extent.skip as usize;
+        let found = chunk.get(from..from + extent.len as usize).ok_or(StoreError::Damaged { pack: place.pack })?;
+        into.copy_from_slice(found);
+        Ok(())
+    }
+
+    fn read(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
+        let end = offset.saturating_add(len as u64).min(self.size);
+        if offset >= end {
+            return Ok(Vec::new());
+        }
+        let mut bytes = vec![0; (end - offset) as usize];
+        let vault = self.vault.clone();
+        for extent in self.extents.touching(&vault, offset, end)? {
+            let at = (extent.start - offset) as usize;
+            self.read_extent(&extent, &mut bytes[at..at + extent.len as usize])?;
+        }
+        self.dirty.overlay(offset, &mut bytes);
+        Ok(bytes)
+    }
+
+    fn is_in_memory(&mut self, offset: u64, len: usize) -> bool {
+        let end = offset.saturating_add(len as u64).min(self.size);
+        let vault = self.vault.clone();
+        self.extents.touching(&vault, offset, end.max(offset)).is_ok_and(|extents| {
+            extents.iter().all(|extent| vault.store().is_cached(vault.keys(), extent.chunk))
+        })
+    }
+
+    fn blake3(&self) -> Option<[u8; 32]> {
+        let hasher = self.hasher.as_ref().filter(|_| self.hashed == self.size)?;
+        Some(*hasher.finalize().as_bytes())
+    }
+
+    /// The content record, with its segments and references put into the transaction.
+    fn content(&self, change: &mut Change<'_>) -> Result<Content, StoreError> {
+        let segments = self.extents.segments();
+        let inline: Option<Vec<Extent>> = segments
+            .iter()
+            .map(|(_, segment)| segment.as_ref().err().cloned())
+            .collect::<Option<Vec<_>>>()
+            .map(|lists| lists.concat())
+            .filter(|all| all.len() <= INLINE_EXTENTS_MAX);
+        let body = match inline {
+            Some(extents) => change.inline_body(extents, &self.staged),
+            None => {
+                let count = segments.last().map_or(0, |(at, _)| at + 1);
+                let mut list = vec![None; usize::try_from(count).map_err(|_| StoreError::TooLarge("the file"))?];
+                for (at, segment) in segments {
+                    let id = match segment {
+                        Ok(unchanged) => {
+                            change.share_segment(unchanged)?;
+                            unchanged
+                        }
+                        Err(extents) => change.add_segment(extents, &self.staged)?,
+                    };
+                    list[at as usize] = Some(id);
+                }
+                debug_assert!(self.size <= FILE_BYTES_MAX && count <= FILE_BYTES_MAX / SEGMENT_BYTES);
+                Body::Segments(list)
+            }
+        };
+        let id = ContentId(change.txn.next_number());
+        Ok(Content { id, size: self.size, stored: self.stored, blake3: self.blake3(), body })
+    }
+
+    fn settled(&mut self, content: &Content) {
+        self.extents.settled(&content.body);
+        self.staged.clear();
+        self.reservation.release();
+        self.changed = false;
+    }
+}
+
+/// The state behind an open file, shared by all its handles.
+#[derive(Debug)]
+pub(crate) struct FileState {
+    vault: Vault,
+    inode: InodeId,
+    edited: Mutex<Edited>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Edited {
+    editor: Editor,
+    /// As of the last look: what an inode without a name still answers.
+    row: InodeRow,
+    /// The client set the time after its last write.
+    time_set: bool,
+}
+
+impl FileState {
+    pub(crate) fn new(vault: Vault, inode: InodeId, row: InodeRow) -> Result<Self, StoreError> {
+        let editor = Editor::of(vault.clone(), &row.content);
+        Ok(Self { vault, inode, edited: Mutex::new(Edited { editor, row, time_set: false }) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Edited> { self.edited.lock().unwrap_or_else(PoisonError::into_inner) }
+}
+
+/// An open file whose state is held still while a transaction runs.
+pub(crate) struct OpenHold<'f>(MutexGuard<'f, Edited>);
+
+impl<'f> OpenHold<'f> {
+    pub(crate) fn take(file: &'f OpenFile) -> Self { Self(file.state.lock()) }
+
+    pub(crate) fn time_was_set(&mut self) { self.0.time_set = true; }
+}
+
+/// The one open file of an inode: every handle of both protocols reads and writes this. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct OpenFile {
+    state: Arc<FileState>,
+}
+
+impl OpenFile {
+    pub(crate) fn from_state(state: Arc<FileState>) -> Self { Self { state } }
+
+    pub(crate) fn size(&self) -> u64 { self.state.lock().editor.size }
+
+    /// Which inode.
+    pub fn inode(&self) -> InodeId { self.state.inode }
+
+    /// Attributes now, dirty size included.
+    ///
+    /// # Errors
+    /// The store's own errors. An unlinked open file still answers (links = 0).
+    pub fn attributes(&self) -> Result<Attributes, StoreError> {
+        let mut edited = self.state.lock();
+        match self.state.vault.row(self.state.inode) {
+            Ok(row) => edited.row = row,
+            Err(StoreError::NotFound) => edited.row.links = 0,
+            Err(error) => return Err(error),
+        }
+        Ok(Attributes { size: edited.editor.size, ..edited.row.attributes(self.state.inode) })
+    }
+
+    /// Reads up to `len` bytes at `offset`; shorter only at the end of the file, empty beyond it.
+    ///
+    /// # Errors
+    /// `Damaged` when stored bytes do not open; nothing is returned then.
+    pub fn read_at(&self, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> { self.state.lock().editor.read(offset, len) }
+
+    /// Whether [`OpenFile::read_at`] would be answered from memory (so needs no blocking pool).
+    pub fn is_in_memory(&self, offset: u64, len: usize) -> bool {
+        self.state.edited.try_lock().is_ok_and(|mut edited| edited.editor.is_in_memory(offset, len))
+    }
+
+    /// Writes at `offset`; a gap before it becomes a hole. May stage chunks (a full log waits).
+    ///
+    /// # Errors
+    /// `QuotaExceeded`, `TooLarge`: the bytes were not taken. `DiskFull`, `Poisoned`: they are in memory only.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        let mut edited = self.state.lock();
+        edited.time_set = false;
+        edited.editor.write(offset, bytes)
+    }
+
+    /// Appends at the present end, atomically among handles; returns where.
+    ///
+    /// # Errors
+    /// As for [`OpenFile::write_at`].
+    pub fn append(&self, bytes: &[u8]) -> Result<u64, StoreError> {
+        let mut edited = self.state.lock();
+        edited.time_set = false;
+        let end = edited.editor.size;
+        edited.editor.write(end, bytes).map(|()| end)
+    }
+
+    /// Cuts or extends (with a hole).
+    ///
+    /// # Errors
+    /// As for [`OpenFile::write_at`].
+    pub fn truncate(&self, size: u64) -> Result<(), StoreError> {
+        let mut edited = self.state.lock();
+        edited.time_set = false;
+        edited.editor.truncate(size)
+    }
+
+    /// Whether anything is written and not yet committed.
+    pub fn is_dirty(&self) -> bool { self.state.lock().editor.changed }
+
+    /// Commits all that was written so far (CLOSE, fsync): content, references, mtime (now, unless set by the client
+    /// since the last write) and the record in one transaction. The store fills the record's object and content hash.
+    /// Nothing dirty: the record alone.
+    ///
+    /// # Errors
+    /// `DiskFull`, `Poisoned`.
+    pub fn commit(&self, completion: Completion, mut audit: RecordDraft) -> Result<Pending<()>, StoreError> {
+        let mut guard = self.state.lock();
+        let edited = &mut *guard;
+        audit.object = Some(self.state.inode);
+        if edited.editor.changed {
+            edited.editor.flush(true)?;
+        }
+        let mut change = Change::begin(&self.state.vault)?;
+        let old = match change.inode(self.state.inode) {
+            Ok(old) => old,
+            // Without a name there is nothing to keep.
+            Err(StoreError::NotFound) => {
+                edited.editor.changed = false;
+                return Ok(Pending { value: (), ticket: change.submit(audit)? });
+            }
+            Err(error) => return Err(error),
+        };
+        let incomplete = completion == Completion::Broken;
+        if !edited.editor.changed && old.incomplete == incomplete {
+            audit.content_hash = old.content.blake3;
+            return Ok(Pending { value: (), ticket: change.submit(audit)? });
+        }
+        let mut new = old.clone();
+        if edited.editor.changed {
+            new.content = edited.editor.content(&mut change)?;
+            if !edited.time_set {
+                new.mtime = change.txn.time();
+            }
+        }
+        new.incomplete = incomplete;
+        if incomplete {
+            change.add_incident(INCIDENT_BROKEN_UPLOAD, self.state.inode)?;
+        }
+        audit.content_hash = new.content.blake3;
+        let content = new.content.clone();
+        change.replace_inode(self.state.inode, &old, new)?;
+        let ticket = change.submit(audit)?;
+        edited.editor.settled(&content);
+        edited.row.content = content;
+        Ok(Pending { value: (), ticket })
+    }
+
+    /// Shows another content from now on, unless unsaved writes stand in the way; tells whether it does.
+    fn refresh(&self, row: &InodeRow) -> bool {
+        let mut edited = self.state.lock();
+        if edited.editor.changed {
+            return false;
+        }
+        edited.editor = Editor::of(self.state.vault.clone(), &row.content);
+        edited.row = row.clone();
+        true
+    }
+}
+
+/// What must hold about the target when an upload commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    /// Anything.
+    None,
+    /// No entry of that name.
+    Absent,
+    /// An entry whose content is still this one.
+    Content(ContentId),
+}
+
+/// An upload that becomes visible in one step. Dropped without commit it leaves nothing but dead staged frames.
+#[derive(Debug)]
+pub struct Upload {
+    editor: Editor,
+}
+
+impl Upload {
+    pub(crate) fn new(vault: Vault) -> Self { Self { editor: Editor::of(vault, &Content::empty(ContentId(0))) } }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// As for [`OpenFile::write_at`].
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let end = self.editor.size;
+        self.editor.write(end, bytes)
+    }
+
+    /// Bytes taken so far.
+    pub fn size(&self) -> u64 { self.editor.size }
+
+    /// Makes it the content of `name`: replaces the content of an existing file (same inode, old content to history) or
+    /// creates one. Returns the inode, and whether the name is new.
+    ///
+    /// # Errors
+    /// `Changed` when the precondition does not hold; `IsADirectory`; `NotFound` for the parent; as `write`.
+    pub fn commit(
+        mut self,
+        (parent, name): (InodeId, &[u8]),
+        precondition: Precondition,
+        attributes: &AttributeChange,
+        mut audit: RecordDraft,
+    ) -> Result<Pending<(InodeId, bool)>, StoreError> {
+        self.editor.flush(true)?;
+        let vault = self.editor.vault.clone();
+        let mut change = Change::begin(&vault)?;
+        change.directory(parent)?;
+        let target = change.dentry(parent, name)?;
+        let content = self.editor.content(&mut change)?;
+        audit.content_hash = content.blake3;
+        audit.bytes = Some(content.size);
+        let (inode, replaced) = match target {
+            None if matches!(precondition, Precondition::Content(_)) => return Err(StoreError::Changed),
+            None => (change.create(parent, name, Kind::File, attributes, Some(content), None)?, None),
+            Some(row) => {
+                let old = change.inode(row.inode)?;
+                match (old.kind, precondition) {
+                    (Kind::Directory, _) => return Err(StoreError::IsADirectory),
+                    (Kind::SymbolicLink, _) => return Err(StoreError::WrongKind),
+                    (Kind::File, Precondition::Absent) => return Err(StoreError::Changed),
+                    (Kind::File, Precondition::Content(expected)) if expected != old.content.id => return Err(StoreError::Changed),
+                    (Kind::File, _) => {}
+                }
+                let mut new = InodeRow { content, mtime: change.txn.time(), incomplete: false, ..old.clone() };
+                new.apply(attributes);
+                change.replace_inode(row.inode, &old, new.clone())?;
+                (row.inode, Some(new))
+            }
+        };
+        audit.object = Some(inode);
+        let ticket = change.submit(audit)?;
+        self.editor.reservation.release();
+        if let Some(row) = &replaced
+            && let Some(open) = vault.opened(inode)
+            && !open.refresh(row)
+        {
+            vault.close_registered(inode);
+        }
+        Ok(Pending { value: (inode, replaced.is_none()), ticket })
+    }
+}
