@@ -1,1 +1,10 @@
-//! Support.
+//! A gateway of its own for each test: started from the built binary on free loopback ports in a temporary
+//! directory, stopped when dropped. Plus the programs people use, run with a time limit, and trees of real files.
+
+pub mod files;
+pub mod gateway;
+pub mod process;
+
+pub use files::{Listing, listing, sample_tree};
+pub use gateway::Gateway;
+pub use process::{Finished, run, run_ok};

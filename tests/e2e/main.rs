@@ -1,0 +1,16 @@
+//! The binary against the programs people have. Each test has a gateway of its own.
+
+mod access;
+mod audit;
+mod canary;
+mod crash;
+mod curl;
+mod hostile;
+mod litmus;
+mod lftp;
+mod openssh;
+mod paramiko;
+mod rclone;
+mod refusals;
+mod round_trip;
+mod tamper;
