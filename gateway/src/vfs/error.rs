@@ -2,6 +2,9 @@
 
 use coffre_auth::principal::Refusal;
 use coffre_storage::StoreError;
+use coffre_storage::audit::Outcome;
+
+use super::path::PathError;
 
 /// Why.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -12,6 +15,9 @@ pub enum VfsError {
     /// Policy's answer.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The bytes are no path.
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// The operation would cross vaults.
     #[error("the two names lie in different vaults")]
     CrossDevice,
@@ -27,4 +33,35 @@ pub enum VfsError {
     /// The session was revoked, has expired or is closing.
     #[error("the session has ended")]
     SessionEnded,
+    /// The gateway is stopping.
+    #[error("the operation was interrupted")]
+    Interrupted,
+}
+
+impl VfsError {
+    /// What the audit log says of an operation that ended so; nothing for answers that are part of normal work
+    /// (a missing file, a taken name).
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Refused(_) | Self::MountPoint => Some(Outcome::Refused),
+            Self::Store(StoreError::QuotaExceeded { .. }) => Some(Outcome::Refused),
+            Self::Store(
+                StoreError::DiskFull
+                | StoreError::Damaged { .. }
+                | StoreError::DamagedRecord
+                | StoreError::VaultUnavailable(_)
+                | StoreError::Io(_)
+                | StoreError::Index(_)
+                | StoreError::Randomness,
+            ) => Some(Outcome::Failed),
+            // A poisoned store cannot record anything.
+            Self::Store(_)
+            | Self::Path(_)
+            | Self::CrossDevice
+            | Self::LinkLoop
+            | Self::WrongMode
+            | Self::SessionEnded
+            | Self::Interrupted => None,
+        }
+    }
 }

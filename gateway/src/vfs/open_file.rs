@@ -1,0 +1,457 @@
+//! Open files, open directories, uploads under way.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use coffre_auth::Rights;
+use coffre_auth::permit::{Permit, action};
+use coffre_storage::audit::{Action, RecordDraft};
+use coffre_storage::tree::Cursor;
+use coffre_storage::upload::{Completion, OpenFile, Upload};
+use coffre_storage::{StoreError, Ticket};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use super::resolve::{Inside, Node, Resolved};
+use super::{
+    AttributeChange, Attributes, Creation, DirectoryEntry, Follow, Kind, Namespace, OpenOptions, Precondition, VaultPath, VfsError,
+    blocking, durable, durable_value,
+};
+
+/// An open file of one session. Dropped without [`FileHandle::close`], what was written is committed as broken.
+#[derive(Debug)]
+pub struct FileHandle {
+    shared: Arc<Shared>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    namespace: Namespace,
+    path: VaultPath,
+    inside: Inside,
+    file: OpenFile,
+    read: Option<Permit<action::Read>>,
+    write: Option<Permit<action::Change>>,
+    append: bool,
+    /// This handle made the file: under append-only rights it may go on writing to it.
+    bytes_read: AtomicU64,
+    bytes_written: AtomicU64,
+    /// The record of the open, until it is durable.
+    opened: Mutex<Option<Ticket>>,
+}
+
+impl FileHandle {
+    pub(super) fn open(own: &Namespace, path: &VaultPath, options: &OpenOptions) -> Result<Self, VfsError> {
+        let follow = if options.creation == Creation::Exclusive { Follow::No } else { Follow::Yes };
+        let place = match options.creation {
+            Creation::Never => {
+                let (path, existing) = own.inside(path, follow)?;
+                return Self::open_existing(own, path, existing, options);
+            }
+            Creation::IfMissing | Creation::Exclusive => match own.place(path, follow) {
+                // A mount point is a directory: say what an open of a directory says.
+                Err(VfsError::MountPoint) if own.resolve(path, follow).is_ok() => return Err(StoreError::IsADirectory.into()),
+                other => other?,
+            },
+        };
+        if let Some(existing) = place.existing {
+            if options.creation == Creation::Exclusive {
+                return Err(StoreError::Exists.into());
+            }
+            return Self::open_existing(own, place.path, existing, options);
+        }
+        let permit = own.permit_create(&place)?;
+        let (vault, parent) = (&place.parent.vault, place.parent.attributes.inode);
+        let record = RecordDraft { vault: Some(vault.id()), ..own.about(Action::FileCreate, &place.path) };
+        let made = match vault.create_file(parent, &place.name, &options.attributes, record) {
+            Ok(made) => made,
+            // Another came first.
+            Err(StoreError::Exists) if options.creation == Creation::IfMissing => {
+                let (path, existing) = own.inside(path, follow)?;
+                return Self::open_existing(own, path, existing, options);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        own.note_fresh(&place, made.value);
+        let inside = Inside { mount: place.parent.mount, vault: vault.clone(), attributes: vault.attributes(made.value)? };
+        let read = options.read.then(|| own.permit_read(&inside, Rights::Read)).transpose()?;
+        Self::build(own, place.path.clone(), inside, (read, options.write.then_some(permit)), (options, made.ticket))
+    }
+
+    fn open_existing(own: &Namespace, path: VaultPath, inside: Inside, options: &OpenOptions) -> Result<Self, VfsError> {
+        match inside.attributes.kind {
+            Kind::File => {}
+            Kind::Directory => return Err(StoreError::IsADirectory.into()),
+            Kind::SymbolicLink => return Err(StoreError::WrongKind.into()),
+        }
+        // Asking for neither is asking to read.
+        let wants_read = options.read || !options.write;
+        let read = wants_read.then(|| own.permit_read(&inside, Rights::Read)).transpose()?;
+        let write = options.write.then(|| own.permit_change(&inside, Rights::Overwrite)).transpose()?;
+        let record = own.about_inside(Action::FileOpen, &path, &inside);
+        let opened = inside.vault.store().record(record)?.ticket;
+        let truncate = options.truncate && write.is_some();
+        let handle = Self::build(own, path, inside, (read, write), (options, opened))?;
+        if truncate {
+            handle.shared.file.truncate(0)?;
+        }
+        Ok(handle)
+    }
+
+    fn build(
+        own: &Namespace,
+        path: VaultPath,
+        inside: Inside,
+        (read, write): (Option<Permit<action::Read>>, Option<Permit<action::Change>>),
+        (options, opened): (&OpenOptions, Ticket),
+    ) -> Result<Self, VfsError> {
+        let file = inside.vault.open(inside.attributes.inode)?;
+        let shared = Shared {
+            namespace: own.clone(),
+            path,
+            inside,
+            file,
+            read,
+            write,
+            append: options.append,
+            bytes_read: AtomicU64::new(0),
+            bytes_written: AtomicU64::new(0),
+            opened: Mutex::new(Some(opened)),
+        };
+        Ok(Self { shared: Arc::new(shared), closed: false })
+    }
+
+    /// Up to `len` bytes at `offset`; empty at the end.
+    ///
+    /// # Errors
+    /// [`VfsError`], here and below.
+    pub async fn read(&self, offset: u64, len: usize) -> Result<Bytes, VfsError> {
+        let shared = &self.shared;
+        shared.namespace.live()?;
+        if shared.read.is_none() {
+            return Err(VfsError::WrongMode);
+        }
+        if let Some(opened) = shared.opened.lock().await.take() {
+            durable(opened).await?;
+        }
+        let result = if shared.file.is_in_memory(offset, len) {
+            shared.file.read_at(offset, len).map_err(VfsError::from)
+        } else {
+            let file = shared.file.clone();
+            blocking(move || Ok(file.read_at(offset, len)?)).await
+        };
+        match result {
+            Ok(bytes) => {
+                shared.bytes_read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                Ok(bytes.into())
+            }
+            Err(error) => {
+                shared.failed(Action::FileRead, &error).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes (at the end in append mode). Back-pressure: returns when the bytes are in the open file.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn write(&self, offset: u64, bytes: Bytes) -> Result<(), VfsError> {
+        let shared = &self.shared;
+        shared.namespace.live()?;
+        if shared.write.is_none() {
+            return Err(VfsError::WrongMode);
+        }
+        let (file, append, len) = (shared.file.clone(), shared.append, bytes.len() as u64);
+        let result = blocking(move || {
+            Ok(if append { file.append(&bytes).map(drop) } else { file.write_at(offset, &bytes) }?)
+        })
+        .await;
+        match result {
+            Ok(()) => {
+                shared.bytes_written.fetch_add(len, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                shared.failed(Action::FileWrite, &error).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Attributes now.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn attributes(&self) -> Result<Attributes, VfsError> {
+        self.shared.namespace.live()?;
+        let file = self.shared.file.clone();
+        blocking(move || Ok(file.attributes()?)).await
+    }
+
+    /// FSETSTAT. A new size is durable with the next sync or close; attributes are when this returns.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn set_attributes(&self, change: AttributeChange, size: Option<u64>) -> Result<(), VfsError> {
+        let shared = Arc::clone(&self.shared);
+        let refused = shared.namespace.about_inside(Action::AttributesSet, &shared.path, &shared.inside);
+        let pending = self
+            .shared
+            .namespace
+            .audited(refused, move |own| {
+                if let Some(size) = size {
+                    if shared.write.is_none() {
+                        return Err(VfsError::WrongMode);
+                    }
+                    shared.file.truncate(size)?;
+                }
+                if change == AttributeChange::default() {
+                    return Ok(None);
+                }
+                own.set_attributes_of(&shared.path, &shared.inside, &change, None).map(Some)
+            })
+            .await?;
+        match pending {
+            Some(pending) => durable(pending.ticket).await,
+            None => Ok(()),
+        }
+    }
+
+    /// fsync: durable when this returns.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn sync(&self) -> Result<(), VfsError> {
+        self.shared.namespace.live()?;
+        let shared = Arc::clone(&self.shared);
+        let pending = blocking(move || shared.commit(Completion::Whole)).await?;
+        durable(pending).await
+    }
+
+    /// CLOSE: durable when this returns.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn close(mut self) -> Result<(), VfsError> {
+        self.shared.namespace.live()?;
+        let shared = Arc::clone(&self.shared);
+        if shared.write.is_none() {
+            self.closed = true;
+            // Totals of a download: nobody's answer waits for them.
+            let told = blocking(move || shared.record_read()).await;
+            return told.map(drop);
+        }
+        let ticket = blocking(move || shared.commit(Completion::Whole)).await?;
+        self.closed = true;
+        durable(ticket).await
+    }
+}
+
+impl Shared {
+    fn commit(&self, completion: Completion) -> Result<Ticket, VfsError> {
+        let mut record = self.namespace.about_inside(Action::FileWrite, &self.path, &self.inside);
+        record.bytes = Some(self.bytes_written.load(Ordering::Relaxed));
+        if completion == Completion::Broken {
+            record.outcome = coffre_storage::audit::Outcome::Failed;
+            record.reason = Some("the connection broke before the file was closed".to_owned());
+        }
+        if self.bytes_read.load(Ordering::Relaxed) > 0 && completion == Completion::Whole {
+            drop(self.record_read()?);
+        }
+        Ok(self.file.commit(completion, record)?.ticket)
+    }
+
+    fn record_read(&self) -> Result<Ticket, VfsError> {
+        let mut record = self.namespace.about_inside(Action::FileRead, &self.path, &self.inside);
+        record.bytes = Some(self.bytes_read.load(Ordering::Relaxed));
+        record.content_hash = self.inside.attributes.blake3;
+        Ok(self.inside.vault.store().record(record)?.ticket)
+    }
+
+    /// Writes down what went wrong with a read or write, once it is worth a record.
+    async fn failed(&self, action: Action, error: &VfsError) -> Result<(), VfsError> {
+        match error.outcome() {
+            Some(outcome) => {
+                let record = self.namespace.about_inside(action, &self.path, &self.inside);
+                self.namespace.record(RecordDraft { outcome, reason: Some(error.to_string()), ..record }).await
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for FileHandle {
+    fn drop(&mut self) {
+        if self.closed {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let finish = move || {
+            let done = if shared.write.is_some() { shared.commit(Completion::Broken) } else { shared.record_read() };
+            if let Err(error) = done {
+                tracing::warn!(%error, "what a broken connection wrote could not be committed");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(finish)),
+            Err(_) => finish(),
+        }
+    }
+}
+
+/// An open directory of one session.
+#[derive(Debug)]
+pub struct DirectoryHandle {
+    namespace: Namespace,
+    inside: Option<Inside>,
+    /// Mount points in it, shown first.
+    mounts: VecDeque<DirectoryEntry>,
+    shadowed: Vec<Vec<u8>>,
+    cursor: Option<Cursor>,
+    ended: bool,
+}
+
+impl DirectoryHandle {
+    pub(super) fn open(own: &Namespace, resolved: Resolved) -> Result<Self, VfsError> {
+        let mounts: VecDeque<DirectoryEntry> = own.mount_entries(&resolved.path)?.into();
+        let inside = match resolved.node {
+            Node::Above => None,
+            Node::Inside(inside) if inside.attributes.kind != Kind::Directory => return Err(StoreError::NotADirectory.into()),
+            Node::Inside(inside) => {
+                own.permit_read(&inside, Rights::List)?;
+                Some(inside)
+            }
+        };
+        let shadowed = mounts.iter().map(|entry| entry.name.clone()).collect();
+        Ok(Self { namespace: own.clone(), ended: inside.is_none(), inside, mounts, shadowed, cursor: None })
+    }
+
+    pub(super) fn inside(&self) -> Option<&Inside> { self.inside.as_ref() }
+
+    /// The next up to `max` entries (without `.` and `..`); empty at the end.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn next(&mut self, max: usize) -> Result<Vec<DirectoryEntry>, VfsError> {
+        self.namespace.live()?;
+        if !self.mounts.is_empty() {
+            let count = self.mounts.len().min(max);
+            return Ok(self.mounts.drain(..count).collect());
+        }
+        while !self.ended {
+            let Some(inside) = self.inside.clone() else { break };
+            let cursor = self.cursor;
+            let (entries, next) =
+                blocking(move || Ok(inside.vault.list(inside.attributes.inode, cursor, max)?)).await?;
+            self.cursor = next;
+            self.ended = next.is_none();
+            let shown: Vec<DirectoryEntry> = entries
+                .into_iter()
+                .filter(|entry| !self.shadowed.contains(&entry.name))
+                .map(|entry| DirectoryEntry { name: entry.name, attributes: entry.attributes })
+                .collect();
+            if !shown.is_empty() {
+                return Ok(shown);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Attributes of the directory itself.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn attributes(&self) -> Result<Attributes, VfsError> {
+        match self.inside.clone() {
+            None => Ok(self.namespace.above_attributes()),
+            Some(inside) => blocking(move || Ok(inside.vault.attributes(inside.attributes.inode)?)).await,
+        }
+    }
+}
+
+/// An upload under way. Dropped without [`UploadHandle::commit`], nothing happened.
+#[derive(Debug)]
+pub struct UploadHandle {
+    namespace: Namespace,
+    path: VaultPath,
+    /// The upload, or the piece that is being sealed with it.
+    state: UploadState,
+}
+
+#[derive(Debug)]
+enum UploadState {
+    Idle(Upload),
+    Sealing(JoinHandle<Result<Upload, StoreError>>),
+    Failed,
+}
+
+impl UploadHandle {
+    pub(super) fn new(namespace: Namespace, path: VaultPath, upload: Upload) -> Self {
+        Self { namespace, path, state: UploadState::Idle(upload) }
+    }
+
+    async fn settled(&mut self) -> Result<Upload, VfsError> {
+        match std::mem::replace(&mut self.state, UploadState::Failed) {
+            UploadState::Idle(upload) => Ok(upload),
+            UploadState::Sealing(task) => Ok(task.await.map_err(|_| VfsError::Interrupted)??),
+            UploadState::Failed => Err(VfsError::Interrupted),
+        }
+    }
+
+    /// Takes the next bytes; sealing runs on the pool, one piece ahead.
+    ///
+    /// # Errors
+    /// [`VfsError`]: the upload is lost then.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), VfsError> {
+        self.namespace.live()?;
+        let mut upload = match self.settled().await {
+            Ok(upload) => upload,
+            Err(error) => return Err(self.failed(error).await),
+        };
+        self.state = UploadState::Sealing(tokio::task::spawn_blocking(move || upload.write(&bytes).map(|()| upload)));
+        Ok(())
+    }
+
+    /// Makes it the file, durable when this returns; true when the name is new.
+    ///
+    /// # Errors
+    /// [`VfsError`]: nothing changed then.
+    pub async fn commit(mut self, precondition: Precondition, attributes: AttributeChange) -> Result<(Attributes, bool), VfsError> {
+        let upload = match self.settled().await {
+            Ok(upload) => upload,
+            Err(error) => return Err(self.failed(error).await),
+        };
+        let path = self.path.clone();
+        let pending = self
+            .namespace
+            .audited(self.namespace.about(Action::FileWrite, &self.path), move |own| {
+                let place = own.upload_place(&path)?;
+                let (vault, parent) = (&place.parent.vault, place.parent.attributes.inode);
+                let record = RecordDraft { vault: Some(vault.id()), ..own.about(Action::FileWrite, &place.path) };
+                let done = upload.commit((parent, &place.name), precondition, &attributes, record)?;
+                let (inode, new) = done.value;
+                if new {
+                    own.note_fresh(&place, inode);
+                }
+                let attributes = vault.attributes(inode)?;
+                Ok(coffre_storage::Pending { value: (attributes, new), ticket: done.ticket })
+            })
+            .await?;
+        durable_value(pending).await
+    }
+
+    async fn failed(&mut self, error: VfsError) -> VfsError {
+        match error.outcome() {
+            Some(outcome) => {
+                let record = self.namespace.about(Action::FileWrite, &self.path);
+                let record = RecordDraft { outcome, reason: Some(error.to_string()), ..record };
+                self.namespace.record(record).await.err().unwrap_or(error)
+            }
+            None => error,
+        }
+    }
+}

@@ -1,0 +1,626 @@
+//! Operations on names: each resolves, asks for a permit, changes storage with its audit record, and waits until both
+//! are durable.
+
+use std::collections::BTreeMap;
+
+use coffre_auth::Rights;
+use coffre_auth::permit::{Permit, action};
+use coffre_storage::audit::{Action, DetailKey, Outcome, RecordDraft};
+use coffre_storage::upload::Completion;
+use coffre_storage::{Pending, StoreError};
+
+use super::resolve::{Inside, Node, Place};
+use super::{
+    AttributeChange, Attributes, DirectoryEntry, DirectoryHandle, FileHandle, Follow, Kind, Namespace, OpenOptions, Precondition,
+    Replace, SpaceState, UploadHandle, VaultPath, VfsError, blocking, durable, durable_value,
+};
+use crate::limits::COPY_PIECE_BYTES;
+use crate::session::SharedSession;
+
+impl Namespace {
+    /// Whose.
+    pub fn session(&self) -> &SharedSession { &self.session }
+
+    pub(super) fn live(&self) -> Result<(), VfsError> {
+        if self.session.is_live() { Ok(()) } else { Err(VfsError::SessionEnded) }
+    }
+
+    /// A record of this session about a path.
+    pub(super) fn about(&self, action: Action, path: &VaultPath) -> RecordDraft {
+        RecordDraft { details: vec![(DetailKey::Path, path.to_bytes())], ..self.session.record(action) }
+    }
+
+    pub(super) fn about_inside(&self, action: Action, path: &VaultPath, inside: &Inside) -> RecordDraft {
+        RecordDraft {
+            vault: Some(inside.vault.id()),
+            object: Some(inside.attributes.inode),
+            ..self.about(action, path)
+        }
+    }
+
+    fn about_place(&self, action: Action, place: &Place) -> RecordDraft {
+        RecordDraft { vault: Some(place.parent.vault.id()), ..self.about(action, &place.path) }
+    }
+
+    pub(super) fn is_fresh(&self, inside: &Inside) -> bool {
+        self.vfs.inner.fresh.is_fresh(inside.object(), &self.session.principal.credential, self.now())
+    }
+
+    pub(super) fn permit_read(&self, inside: &Inside, right: Rights) -> Result<Permit<action::Read>, VfsError> {
+        Ok(self.mount(inside.mount)?.permit_read(right)?)
+    }
+
+    pub(super) fn permit_change(&self, inside: &Inside, right: Rights) -> Result<Permit<action::Change>, VfsError> {
+        let fresh = match right {
+            Rights::Rename => {
+                self.vfs.inner.fresh.may_rename(inside.object(), &self.session.principal.credential, self.now())
+            }
+            Rights::List | Rights::Read | Rights::Create | Rights::Overwrite | Rights::Delete | Rights::SetAttributes => {
+                self.is_fresh(inside)
+            }
+        };
+        Ok(self.mount(inside.mount)?.permit_change(right, fresh)?)
+    }
+
+    pub(super) fn permit_create(&self, place: &Place) -> Result<Permit<action::Change>, VfsError> {
+        Ok(self.mount(place.parent.mount)?.permit_change(Rights::Create, false)?)
+    }
+
+    pub(super) fn note_fresh(&self, place: &Place, inode: super::InodeId) {
+        let object = (place.parent.vault.id(), inode);
+        self.vfs.inner.fresh.note(object, &self.session.principal.credential, self.now());
+    }
+
+    /// Runs `work` on the pool; writes down refusals and failures; waits for what it changed to be durable.
+    async fn change<T: Send + 'static>(
+        &self,
+        refused: RecordDraft,
+        work: impl FnOnce(&Self) -> Result<Pending<T>, VfsError> + Send + 'static,
+    ) -> Result<T, VfsError> {
+        durable_value(self.audited(refused, work).await?).await
+    }
+
+    /// Runs `work` on the pool; writes down refusals and failures.
+    pub(super) async fn audited<T: Send + 'static>(
+        &self,
+        refused: RecordDraft,
+        work: impl FnOnce(&Self) -> Result<T, VfsError> + Send + 'static,
+    ) -> Result<T, VfsError> {
+        self.live()?;
+        let own = self.clone();
+        let result = blocking(move || work(&own)).await;
+        if let Err(error) = &result
+            && let Some(outcome) = error.outcome()
+        {
+            self.record(RecordDraft { outcome, reason: Some(error.to_string()), ..refused }).await?;
+        }
+        result
+    }
+
+    /// Attributes.
+    ///
+    /// # Errors
+    /// [`VfsError`], here and below.
+    pub async fn stat(&self, path: &VaultPath, follow: Follow) -> Result<Attributes, VfsError> {
+        let path = path.clone();
+        self.audited(self.about(Action::Stat, &path), move |own| {
+            let resolved = own.resolve(&path, follow)?;
+            match resolved.node {
+                Node::Above => Ok(own.above_attributes()),
+                Node::Inside(inside) => {
+                    own.permit_read(&inside, Rights::List)?;
+                    Ok(inside.attributes)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Opens or creates a file; the audit record of the open is durable before the first byte is read. What this makes
+    /// is durable when the handle is synced or closed.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn open(&self, path: &VaultPath, options: OpenOptions) -> Result<FileHandle, VfsError> {
+        let path = path.clone();
+        self.audited(self.about(Action::FileOpen, &path), move |own| FileHandle::open(own, &path, &options)).await
+    }
+
+    /// Opens a directory for listing (mount points below it included). Its record is durable when this returns.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn open_directory(&self, path: &VaultPath) -> Result<DirectoryHandle, VfsError> {
+        let given = path.clone();
+        let handle = self
+            .audited(self.about(Action::DirectoryList, path), move |own| {
+                let resolved = own.resolve(&given, Follow::Yes)?;
+                DirectoryHandle::open(own, resolved)
+            })
+            .await?;
+        let record = match handle.inside() {
+            Some(inside) => self.about_inside(Action::DirectoryList, path, inside),
+            None => self.about(Action::DirectoryList, path),
+        };
+        self.record(record).await?;
+        Ok(handle)
+    }
+
+    /// mkdir.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn make_directory(&self, path: &VaultPath, attributes: AttributeChange) -> Result<(), VfsError> {
+        let path = path.clone();
+        self.change(self.about(Action::DirectoryCreate, &path), move |own| {
+            let place = own.new_place(&path)?;
+            own.permit_create(&place)?;
+            let record = own.about_place(Action::DirectoryCreate, &place);
+            let parent = &place.parent;
+            let made = parent.vault.make_directory(parent.attributes.inode, &place.name, &attributes, record)?;
+            own.note_fresh(&place, made.value);
+            Ok(Pending { value: (), ticket: made.ticket })
+        })
+        .await
+    }
+
+    /// A place whose name is free, or why not.
+    fn new_place(&self, path: &VaultPath) -> Result<Place, VfsError> {
+        let place = match self.place(path, Follow::No) {
+            Ok(place) => place,
+            Err(VfsError::MountPoint) if self.resolve(path, Follow::No).is_ok() => return Err(StoreError::Exists.into()),
+            Err(error) => return Err(error),
+        };
+        if place.existing.is_some() { Err(StoreError::Exists.into()) } else { Ok(place) }
+    }
+
+    /// A place that is taken, by what may go away or be moved.
+    fn taken_place(&self, path: &VaultPath) -> Result<(Place, Inside), VfsError> {
+        let place = self.place(path, Follow::No)?;
+        let existing = place.existing.clone().ok_or(StoreError::NotFound)?;
+        if self.holds_mount(&place.path) {
+            return Err(VfsError::MountPoint);
+        }
+        Ok((place, existing))
+    }
+
+    async fn remove_by(
+        &self,
+        path: &VaultPath,
+        how: fn(&Place, RecordDraft) -> Result<Pending<()>, StoreError>,
+    ) -> Result<(), VfsError> {
+        let path = path.clone();
+        self.change(self.about(Action::Remove, &path), move |own| {
+            let (place, existing) = own.taken_place(&path)?;
+            own.permit_change(&existing, Rights::Delete)?;
+            Ok(how(&place, own.about_place(Action::Remove, &place))?)
+        })
+        .await
+    }
+
+    /// unlink of a file or link.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn remove(&self, path: &VaultPath) -> Result<(), VfsError> {
+        self.remove_by(path, |place, record| place.parent.vault.remove(place.parent.attributes.inode, &place.name, record)).await
+    }
+
+    /// rmdir.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn remove_directory(&self, path: &VaultPath) -> Result<(), VfsError> {
+        self.remove_by(path, |place, record| {
+            place.parent.vault.remove_directory(place.parent.attributes.inode, &place.name, record)
+        })
+        .await
+    }
+
+    /// Removes a file, or a directory and all below it, in one transaction (WebDAV DELETE).
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn remove_tree(&self, path: &VaultPath) -> Result<(), VfsError> {
+        self.remove_by(path, |place, record| {
+            place.parent.vault.remove_tree(place.parent.attributes.inode, &place.name, record)
+        })
+        .await
+    }
+
+    /// Moves a name. Across vaults: `CrossDevice`.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn rename(&self, from: &VaultPath, to: &VaultPath, replace: Replace) -> Result<(), VfsError> {
+        let (from, to) = (from.clone(), to.clone());
+        let mut draft = self.about(Action::Rename, &from);
+        draft.details.push((DetailKey::Target, to.to_bytes()));
+        self.change(draft, move |own| own.rename_now(&from, &to, replace)).await
+    }
+
+    fn rename_now(&self, from: &VaultPath, to: &VaultPath, replace: Replace) -> Result<Pending<()>, VfsError> {
+        let (source, moved) = self.taken_place(from)?;
+        let target = self.place(to, Follow::No)?;
+        if self.holds_mount(&target.path) {
+            return Err(VfsError::MountPoint);
+        }
+        if source.parent.vault.id() != target.parent.vault.id() {
+            return Err(VfsError::CrossDevice);
+        }
+        self.permit_change(&moved, Rights::Rename)?;
+        self.permit_create(&target)?;
+        match &target.existing {
+            Some(_) if replace == Replace::Never => return Err(StoreError::Exists.into()),
+            // What is replaced is removed: a fresh file may take the place of nothing but another fresh one.
+            Some(existing) if existing.object() != moved.object() => {
+                if self.permit_change(existing, Rights::Delete).is_err() {
+                    self.permit_change(existing, Rights::Overwrite)?;
+                }
+            }
+            Some(_) | None => {}
+        }
+        let mut record = self.about_place(Action::Rename, &source);
+        record.details.push((DetailKey::Target, target.path.to_bytes()));
+        let pending = source.parent.vault.rename(
+            (source.parent.attributes.inode, &source.name),
+            (target.parent.attributes.inode, &target.name),
+            replace,
+            record,
+        )?;
+        self.vfs.inner.fresh.renamed(moved.object());
+        Ok(pending)
+    }
+
+    /// Copies (content shared inside one vault; across vaults the bytes are copied). `deep`: with everything below.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn copy(&self, from: &VaultPath, to: &VaultPath, replace: Replace, deep: bool) -> Result<(), VfsError> {
+        let (from, to) = (from.clone(), to.clone());
+        let mut draft = self.about(Action::Copy, &from);
+        draft.details.push((DetailKey::Target, to.to_bytes()));
+        self.change(draft, move |own| own.copy_now(&from, &to, replace, deep)).await
+    }
+
+    fn copy_now(&self, from: &VaultPath, to: &VaultPath, replace: Replace, deep: bool) -> Result<Pending<()>, VfsError> {
+        let (real, source) = self.inside(from, Follow::Yes)?;
+        self.permit_read(&source, Rights::Read)?;
+        if source.attributes.kind == Kind::Directory && deep && self.mounts().iter().any(|mount| {
+            mount.path.len() > real.components().len() && mount.path.iter().zip(real.components()).all(|(a, b)| **a == **b)
+        }) {
+            return Err(VfsError::MountPoint);
+        }
+        let target = self.place(to, Follow::No)?;
+        if self.holds_mount(&target.path) {
+            return Err(VfsError::MountPoint);
+        }
+        self.permit_create(&target)?;
+        if let Some(existing) = &target.existing {
+            if replace == Replace::Never {
+                return Err(StoreError::Exists.into());
+            }
+            self.permit_change(existing, Rights::Overwrite)?;
+        }
+        let mut record = self.about_inside(Action::Copy, &real, &source);
+        record.details.push((DetailKey::Target, target.path.to_bytes()));
+        if source.vault.id() == target.parent.vault.id() {
+            let parent = target.parent.attributes.inode;
+            let made =
+                source.vault.copy(source.attributes.inode, (parent, &target.name), replace, deep, record)?;
+            self.note_fresh(&target, made.value);
+            return Ok(Pending { value: (), ticket: made.ticket });
+        }
+        self.copy_across(&source, &target, replace, deep, &record)
+    }
+
+    /// Copies into another vault, bytes and all: one transaction a file, so a failure leaves what came before it.
+    fn copy_across(
+        &self,
+        source: &Inside,
+        target: &Place,
+        replace: Replace,
+        deep: bool,
+        record: &RecordDraft,
+    ) -> Result<Pending<()>, VfsError> {
+        let (vault, parent) = (&target.parent.vault, target.parent.attributes.inode);
+        let record = RecordDraft { vault: Some(vault.id()), object: None, ..record.clone() };
+        if target.existing.is_some() && replace == Replace::Tree {
+            drop(vault.remove_tree(parent, &target.name, record.clone())?);
+        }
+        let attributes = AttributeChange {
+            mode: Some(source.attributes.mode),
+            uid: Some(source.attributes.uid),
+            gid: Some(source.attributes.gid),
+            atime: None,
+            mtime: Some(source.attributes.mtime),
+        };
+        match source.attributes.kind {
+            Kind::SymbolicLink => {
+                let link = source.vault.read_link(source.attributes.inode)?;
+                let made = vault.make_link(parent, &target.name, &link, record)?;
+                Ok(Pending { value: (), ticket: made.ticket })
+            }
+            Kind::File => {
+                let open = source.vault.open(source.attributes.inode)?;
+                let mut upload = vault.begin_upload()?;
+                loop {
+                    self.live()?;
+                    let piece = open.read_at(upload.size(), COPY_PIECE_BYTES)?;
+                    if piece.is_empty() {
+                        break;
+                    }
+                    upload.write(&piece)?;
+                }
+                let made = upload.commit((parent, &target.name), Precondition::None, &attributes, record)?;
+                self.note_fresh(target, made.value.0);
+                Ok(Pending { value: (), ticket: made.ticket })
+            }
+            Kind::Directory => {
+                let mut made = vault.make_directory(parent, &target.name, &attributes, record.clone())?;
+                self.note_fresh(target, made.value);
+                let inside =
+                    Inside { mount: target.parent.mount, vault: vault.clone(), attributes: vault.attributes(made.value)? };
+                let mut cursor = None;
+                while deep {
+                    let (entries, next) = source.vault.list(source.attributes.inode, cursor, 256)?;
+                    for entry in entries {
+                        let below =
+                            Inside { mount: source.mount, vault: source.vault.clone(), attributes: entry.attributes };
+                        let place = Place {
+                            parent: inside.clone(),
+                            path: target.path.join(&entry.name)?,
+                            name: entry.name,
+                            existing: None,
+                        };
+                        made.ticket = self.copy_across(&below, &place, replace, true, &record)?.ticket;
+                    }
+                    cursor = next;
+                    if cursor.is_none() {
+                        break;
+                    }
+                }
+                Ok(Pending { value: (), ticket: made.ticket })
+            }
+        }
+    }
+
+    /// A link's target, as it was given.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn read_link(&self, path: &VaultPath) -> Result<Vec<u8>, VfsError> {
+        let path = path.clone();
+        self.audited(self.about(Action::Stat, &path), move |own| {
+            let (_, inside) = own.inside(&path, Follow::No)?;
+            own.permit_read(&inside, Rights::List)?;
+            Ok(inside.vault.read_link(inside.attributes.inode)?)
+        })
+        .await
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn make_link(&self, path: &VaultPath, target: &[u8]) -> Result<(), VfsError> {
+        let (path, target) = (path.clone(), target.to_vec());
+        let mut draft = self.about(Action::LinkCreate, &path);
+        draft.details.push((DetailKey::Target, target.clone()));
+        self.change(draft, move |own| {
+            let place = own.new_place(&path)?;
+            own.permit_create(&place)?;
+            let mut record = own.about_place(Action::LinkCreate, &place);
+            record.details.push((DetailKey::Target, target.clone()));
+            let made = place.parent.vault.make_link(place.parent.attributes.inode, &place.name, &target, record)?;
+            own.note_fresh(&place, made.value);
+            Ok(Pending { value: (), ticket: made.ticket })
+        })
+        .await
+    }
+
+    /// Adds a name to a file.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn hard_link(&self, existing: &VaultPath, path: &VaultPath) -> Result<(), VfsError> {
+        let (existing, path) = (existing.clone(), path.clone());
+        let mut draft = self.about(Action::LinkCreate, &existing);
+        draft.details.push((DetailKey::Target, path.to_bytes()));
+        self.change(draft, move |own| {
+            let (real, source) = own.inside(&existing, Follow::No)?;
+            let place = own.new_place(&path)?;
+            if source.vault.id() != place.parent.vault.id() {
+                return Err(VfsError::CrossDevice);
+            }
+            own.permit_read(&source, Rights::Read)?;
+            // Through a new name an append-only or read-only mount could be circumvented: it changes the inode itself.
+            own.permit_change(&source, Rights::SetAttributes)?;
+            own.permit_create(&place)?;
+            let mut record = own.about_inside(Action::LinkCreate, &real, &source);
+            record.details.push((DetailKey::Target, place.path.to_bytes()));
+            let parent = place.parent.attributes.inode;
+            Ok(source.vault.hard_link(source.attributes.inode, parent, &place.name, record)?)
+        })
+        .await
+    }
+
+    /// Changes attributes; with `size`, truncates too.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn set_attributes(
+        &self,
+        path: &VaultPath,
+        change: AttributeChange,
+        size: Option<u64>,
+        follow: Follow,
+    ) -> Result<(), VfsError> {
+        let path = path.clone();
+        self.change(self.about(Action::AttributesSet, &path), move |own| {
+            let (real, inside) = own.inside(&path, follow)?;
+            own.set_attributes_of(&real, &inside, &change, size)
+        })
+        .await
+    }
+
+    pub(super) fn set_attributes_of(
+        &self,
+        path: &VaultPath,
+        inside: &Inside,
+        change: &AttributeChange,
+        size: Option<u64>,
+    ) -> Result<Pending<()>, VfsError> {
+        let mut pending = None;
+        if let Some(size) = size {
+            self.permit_change(inside, Rights::Overwrite)?;
+            let open = inside.vault.open(inside.attributes.inode)?;
+            open.truncate(size)?;
+            let mut record = self.about_inside(Action::FileWrite, path, inside);
+            record.bytes = Some(size);
+            pending = Some(open.commit(Completion::Whole, record)?);
+        }
+        if *change != AttributeChange::default() || pending.is_none() {
+            self.permit_change(inside, Rights::SetAttributes)?;
+            let record = self.about_inside(Action::AttributesSet, path, inside);
+            pending = Some(inside.vault.set_attributes(inside.attributes.inode, change, record)?);
+        }
+        pending.ok_or(VfsError::Interrupted)
+    }
+
+    /// The path with links resolved and mounts crossed (SFTP REALPATH: the last component may be missing).
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn real_path(&self, path: &VaultPath) -> Result<VaultPath, VfsError> {
+        let path = path.clone();
+        self.audited(self.about(Action::Stat, &path), move |own| match own.real(&path) {
+            // Clients ask for what they are about to make.
+            Err(VfsError::Store(StoreError::NotFound)) => Ok(path),
+            other => other,
+        })
+        .await
+    }
+
+    /// Space where `path` lies.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn space(&self, path: &VaultPath) -> Result<SpaceState, VfsError> {
+        let path = path.clone();
+        self.audited(self.about(Action::Stat, &path), move |own| {
+            own.resolve(&path, Follow::Yes)?;
+            let store = &own.vfs.inner.store;
+            let owner = coffre_storage::id::OwnerId(own.session.principal.customer.0);
+            let quota = store.quotas().state(owner);
+            let disk_free = store.blobs().free_bytes().map_err(StoreError::from)?;
+            let held = quota.used_bytes.saturating_add(quota.reserved_bytes);
+            let free_bytes = quota.limit_bytes.map_or(disk_free, |limit| limit.saturating_sub(held).min(disk_free));
+            let total_bytes = quota.limit_bytes.unwrap_or_else(|| quota.used_bytes.saturating_add(disk_free));
+            Ok(SpaceState { total_bytes, free_bytes, used_bytes: quota.used_bytes })
+        })
+        .await
+    }
+
+    /// All properties of an object.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn properties(&self, path: &VaultPath) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, VfsError> {
+        let path = path.clone();
+        self.audited(self.about(Action::Stat, &path), move |own| {
+            let resolved = own.resolve(&path, Follow::Yes)?;
+            match resolved.node {
+                Node::Above => Ok(BTreeMap::new()),
+                Node::Inside(inside) => {
+                    own.permit_read(&inside, Rights::List)?;
+                    Ok(inside.vault.properties(inside.attributes.inode)?)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Sets and removes properties, all or nothing.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn set_properties(&self, path: &VaultPath, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), VfsError> {
+        let path = path.clone();
+        self.change(self.about(Action::PropertiesSet, &path), move |own| {
+            let (real, inside) = own.inside(&path, Follow::Yes)?;
+            own.permit_change(&inside, Rights::SetAttributes)?;
+            let record = own.about_inside(Action::PropertiesSet, &real, &inside);
+            Ok(inside.vault.set_properties(inside.attributes.inode, &changes, record)?)
+        })
+        .await
+    }
+
+    /// Starts an upload that becomes visible in one step (WebDAV PUT). Policy, parent, quota and room of `size_hint` bytes
+    /// are asked now.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn begin_upload(&self, path: &VaultPath, size_hint: Option<u64>) -> Result<UploadHandle, VfsError> {
+        let path = path.clone();
+        self.audited(self.about(Action::FileWrite, &path), move |own| {
+            let place = own.place(&path, Follow::Yes)?;
+            match &place.existing {
+                Some(existing) if existing.attributes.kind == Kind::Directory => return Err(StoreError::IsADirectory.into()),
+                Some(existing) => drop(own.permit_change(existing, Rights::Overwrite)?),
+                None => drop(own.permit_create(&place)?),
+            }
+            let (store, vault) = (&own.vfs.inner.store, &place.parent.vault);
+            if let Some(bytes) = size_hint {
+                store.quotas().check(vault.owner(), bytes)?;
+                if store.blobs().free_bytes().map_err(StoreError::from)? < bytes {
+                    return Err(StoreError::DiskFull.into());
+                }
+            }
+            let upload = vault.begin_upload()?;
+            Ok(UploadHandle::new(own.clone(), path, upload))
+        })
+        .await
+    }
+
+    /// The place of an upload at its commit: the tree may have changed since it began.
+    pub(super) fn upload_place(&self, path: &VaultPath) -> Result<Place, VfsError> {
+        let place = self.place(path, Follow::Yes)?;
+        match &place.existing {
+            Some(existing) => drop(self.permit_change(existing, Rights::Overwrite)?),
+            None => drop(self.permit_create(&place)?),
+        }
+        Ok(place)
+    }
+
+    /// Records a refusal or another event that the protocol saw before it reached an operation; durable when this returns.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn record(&self, record: RecordDraft) -> Result<(), VfsError> {
+        let store = self.vfs.inner.store.clone();
+        let pending = blocking(move || Ok(store.record(record)?)).await?;
+        durable(pending.ticket).await
+    }
+
+    /// A refusal of this session about a path, for the protocols' own checks.
+    pub fn refusal(&self, action: Action, path: &VaultPath, reason: &str) -> RecordDraft {
+        RecordDraft { outcome: Outcome::Refused, reason: Some(reason.to_owned()), ..self.about(action, path) }
+    }
+}
+
+/// Entries of a directory with the mount points in it.
+impl Namespace {
+    pub(super) fn mount_entries(&self, path: &VaultPath) -> Result<Vec<DirectoryEntry>, VfsError> {
+        self.mounts_below(path.components())
+            .into_iter()
+            .map(|(name, index)| {
+                let attributes = match index {
+                    Some(index) => self.mount_root(index)?.attributes,
+                    None => self.above_attributes(),
+                };
+                Ok(DirectoryEntry { name, attributes })
+            })
+            .collect()
+    }
+}
