@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -168,14 +168,7 @@ impl RawSftp {
         if let Some(stdout) = self.stdout.take() {
             let (sender, answers) = sync_channel(1024);
             self.answers = Some(answers);
-            thread::spawn(move || {
-                let mut stdout = stdout;
-                while let Some(answer) = read_packet(&mut stdout) {
-                    if sender.send(answer).is_err() {
-                        return;
-                    }
-                }
-            });
+            thread::spawn(move || forward(stdout, &sender));
         }
         let answers = self.answers.as_ref().context("a reader")?;
         match answers.recv_timeout(Duration::from_secs(ANSWER_SECS_MAX)) {
@@ -232,6 +225,14 @@ impl RawSftp {
     /// The system's.
     pub fn has_ended(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_some())
+    }
+}
+
+fn forward(mut from: impl Read, to: &SyncSender<Answer>) {
+    while let Some(answer) = read_packet(&mut from) {
+        if to.send(answer).is_err() {
+            return;
+        }
     }
 }
 
