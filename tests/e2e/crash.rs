@@ -123,8 +123,7 @@ fn check(data: &Path, more: &[&str]) -> Result<()> {
 const CLIENTS: [&str; 4] = ["sftp-a", "sftp-b", "curl-one", "curl-four"];
 
 fn make_directories(gateway: &Gateway, round: u64) -> Result<()> {
-    let lines: String =
-        CLIENTS.iter().map(|client| format!("-mkdir {client}\nmkdir {client}/{round}\n")).collect();
+    let lines = CLIENTS.map(|client| format!("-mkdir {client}\nmkdir {client}/{round}\n")).concat();
     gateway.sftp_batch(&lines)?;
     Ok(())
 }
@@ -363,14 +362,14 @@ fn verify(
 ) -> Result<()> {
     let back = work.join("back");
     fs::create_dir_all(&back)?;
-    let mut script = String::new();
+    let mut script = Vec::new();
     for round in rounds.clone() {
         for client in CLIENTS {
             fs::create_dir_all(back.join(client))?;
-            script += &format!("get -r {client}/{round} {}\n", back.join(client).display());
+            script.push(format!("get -r {client}/{round} {}\n", back.join(client).display()));
         }
     }
-    gateway.sftp_batch(&script)?;
+    gateway.sftp_batch(&script.concat())?;
     for (name, expected) in model.iter_mut() {
         let round: u64 = name.split('/').nth(1).context("a round")?.parse()?;
         if !rounds.contains(&round) {
@@ -382,7 +381,7 @@ fn verify(
             Expected::Whole(hash) => ensure!(found.as_ref() == Some(hash), "{name}: {hash} became {found:?}"),
             Expected::Gone => ensure!(found.is_none(), "{name} is back"),
             Expected::OneOf(states) => {
-                ensure!(states.contains(&found), "{name}: {found:?} is none of {states:?}")
+                ensure!(states.contains(&found), "{name}: {found:?} is none of {states:?}");
             }
             Expected::Anything => {}
         }
