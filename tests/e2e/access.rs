@@ -6,14 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use coffre_tests::accounts::keygen;
 use coffre_tests::files::{noise, write_file};
 use coffre_tests::{Gateway, run, run_ok};
-
-fn keygen(directory: &std::path::Path, name: &str, kind: &[&str]) -> Result<std::path::PathBuf> {
-    let path = directory.join(name);
-    run_ok(Command::new("ssh-keygen").args(["-q", "-N", "", "-t"]).args(kind).arg("-f").arg(&path))?;
-    Ok(path)
-}
 
 fn login(gateway: &Gateway, user: &str, key: &std::path::Path) -> Result<bool> {
     let mut options = gateway.ssh_options();

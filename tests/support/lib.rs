@@ -1,6 +1,7 @@
 //! A gateway of its own for each test: started from the built binary on free loopback ports in a temporary
 //! directory, stopped when dropped. Plus the programs people use, run with a time limit, and trees of real files.
 
+pub mod accounts;
 pub mod files;
 pub mod gateway;
 pub mod process;
