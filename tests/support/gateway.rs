@@ -125,6 +125,11 @@ impl Gateway {
         })
     }
 
+    /// Takes over the temporary directory of a gateway that was stopped on the same data.
+    pub fn keep_directory_of(&mut self, mut stopped: Self) {
+        self.directory = stopped.directory.take();
+    }
+
     /// The process, for signals and figures.
     pub fn pid(&self) -> u32 {
         self.child.id()
