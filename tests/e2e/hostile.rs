@@ -1,6 +1,5 @@
 //! What attackers do over SSH and SFTP, byte by byte.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
@@ -80,11 +79,8 @@ fn a_request_cut_short_or_with_lying_lengths_is_refused_and_nothing_runs() -> Re
             // A well-formed request after it shows whether the server still speaks; either way is right.
             let id = 500_u32;
             drop(raw.send(&request(kind::STAT, id, &[&string(b"/victim")])));
-            match raw.answer()? {
-                Some(answer) => {
-                    ensure!(answer.id() == id || answer.status() != Some(0), "{kind}: {answer:?}")
-                }
-                None => continue,
+            if let Some(answer) = raw.answer()? {
+                ensure!(answer.id() == id || answer.status() != Some(0), "{kind}: {answer:?}");
             }
         }
     }
@@ -272,13 +268,15 @@ fn writes_whose_answers_are_never_fetched_hold_little_memory() -> Result<()> {
         let mut sender = raw.take_sender().context("a sender")?;
         let piece = noise(u64::from(number) + 1, 128 << 10);
         std::thread::spawn(move || {
-            for id in 0..4000_u32 {
+            // Blocks once the server stops reading; ends when the connection is dropped.
+            (0..4000_u32).try_for_each(|id| {
                 let offset = (u64::from(id) << 17) % (1 << 28);
-                let write = request(kind::WRITE, id, &[&handle, &offset.to_be_bytes(), &string(&piece)]);
-                if sender.write_all(&write).is_err() {
-                    return;
-                }
-            }
+                sender.write_all(&request(
+                    kind::WRITE,
+                    id,
+                    &[&handle, &offset.to_be_bytes(), &string(&piece)],
+                ))
+            })
         });
         floods.push(raw);
     }
@@ -545,6 +543,5 @@ fn a_closed_half_of_a_connection_ends_it_in_order() -> Result<()> {
     until("what arrived is there", 20, || {
         Ok(run(gateway.curl().arg(gateway.url("half")), b"")?.stdout == b"what arrived stays")
     })?;
-    drop(fs::metadata(&gateway.log)?.len());
     Ok(())
 }

@@ -90,14 +90,20 @@ fn curl_all(gateway: &Gateway, work: &Path, transfers: &[String]) -> Result<()> 
     Ok(())
 }
 
-fn entries(root: &Path) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>)> {
-    let (mut directories, mut files) = (Vec::new(), Vec::new());
+#[derive(Default)]
+struct Entries {
+    directories: Vec<Vec<u8>>,
+    files: Vec<Vec<u8>>,
+}
+
+fn entries(root: &Path) -> Result<Entries> {
+    let mut found = Entries::default();
     for entry in walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name() {
         let entry = entry?;
         let name = entry.path().strip_prefix(root)?.as_os_str().as_bytes().to_vec();
-        if entry.file_type().is_dir() { directories.push(name) } else { files.push(name) }
+        if entry.file_type().is_dir() { found.directories.push(name) } else { found.files.push(name) }
     }
-    Ok((directories, files))
+    Ok(found)
 }
 
 fn under(root: &Path, name: &[u8]) -> PathBuf {
@@ -106,7 +112,7 @@ fn under(root: &Path, name: &[u8]) -> PathBuf {
 
 /// Uploads a tree over WebDAV, with its times.
 fn dav_upload(gateway: &Gateway, work: &Path, here: &Path, to: &str) -> Result<()> {
-    let (directories, files) = entries(here)?;
+    let Entries { directories, files } = entries(here)?;
     ensure!(gateway.curl_status(&["-X", "MKCOL", &gateway.url(to)])? == 201);
     for directory in directories {
         let url = gateway.url(&format!("{to}/{}", encoded(&directory)));
