@@ -235,11 +235,11 @@ fn quickstart(data: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn find(data: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+fn find(data: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in walkdir::WalkDir::new(data).sort_by_file_name() {
         let entry = entry?;
-        if entry.file_type().is_file() && wanted(&entry.file_name().to_string_lossy()) {
+        if entry.file_type().is_file() && wanted(entry.path()) {
             found.push(entry.into_path());
         }
     }
@@ -272,8 +272,7 @@ fn a_second_server_on_the_same_data_directory_is_refused_and_the_first_goes_on()
 #[test]
 fn a_data_directory_of_a_newer_version_is_refused_and_left_alone() -> Result<()> {
     let gateway = stopped()?;
-    let packs =
-        find(&gateway.data.join("store"), |name| name.ends_with(".pack") || name.starts_with("pack"))?;
+    let packs = find(&gateway.data, |path| path.parent().is_some_and(|parent| parent.ends_with("packs")))?;
     ensure!(!packs.is_empty(), "there are packs");
     let mut before = Vec::new();
     for pack in &packs {
@@ -294,10 +293,11 @@ fn a_data_directory_of_a_newer_version_is_refused_and_left_alone() -> Result<()>
 #[test]
 fn a_wrong_gateway_key_is_refused_and_the_right_one_opens_again() -> Result<()> {
     let gateway = stopped()?;
-    let key = find(&gateway.data, |name| name == "gateway.key")?.pop().context("gateway.key")?;
+    let key = find(&gateway.data, |path| path.ends_with("gateway.key"))?.pop().context("gateway.key")?;
     let right = fs::read(&key)?;
     let other = Gateway::start()?;
-    let wrong = fs::read(find(&other.data, |name| name == "gateway.key")?.pop().context("gateway.key")?)?;
+    let wrong =
+        fs::read(find(&other.data, |path| path.ends_with("gateway.key"))?.pop().context("gateway.key")?)?;
     ensure!(right != wrong, "two gateways have one key");
     fs::write(&key, &wrong)?;
     refused(&mut quickstart(&gateway.data)?, &["key"])?;
@@ -311,22 +311,29 @@ fn a_wrong_gateway_key_is_refused_and_the_right_one_opens_again() -> Result<()> 
 fn secrets_are_readable_by_their_owner_only() -> Result<()> {
     use std::os::unix::fs::MetadataExt as _;
     let gateway = Gateway::start()?;
-    for path in find(&gateway.data, |name| !name.ends_with(".pub"))? {
+    for path in find(&gateway.data, |path| path.extension().is_none_or(|ending| ending != "pub"))? {
         let metadata = fs::metadata(&path)?;
         let content = fs::read(&path).unwrap_or_default();
         let secret = path.extension().is_some_and(|ending| ending == "key")
             || content.windows(11).any(|window| window == b"PRIVATE KEY");
-        ensure!(!secret || metadata.mode() & 0o077 == 0, "{} has mode {:o}", path.display(), metadata.mode());
+        ensure!(
+            !secret || metadata.mode().trailing_zeros() >= 6,
+            "{} has mode {:o}",
+            path.display(),
+            metadata.mode()
+        );
     }
     let mode = fs::metadata(&gateway.data)?.mode();
-    ensure!(mode & 0o077 == 0, "the data directory has mode {mode:o}");
+    ensure!(mode.trailing_zeros() >= 6, "the data directory has mode {mode:o}");
     Ok(())
 }
 
 fn initialised(work: &Path) -> Result<PathBuf> {
     let data = work.join("data");
     run_ok(Command::new(binary()?).args(["init", "--data"]).arg(&data))?;
-    find(&data, |name| name.ends_with(".toml"))?.pop().context("init writes a configuration")
+    find(&data, |path| path.extension().is_some_and(|ending| ending == "toml"))?
+        .pop()
+        .context("init writes a configuration")
 }
 
 #[test]
