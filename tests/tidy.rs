@@ -234,24 +234,25 @@ fn edges(read: &Sources, parent: &[String]) -> BTreeMap<String, BTreeSet<String>
     edges
 }
 
-/// A circle in a graph, if there is one.
+/// A circle in a graph, if there is one: a node from which a path leads back to it.
 fn circle(edges: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
-    edges.keys().find_map(|start| {
-        let mut seen = BTreeSet::new();
-        let mut open = vec![vec![start.clone()]];
-        while let Some(path) = open.pop() {
-            let last = path.last()?;
-            for next in edges.get(last).into_iter().flatten() {
-                let longer = [&path[..], std::slice::from_ref(next)].concat();
-                if next == start {
-                    return Some(longer);
-                }
-                if seen.insert(next.clone()) {
-                    open.push(longer);
-                }
-            }
-        }
-        None
+    edges.keys().find_map(|start| way(edges, &mut BTreeSet::new(), start, start))
+}
+
+/// The way from one node to another, both included.
+fn way(
+    edges: &BTreeMap<String, BTreeSet<String>>,
+    seen: &mut BTreeSet<String>,
+    from: &str,
+    to: &str,
+) -> Option<Vec<String>> {
+    let nexts = edges.get(from)?;
+    if nexts.contains(to) {
+        return Some(vec![from.to_owned(), to.to_owned()]);
+    }
+    nexts.iter().find_map(|next| {
+        let rest = seen.insert(next.clone()).then(|| way(edges, seen, next, to)).flatten()?;
+        Some([vec![from.to_owned()], rest].concat())
     })
 }
 
