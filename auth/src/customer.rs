@@ -1,1 +1,53 @@
-//! Customers.
+//! Customers: who contracts; owns vaults, users and limits.
+
+use minicbor::{Decode, Encode};
+
+use crate::id::CustomerId;
+
+/// A customer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Customer {
+    /// Random.
+    #[n(0)]
+    pub id: CustomerId,
+    /// Unique.
+    #[n(1)]
+    pub name: String,
+    /// Users it may have.
+    #[n(2)]
+    pub users_max: Option<u32>,
+    /// Bytes it may store.
+    #[n(3)]
+    pub bytes_max: Option<u64>,
+    /// When its contract ends, nanoseconds since 1970.
+    #[n(4)]
+    pub expires: Option<i64>,
+    /// When it was added.
+    #[n(5)]
+    pub created: i64,
+}
+
+impl Customer {
+    /// Whether its users may come in at `now`.
+    pub fn is_live(&self, now: i64) -> bool { self.expires.is_none_or(|expires| now < expires) }
+}
+
+/// Whether a text may name a customer, vault or user: 1 to 64 of `A-Z a-z 0-9 . _ - @`, not first `.` or `-`.
+pub fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte))
+        && !text.starts_with(['.', '-'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_short_and_plain() {
+        assert!(is_name("demo") && is_name("dr.house@clinic-1"));
+        for bad in ["", "a/b", ".hidden", "-x", "a b", "é", &"x".repeat(65)] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+}

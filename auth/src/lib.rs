@@ -9,6 +9,9 @@ pub mod principal;
 pub mod throttle;
 pub mod user;
 
+pub use credential::{Credential, Network, Proof};
+pub use customer::Customer;
 pub use id::{CredentialId, CustomerId, UserId};
 pub use permit::{Permit, Rights, RightsSet};
 pub use principal::{Factor, Mount, Principal};
+pub use user::User;

@@ -1,1 +1,194 @@
-//! config.
+//! The one configuration file: typed, unknown keys refused, secrets by file path. Relative paths start at the file's
+//! own directory.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Name of the file that `coffre init` writes into the data directory.
+pub const FILE_NAME: &str = "coffre.toml";
+
+/// All of it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Data directory; the file's own directory when absent.
+    #[serde(default)]
+    pub data: PathBuf,
+    /// File of the gateway key, 64 hexadecimal digits.
+    pub gateway_key_file: PathBuf,
+    /// Storage.
+    #[serde(default)]
+    pub storage: Storage,
+    /// SFTP listener; absent: not served.
+    pub sftp: Option<Sftp>,
+    /// WebDAV listener; absent: not served.
+    pub webdav: Option<Webdav>,
+}
+
+/// `[storage]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// Bytes of the disk that stay free: below, content is refused.
+    pub reserve: String,
+}
+
+impl Default for Storage {
+    fn default() -> Self { Self { reserve: "512M".to_owned() } }
+}
+
+/// `[sftp]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sftp {
+    /// Address.
+    pub listen: SocketAddr,
+    /// Private host keys in OpenSSH form.
+    pub host_key_files: Vec<PathBuf>,
+    /// Seconds a connection may take to log in.
+    #[serde(default = "login_grace_secs")]
+    pub login_grace_secs: u64,
+    /// Connections in all.
+    #[serde(default = "connections_max")]
+    pub connections_max: usize,
+}
+
+/// `[webdav]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webdav {
+    /// Address.
+    pub listen: SocketAddr,
+    /// Certificate chain in PEM.
+    pub certificate_file: PathBuf,
+    /// Its private key in PEM.
+    pub key_file: PathBuf,
+    /// Authorities (`files.example.org` or with a port) by which clients reach this listener besides the one they ask for.
+    #[serde(default)]
+    pub public_names: Vec<String>,
+    /// Connections in all.
+    #[serde(default = "connections_max")]
+    pub connections_max: usize,
+}
+
+fn login_grace_secs() -> u64 { crate::limits::LOGIN_GRACE_SECS }
+fn connections_max() -> usize { crate::limits::CONNECTIONS_MAX }
+
+/// Why a configuration is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what we know.
+    #[error("{path}: {source}")]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is out of its range.
+    #[error("{path}: {key}: {why}")]
+    Value {
+        /// Which file.
+        path: PathBuf,
+        /// Which key.
+        key: &'static str,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Config {
+    /// Reads a file; relative paths become absolute.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        let home = std::path::absolute(path).map_err(read)?;
+        let home = home.parent().unwrap_or(Path::new("/")).to_owned();
+        let mut config: Self =
+            toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        config.rebase(&home);
+        config.check(path)?;
+        Ok(config)
+    }
+
+    fn rebase(&mut self, home: &Path) {
+        let rebase = |path: &mut PathBuf| *path = home.join(&*path);
+        rebase(&mut self.data);
+        rebase(&mut self.gateway_key_file);
+        if let Some(sftp) = &mut self.sftp {
+            sftp.host_key_files.iter_mut().for_each(rebase);
+        }
+        if let Some(webdav) = &mut self.webdav {
+            rebase(&mut webdav.certificate_file);
+            rebase(&mut webdav.key_file);
+        }
+    }
+
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let bad = |key, why: &str| Err(ConfigError::Value { path: path.to_owned(), key, why: why.to_owned() });
+        if let Err(why) = crate::cli::parse_size(&self.storage.reserve) {
+            return bad("storage.reserve", &why);
+        }
+        if let Some(sftp) = &self.sftp {
+            if sftp.host_key_files.is_empty() {
+                return bad("sftp.host_key_files", "at least one host key is needed");
+            }
+            if !(1..=600).contains(&sftp.login_grace_secs) {
+                return bad("sftp.login_grace_secs", "between 1 and 600");
+            }
+        }
+        let connections = [self.sftp.as_ref().map(|sftp| sftp.connections_max), self.webdav.as_ref().map(|dav| dav.connections_max)];
+        if connections.iter().flatten().any(|max| !(1..=100_000).contains(max)) {
+            return bad("connections_max", "between 1 and 100000");
+        }
+        if self.sftp.is_none() && self.webdav.is_none() {
+            return bad("sftp", "neither [sftp] nor [webdav] is there: nothing would be served");
+        }
+        Ok(())
+    }
+
+    /// Bytes that stay free on the disk.
+    pub fn reserve_bytes(&self) -> u64 { crate::cli::parse_size(&self.storage.reserve).unwrap_or(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(FILE_NAME);
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path)
+    }
+
+    const GOOD: &str = "gateway_key_file = 'k'\n[sftp]\nlisten = '127.0.0.1:0'\nhost_key_files = ['h']\n";
+
+    #[test]
+    fn paths_start_at_the_files_own_directory() {
+        let config = load(GOOD).unwrap();
+        assert!(config.gateway_key_file.is_absolute() && config.data.is_absolute());
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_refused_by_name() {
+        let unknown = load(&format!("{GOOD}speed = 9\n")).unwrap_err().to_string();
+        assert!(unknown.contains("speed"), "{unknown}");
+        assert!(load(&format!("{GOOD}login_grace_secs = 0\n")).unwrap_err().to_string().contains("login_grace_secs"));
+        assert!(load("gateway_key_file = 'k'\n").unwrap_err().to_string().contains("nothing would be served"));
+        assert!(load(&format!("{GOOD}[storage]\nreserve = 'lots'\n")).unwrap_err().to_string().contains("reserve"));
+    }
+}

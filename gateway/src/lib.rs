@@ -4,11 +4,13 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod limits;
 pub mod serve;
 pub mod session;
+pub mod setup;
 pub mod sftp;
 pub mod ssh;
 pub mod telemetry;

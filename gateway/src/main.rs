@@ -1,1 +1,52 @@
-fn main() {}
+//! `coffre`: the command line. Exit codes: 0 done, 1 refused or failed (reason on standard error), 2 usage.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use coffre::admin::{Answer, client, render};
+use coffre::cli::{AuditCommand, Cli, Command};
+use coffre::{config, serve, setup, telemetry};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::start();
+    match run(cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // A closed pipe is the reader's choice.
+            drop(writeln!(std::io::stderr(), "coffre: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<bool> {
+    let Cli { json, data, command } = cli;
+    match command {
+        Command::Quickstart { sftp, webdav } => serve::quickstart(&data, sftp, webdav, json).map(|()| true),
+        Command::Serve { config } => serve::run(&config::Config::load(&config)?).map(|()| true),
+        Command::Init => {
+            let local = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+            setup::init(&data, local(2022), local(8443))?;
+            print(json, &Answer::from(serde_json::json!({ "data": std::path::absolute(&data)? })))
+        }
+        Command::Audit(AuditCommand::Verify { directory: Some(directory) }) => print(json, &verify_copy(&directory)?),
+        other => match other.into_request()? {
+            Some(request) => print(json, &client::run(&data, request)?),
+            None => Ok(true),
+        },
+    }
+}
+
+fn verify_copy(directory: &Path) -> anyhow::Result<Answer> { coffre::admin::service::verify_copy(directory) }
+
+fn print(json: bool, answer: &Answer) -> anyhow::Result<bool> {
+    let text = if json { render::json(&answer.value) } else { render::text(&answer.value) };
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(answer.good)
+}

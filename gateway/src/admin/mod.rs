@@ -1,1 +1,98 @@
-//! admin.
+//! Administration: one service, two ways in. The command line speaks to a running server over `admin.sock` in the data
+//! directory, and runs the same service on the store itself when no server runs.
+//!
+//! On the socket: the client sends one [`Request`] as a JSON line; the server answers with [`Reply`] lines, the last of
+//! which is `done` or `failed`.
+
+pub mod client;
+pub mod listener;
+pub mod render;
+pub mod service;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What is asked of the service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+#[allow(missing_docs, reason = "fields are the command line's own words, documented there")]
+pub enum Request {
+    /// `customer add`
+    CustomerAdd { name: String, users_max: Option<u32>, bytes_max: Option<u64>, expires: Option<i64> },
+    /// `customer list`
+    CustomerList,
+    /// `vault add`
+    VaultAdd { vault: String, retention_secs: u64 },
+    /// `vault list`
+    VaultList,
+    /// `vault show`
+    VaultShow { vault: String },
+    /// `user add`
+    UserAdd { user: String, mounts: Vec<String> },
+    /// `user list`
+    UserList,
+    /// `user disable`
+    UserDisable { user: String },
+    /// `user enable`
+    UserEnable { user: String },
+    /// `user delete`
+    UserDelete { user: String },
+    /// `credential add-key`
+    CredentialAddKey { user: String, key: String, machine: bool, scope: Scope },
+    /// `credential add-token`
+    CredentialAddToken { user: String, scope: Scope },
+    /// `credential list`
+    CredentialList { user: Option<String> },
+    /// `credential revoke`
+    CredentialRevoke { id: String },
+    /// `audit tail`
+    AuditTail { lines: u32 },
+    /// `audit verify`
+    AuditVerify,
+    /// `check`
+    Check { read_data: bool },
+    /// `status`
+    Status,
+}
+
+/// What a credential may do, from where, until when.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scope {
+    /// A rights set's name.
+    pub rights: Option<String>,
+    /// Networks.
+    pub from: Vec<String>,
+    /// Lifetime.
+    pub expires_secs: Option<u64>,
+}
+
+/// A line of the answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// How far a long command is.
+    Progress {
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The result.
+    Done(Answer),
+    /// Why not.
+    Failed(String),
+}
+
+/// A result, and whether it is good news: a check that found damage answers, and exits with 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// What to print.
+    pub value: Value,
+    /// Exit code 0.
+    pub good: bool,
+}
+
+impl From<Value> for Answer {
+    fn from(value: Value) -> Self { Self { value, good: true } }
+}

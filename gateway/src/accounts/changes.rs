@@ -1,0 +1,431 @@
+//! Changes to who is who: validated, committed with their audit record, applied, enforced. Blocking.
+
+use coffre_auth::credential::app_token::{AppToken, random_text};
+use coffre_auth::credential::ssh_key::{self, KeyError};
+use coffre_auth::customer::is_name;
+use coffre_auth::limits::{TOKEN_DAYS_DEFAULT, TOKEN_DAYS_MAX};
+use coffre_auth::{Credential, CredentialId, Customer, CustomerId, Mount, Network, Proof, RightsSet, User, UserId};
+use coffre_storage::audit::{Action, Actor, DetailKey, RecordDraft};
+use coffre_storage::id::{OwnerId, VaultId};
+use coffre_storage::index::Table;
+use coffre_storage::tree::VaultRecord;
+use coffre_storage::{StoreError, Txn};
+use ipnet::IpNet;
+
+use super::Accounts;
+use crate::vfs::VaultPath;
+use crate::vfs::path::PathError;
+
+const NANOS: i64 = 1_000_000_000;
+const DAY_SECS: u64 = 86_400;
+
+/// Why a change was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AccountError {
+    /// The name is no name.
+    #[error("`{0}` is not a name: 1 to 64 letters, digits, `.`, `_`, `-` or `@`, not beginning with `.` or `-`")]
+    Name(String),
+    /// `CUSTOMER/NAME` was needed.
+    #[error("`{0}` has no customer: write CUSTOMER/NAME")]
+    NoCustomer(String),
+    /// Taken.
+    #[error("{kind} `{name}` exists already")]
+    Exists {
+        /// Of what.
+        kind: &'static str,
+        /// Which.
+        name: String,
+    },
+    /// Not there, or not unique.
+    #[error("no {kind} `{name}`, or more than one of that name: write CUSTOMER/NAME")]
+    Unknown {
+        /// Of what.
+        kind: &'static str,
+        /// Which.
+        name: String,
+    },
+    /// The customer has as many users as it may.
+    #[error("the customer has its {0} users already")]
+    UsersMax(u32),
+    /// A mount is not `PATH=VAULT[:SUBPATH][,rights]`.
+    #[error("`{0}` is not a mount: write PATH=VAULT[:SUBPATH][,read-only|append-only|read-write]")]
+    Mount(String),
+    /// Two mounts at one path.
+    #[error("two mounts have the same path")]
+    MountTwice,
+    /// A path that is none.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// A key that is not taken.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The lifetime is too long.
+    #[error("a token lives at most {TOKEN_DAYS_MAX} days")]
+    Lifetime,
+    /// A machine key without networks.
+    #[error("a machine's key is pinned to networks: say --from")]
+    Unpinned,
+    /// The store's answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record that does not encode.
+    #[error("the record is too large")]
+    Encode,
+}
+
+impl From<getrandom::Error> for AccountError {
+    fn from(error: getrandom::Error) -> Self { Self::Store(error.into()) }
+}
+
+/// What a new credential may do, from where, until when.
+#[derive(Debug, Clone, Default)]
+pub struct CredentialScope {
+    /// At most these.
+    pub rights: Option<RightsSet>,
+    /// Only from these.
+    pub networks: Vec<IpNet>,
+    /// For this long.
+    pub expires_secs: Option<u64>,
+}
+
+/// A token, shown once.
+#[derive(Debug)]
+pub struct IssuedToken {
+    /// Its identifier.
+    pub id: CredentialId,
+    /// Its text.
+    pub token: AppToken,
+    /// When it ends, nanoseconds since 1970.
+    pub expires: i64,
+}
+
+fn unknown(kind: &'static str, name: &str) -> AccountError { AccountError::Unknown { kind, name: name.to_owned() } }
+
+fn checked(name: &str) -> Result<&str, AccountError> {
+    if is_name(name) { Ok(name) } else { Err(AccountError::Name(name.to_owned())) }
+}
+
+fn split(name: &str) -> Result<(&str, &str), AccountError> {
+    let (customer, own) = name.split_once('/').ok_or_else(|| AccountError::NoCustomer(name.to_owned()))?;
+    Ok((customer, checked(own)?))
+}
+
+fn operator(action: Action, customer: Option<CustomerId>, name: &str) -> RecordDraft {
+    RecordDraft {
+        customer: customer.map(|customer| customer.0),
+        details: vec![(DetailKey::Name, name.as_bytes().to_vec())],
+        ..RecordDraft::new(Actor::Operator, action)
+    }
+}
+
+fn put(txn: &mut Txn<'_>, accounts: &Accounts, table: Table, at: &[u8], row: &impl minicbor::Encode<()>) -> Result<(), AccountError> {
+    let bytes = minicbor::to_vec(row).map_err(|_| AccountError::Encode)?;
+    txn.put(accounts.inner.store.system_key(), table, at, &bytes);
+    Ok(())
+}
+
+impl Accounts {
+    fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.inner.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn commit(
+        &self,
+        audit: RecordDraft,
+        rows: impl FnOnce(&mut Txn<'_>) -> Result<(), AccountError>,
+    ) -> Result<(), AccountError> {
+        let mut txn = self.inner.store.begin()?;
+        rows(&mut txn)?;
+        txn.audit(audit, None);
+        txn.submit()?.wait()?;
+        Ok(())
+    }
+
+    fn customer_named(&self, name: &str) -> Result<Customer, AccountError> {
+        self.read().customers.values().find(|known| known.name == name).cloned().ok_or_else(|| unknown("customer", name))
+    }
+
+    fn user_named(&self, name: &str) -> Result<User, AccountError> {
+        self.read().user(name).cloned().ok_or_else(|| unknown("user", name))
+    }
+
+    /// Adds a customer.
+    ///
+    /// # Errors
+    /// [`AccountError`], here and below.
+    pub fn add_customer(
+        &self,
+        name: &str,
+        users_max: Option<u32>,
+        bytes_max: Option<u64>,
+        expires: Option<i64>,
+    ) -> Result<Customer, AccountError> {
+        let _alone = self.changing();
+        checked(name)?;
+        if self.customer_named(name).is_ok() {
+            return Err(AccountError::Exists { kind: "customer", name: name.to_owned() });
+        }
+        let id = CustomerId::random()?;
+        let customer = Customer { id, name: name.to_owned(), users_max, bytes_max, expires, created: self.now() };
+        self.commit(operator(Action::CustomerAdd, Some(id), name), |txn| put(txn, self, Table::Customers, &id.0, &customer))?;
+        self.inner.store.quotas().set_limit(OwnerId(id.0), bytes_max);
+        self.write().customers.insert(id, customer.clone());
+        Ok(customer)
+    }
+
+    /// Every customer, by name.
+    pub fn customers(&self) -> Vec<Customer> {
+        let mut all: Vec<Customer> = self.read().customers.values().cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Adds a vault named `CUSTOMER/VAULT`.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn add_vault(&self, name: &str, retention_secs: u64) -> Result<VaultId, AccountError> {
+        let _alone = self.changing();
+        let (customer, own) = split(name)?;
+        let customer = self.customer_named(customer)?;
+        let audit = operator(Action::VaultAdd, Some(customer.id), name);
+        match self.inner.store.create_vault(OwnerId(customer.id.0), own, retention_secs, audit) {
+            Ok(pending) => Ok(pending.wait()?),
+            Err(StoreError::Exists) => Err(AccountError::Exists { kind: "vault", name: name.to_owned() }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Every vault with its full name, by name.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn vaults(&self) -> Result<Vec<(String, VaultRecord)>, AccountError> {
+        let vaults = self.inner.store.vaults()?;
+        let directory = self.read();
+        let mut named: Vec<(String, VaultRecord)> = vaults
+            .into_iter()
+            .map(|vault| {
+                let customer = directory.customers.get(&CustomerId(vault.owner.0)).map_or("?", |known| known.name.as_str());
+                (format!("{customer}/{}", vault.name), vault)
+            })
+            .collect();
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(named)
+    }
+
+    /// `PATH=VAULT[:SUBPATH][,rights]`, the vault being the customer's own.
+    fn parse_mount(&self, text: &str, customer: &Customer) -> Result<Mount, AccountError> {
+        let bad = || AccountError::Mount(text.to_owned());
+        let (path, rest) = text.split_once('=').ok_or_else(bad)?;
+        let (rest, rights) = match rest.rsplit_once(',') {
+            Some((rest, rights)) => (rest, crate::cli::parse_rights(rights).map_err(|_| bad())?),
+            None => (rest, RightsSet::ReadWrite),
+        };
+        let (vault, subtree) = rest.split_once(':').unwrap_or((rest, ""));
+        let full = if vault.contains('/') { vault.to_owned() } else { format!("{}/{vault}", customer.name) };
+        let vault = self
+            .vaults()?
+            .into_iter()
+            // Another customer's vault is as unknown as none.
+            .find(|(name, vault)| *name == full && vault.owner.0 == customer.id.0)
+            .ok_or_else(|| unknown("vault", vault))?
+            .1
+            .id;
+        if !path.starts_with('/') {
+            return Err(bad());
+        }
+        let names = |text: &str| -> Result<Vec<minicbor::bytes::ByteVec>, PathError> {
+            Ok(VaultPath::parse(text.as_bytes())?.components().iter().map(|name| name.clone().into()).collect())
+        };
+        Ok(Mount { path: names(path)?, vault: vault.0, subtree: names(subtree)?, rights })
+    }
+
+    /// Adds a user named `CUSTOMER/USER`. Without mounts its namespace is the customer's only vault, if it has one.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn add_user(&self, name: &str, mounts: &[String]) -> Result<User, AccountError> {
+        let _alone = self.changing();
+        let (customer, own) = split(name)?;
+        let customer = self.customer_named(customer)?;
+        if self.user_named(name).is_ok() {
+            return Err(AccountError::Exists { kind: "user", name: name.to_owned() });
+        }
+        let users = self.read().users.values().filter(|user| user.customer == customer.id).count();
+        if let Some(max) = customer.users_max.filter(|max| u32::try_from(users).map_or(true, |users| users >= *max)) {
+            return Err(AccountError::UsersMax(max));
+        }
+        let mounts = mounts.iter().map(|mount| self.parse_mount(mount, &customer)).collect::<Result<Vec<_>, _>>()?;
+        let mut paths: Vec<_> = mounts.iter().map(|mount| &mount.path).collect();
+        paths.sort();
+        if paths.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
+            return Err(AccountError::MountTwice);
+        }
+        let id = UserId::random()?;
+        let user = User { id, customer: customer.id, name: own.to_owned(), mounts, disabled: false, created: self.now() };
+        self.commit(operator(Action::UserAdd, Some(customer.id), name), |txn| put(txn, self, Table::Users, &id.0, &user))?;
+        self.write().users.insert(id, user.clone());
+        Ok(user)
+    }
+
+    /// Every user with its full name, by name.
+    pub fn users(&self) -> Vec<(String, User)> {
+        let directory = self.read();
+        let mut all: Vec<(String, User)> =
+            directory.users.values().map(|user| (directory.full_name(user), user.clone())).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// Keeps a user out and ends its sessions, or lets it in again.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn set_user_disabled(&self, name: &str, disabled: bool) -> Result<(), AccountError> {
+        let _alone = self.changing();
+        let user = User { disabled, ..self.user_named(name)? };
+        let mut audit = operator(Action::UserChange, Some(user.customer), name);
+        audit.reason = Some(if disabled { "disabled" } else { "enabled" }.to_owned());
+        self.commit(audit, |txn| put(txn, self, Table::Users, &user.id.0, &user))?;
+        self.write().users.insert(user.id, user);
+        self.end_what_is_not_good();
+        Ok(())
+    }
+
+    /// Deletes a user and its credentials.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn delete_user(&self, name: &str) -> Result<(), AccountError> {
+        let _alone = self.changing();
+        let user = self.user_named(name)?;
+        let held: Vec<CredentialId> =
+            self.read().credentials.values().filter(|known| known.user == user.id).map(|known| known.id.clone()).collect();
+        self.commit(operator(Action::UserDelete, Some(user.customer), name), |txn| {
+            txn.delete(Table::Users, &user.id.0);
+            held.iter().for_each(|id| txn.delete(Table::Credentials, id.0.as_bytes()));
+            Ok(())
+        })?;
+        self.write().remove_user(user.id);
+        self.end_what_is_not_good();
+        Ok(())
+    }
+
+    fn add_credential(&self, user: &User, credential: Credential) -> Result<(), AccountError> {
+        let mut audit = operator(Action::CredentialAdd, Some(user.customer), &user.name);
+        audit.credential = Some(credential.id.0.clone());
+        self.commit(audit, |txn| put(txn, self, Table::Credentials, credential.id.0.as_bytes(), &credential))?;
+        self.write().insert_credential(credential);
+        Ok(())
+    }
+
+    fn until(&self, secs: u64) -> i64 {
+        self.now().saturating_add(i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(NANOS))
+    }
+
+    /// Registers an SSH public key.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn add_key(&self, user: &str, key: &str, machine: bool, scope: CredentialScope) -> Result<Credential, AccountError> {
+        let _alone = self.changing();
+        let user = self.user_named(user)?;
+        let key = ssh_key::parse(key)?;
+        if machine && scope.networks.is_empty() {
+            return Err(AccountError::Unpinned);
+        }
+        let now = self.now();
+        let known = {
+            let directory = self.read();
+            let mut holders = directory.keys.get(&key.bytes).into_iter().flatten().filter_map(|id| directory.credentials.get(id));
+            holders.any(|holder| holder.user == user.id && holder.is_live(now))
+        };
+        if known {
+            return Err(AccountError::Exists { kind: "key", name: key.fingerprint });
+        }
+        let credential = Credential {
+            id: CredentialId(random_text(10)?),
+            user: user.id,
+            proof: Proof::SshKey { key: key.bytes, fingerprint: key.fingerprint, machine },
+            rights: scope.rights,
+            networks: scope.networks.into_iter().map(Network).collect(),
+            created: now,
+            expires: scope.expires_secs.map(|secs| self.until(secs)),
+            revoked: None,
+        };
+        self.add_credential(&user, credential.clone())?;
+        Ok(credential)
+    }
+
+    /// Issues an app token.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn add_token(&self, user: &str, scope: CredentialScope) -> Result<IssuedToken, AccountError> {
+        let _alone = self.changing();
+        let user = self.user_named(user)?;
+        let secs = scope.expires_secs.unwrap_or(u64::from(TOKEN_DAYS_DEFAULT) * DAY_SECS);
+        if secs > u64::from(TOKEN_DAYS_MAX) * DAY_SECS {
+            return Err(AccountError::Lifetime);
+        }
+        let token = AppToken::generate()?;
+        if self.read().credentials.contains_key(&token.id()) {
+            return Err(AccountError::Exists { kind: "credential", name: token.id().0 });
+        }
+        let expires = self.until(secs);
+        let credential = Credential {
+            id: token.id(),
+            user: user.id,
+            proof: Proof::Token { mac: token.mac(self.inner.token_key.expose()) },
+            rights: scope.rights,
+            networks: scope.networks.into_iter().map(Network).collect(),
+            created: self.now(),
+            expires: Some(expires),
+            revoked: None,
+        };
+        self.add_credential(&user, credential)?;
+        Ok(IssuedToken { id: token.id(), token, expires })
+    }
+
+    /// Credentials with their user's full name and state, newest last.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn credentials(&self, user: Option<&str>) -> Result<Vec<(String, &'static str, Credential)>, AccountError> {
+        let only = user.map(|name| self.user_named(name)).transpose()?.map(|user| user.id);
+        let (directory, now) = (self.read(), self.now());
+        let mut all: Vec<(String, &'static str, Credential)> = directory
+            .credentials
+            .values()
+            .filter(|known| only.is_none_or(|only| known.user == only))
+            .map(|known| {
+                let name = directory.users.get(&known.user).map_or_else(String::new, |user| directory.full_name(user));
+                (name, directory.state(known, now), known.clone())
+            })
+            .collect();
+        all.sort_by(|a, b| (&a.0, a.2.created).cmp(&(&b.0, b.2.created)));
+        Ok(all)
+    }
+
+    /// Revokes a credential and ends its sessions.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn revoke(&self, id: &str) -> Result<(), AccountError> {
+        let _alone = self.changing();
+        let known = self.read().credentials.get(&CredentialId(id.to_owned())).cloned().ok_or_else(|| unknown("credential", id))?;
+        let user = self.read().users.get(&known.user).cloned();
+        let revoked = Credential { revoked: known.revoked.or(Some(self.now())), ..known };
+        let mut audit = operator(
+            Action::CredentialRevoke,
+            user.as_ref().map(|user| user.customer),
+            user.as_ref().map_or("", |user| user.name.as_str()),
+        );
+        audit.credential = Some(id.to_owned());
+        self.commit(audit, |txn| put(txn, self, Table::Credentials, id.as_bytes(), &revoked))?;
+        self.write().insert_credential(revoked);
+        self.end_what_is_not_good();
+        Ok(())
+    }
+}

@@ -1,0 +1,288 @@
+//! What the administration commands do. Blocking; the same with and without a server.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use coffre_auth::{Credential, Mount, Proof};
+use coffre_storage::Store;
+use coffre_storage::audit::{self, Action, Actor, Outcome, Record, RecordDraft, VerifyReport};
+use coffre_storage::blob::disk::DiskBlobs;
+use coffre_storage::check::CheckOptions;
+use coffre_storage::time::UnixNanos;
+use coffre_storage::tree::VaultRecord;
+use serde_json::{Value, json};
+
+use super::{Answer, Request, Scope};
+use crate::accounts::{Accounts, CredentialScope};
+use crate::cli::{parse_rights, rights_name};
+use crate::limits::AUDIT_TAIL_LINES_MAX;
+
+/// The service. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Service {
+    store: Store,
+    accounts: Accounts,
+}
+
+fn moment(nanos: i64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(nanos)).map_or_else(|_| nanos.to_string(), |time| time.to_string())
+}
+
+/// Bytes that may be no text: what is not UTF-8 is written as `\xNN`.
+fn lossless(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
+    }
+    out
+}
+
+fn hex(bytes: &[u8]) -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() }
+
+impl Service {
+    /// The service on a store.
+    pub fn new(store: Store, accounts: Accounts) -> Self { Self { store, accounts } }
+
+    /// Does what is asked; tells `progress` bytes done and in all.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub fn execute(&self, request: Request, progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Answer> {
+        let accounts = &self.accounts;
+        Ok(match request {
+            Request::CustomerAdd { name, users_max, bytes_max, expires } => {
+                let customer = accounts.add_customer(&name, users_max, bytes_max, expires)?;
+                json!({ "customer": customer.name, "id": customer.id.to_string() }).into()
+            }
+            Request::CustomerList => self.customers().into(),
+            Request::VaultAdd { vault, retention_secs } => {
+                let id = accounts.add_vault(&vault, retention_secs)?;
+                json!({ "vault": vault, "id": id.to_string() }).into()
+            }
+            Request::VaultList => {
+                let rows: Vec<Value> = accounts.vaults()?.iter().map(|(name, vault)| vault_row(name, vault)).collect();
+                Value::Array(rows).into()
+            }
+            Request::VaultShow { vault } => {
+                let all = accounts.vaults()?;
+                let (name, found) = all.iter().find(|(name, _)| *name == vault).with_context(|| format!("no vault `{vault}`"))?;
+                vault_row(name, found).into()
+            }
+            Request::UserAdd { user, mounts } => {
+                let added = accounts.add_user(&user, &mounts)?;
+                json!({ "user": user, "id": added.id.to_string() }).into()
+            }
+            Request::UserList => self.users()?.into(),
+            Request::UserDisable { user } => {
+                accounts.set_user_disabled(&user, true)?;
+                json!({ "user": user, "state": "disabled" }).into()
+            }
+            Request::UserEnable { user } => {
+                accounts.set_user_disabled(&user, false)?;
+                json!({ "user": user, "state": "enabled" }).into()
+            }
+            Request::UserDelete { user } => {
+                accounts.delete_user(&user)?;
+                json!({ "user": user, "state": "deleted" }).into()
+            }
+            Request::CredentialAddKey { user, key, machine, scope } => {
+                let added = accounts.add_key(&user, &key, machine, scope_of(&scope)?)?;
+                credential_row(&user, "live", &added).into()
+            }
+            Request::CredentialAddToken { user, scope } => {
+                let issued = accounts.add_token(&user, scope_of(&scope)?)?;
+                let (token, expires) = (issued.token.expose(), moment(issued.expires));
+                json!({ "id": issued.id.to_string(), "token": token, "user": user, "expires": expires }).into()
+            }
+            Request::CredentialList { user } => {
+                let all = accounts.credentials(user.as_deref())?;
+                let rows: Vec<Value> = all.iter().map(|(user, state, known)| credential_row(user, state, known)).collect();
+                Value::Array(rows).into()
+            }
+            Request::CredentialRevoke { id } => {
+                accounts.revoke(&id)?;
+                json!({ "id": id, "state": "revoked" }).into()
+            }
+            Request::AuditTail { lines } => self.audit_tail(lines)?.into(),
+            Request::AuditVerify => {
+                let report = self.store.verify_audit()?;
+                self.note(Action::AuditRead, "verify", report.damage.is_none())?;
+                verdict(&report)
+            }
+            Request::Check { read_data } => self.check(read_data, progress)?,
+            Request::Status => self.status().into(),
+        })
+    }
+
+    fn note(&self, action: Action, what: &str, good: bool) -> anyhow::Result<()> {
+        let outcome = if good { Outcome::Done } else { Outcome::Failed };
+        let record = RecordDraft { outcome, reason: Some(what.to_owned()), ..RecordDraft::new(Actor::Operator, action) };
+        self.store.record(record)?.wait()?;
+        Ok(())
+    }
+
+    fn customers(&self) -> Value {
+        let now = self.store.clock_now().0;
+        self.accounts
+            .customers()
+            .iter()
+            .map(|customer| {
+                let used = self.store.quotas().state(coffre_storage::id::OwnerId(customer.id.0)).used_bytes;
+                json!({
+                    "name": customer.name, "id": customer.id.to_string(), "users_max": customer.users_max,
+                    "bytes_max": customer.bytes_max, "bytes_used": used, "expires": customer.expires.map(moment),
+                    "state": if customer.is_live(now) { "live" } else { "expired" }, "created": moment(customer.created),
+                })
+            })
+            .collect()
+    }
+
+    fn users(&self) -> anyhow::Result<Value> {
+        let vaults = self.accounts.vaults()?;
+        let shown = |mount: &Mount| {
+            let path = |names: &[minicbor::bytes::ByteVec]| {
+                names.iter().map(|name| format!("/{}", lossless(name))).collect::<String>()
+            };
+            let vault = vaults.iter().find(|(_, vault)| vault.id.0 == mount.vault).map_or("?", |(name, _)| name.as_str());
+            let subtree = if mount.subtree.is_empty() { String::new() } else { format!(":{}", path(&mount.subtree)) };
+            let at = if mount.path.is_empty() { "/".to_owned() } else { path(&mount.path) };
+            format!("{at}={vault}{subtree},{}", rights_name(mount.rights))
+        };
+        Ok(self
+            .accounts
+            .users()
+            .iter()
+            .map(|(name, user)| {
+                json!({
+                    "user": name, "id": user.id.to_string(), "mounts": user.mounts.iter().map(shown).collect::<Vec<_>>(),
+                    "state": if user.disabled { "disabled" } else { "enabled" }, "created": moment(user.created),
+                })
+            })
+            .collect())
+    }
+
+    fn audit_tail(&self, lines: u32) -> anyhow::Result<Value> {
+        if lines > AUDIT_TAIL_LINES_MAX {
+            bail!("at most {AUDIT_TAIL_LINES_MAX} lines at a time");
+        }
+        self.note(Action::AuditRead, "tail", true)?;
+        self.store.checkpoint()?;
+        let mut kept: VecDeque<Record> = VecDeque::new();
+        let broken = audit::verify::for_each_record(self.store.blobs().as_ref(), &mut |_, record| {
+            if kept.len() >= lines as usize {
+                kept.pop_front();
+            }
+            kept.push_back(record);
+            true
+        })?;
+        if let Some(at) = broken {
+            bail!("the audit log is damaged at record {at}; run `coffre audit verify`");
+        }
+        let users = self.accounts.users();
+        Ok(kept.iter().skip_while(|_| lines == 0).map(|record| self.audit_row(record, &users)).collect())
+    }
+
+    fn audit_row(&self, record: &Record, users: &[(String, coffre_auth::User)]) -> Value {
+        let draft = &record.draft;
+        let vault = draft.vault.and_then(|vault| self.store.vault(vault).ok());
+        let key = vault.as_ref().map_or_else(|| self.store.audit_details_key(), coffre_storage::Vault::audit_key);
+        let opened = record.open_details(key).or_else(|| record.open_details(self.store.audit_details_key()));
+        let details: serde_json::Map<String, Value> =
+            opened.unwrap_or_default().iter().map(|(key, value)| (key.name().to_owned(), lossless(value).into())).collect();
+        let actor = match &draft.actor {
+            Actor::User(id) => users.iter().find(|(_, user)| user.id.0 == *id).map_or_else(|| hex(id), |(name, _)| name.clone()),
+            Actor::Unknown => "unknown".to_owned(),
+            Actor::Operator => "operator".to_owned(),
+            Actor::System => "system".to_owned(),
+        };
+        json!({
+            "number": record.number.0, "time": moment(record.utc.0), "actor": actor, "action": draft.action.name(),
+            "outcome": draft.outcome.name(), "reason": draft.reason, "protocol": draft.protocol.name(),
+            "source": draft.source.map(|source| source.to_string()), "credential": draft.credential,
+            "factors": record.factors(), "session": draft.session.map(|session| hex(&session)),
+            "customer": draft.customer.map(|customer| hex(&customer)), "vault": draft.vault.map(|vault| vault.to_string()),
+            "object": draft.object.map(|object| object.0), "bytes": draft.bytes,
+            "blake3": draft.content_hash.map(|hash| hex(&hash)), "details": details,
+        })
+    }
+
+    fn check(&self, read_data: bool, progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Answer> {
+        let report = self.store.check(CheckOptions { read_data, progress: Some(progress) })?;
+        let good = report.findings.is_empty();
+        self.note(Action::Check, if read_data { "with data" } else { "structure" }, good)?;
+        let value = json!({
+            "state": if good { "clean" } else { "damaged" }, "vaults": report.vaults, "inodes": report.inodes,
+            "chunks": report.chunks, "packs": report.packs, "bytes_read": report.bytes_read, "findings": report.findings,
+        });
+        Ok(Answer { value, good })
+    }
+
+    fn status(&self) -> Value {
+        let status = self.store.status();
+        json!({
+            "state": if status.poisoned { "stopped after a write error" } else { "serving" },
+            "version": env!("CARGO_PKG_VERSION"), "commit_number": status.commit_number, "batch_number": status.batch_number,
+            "packs": status.packs, "audit_records": status.audit_records, "free_bytes": status.free_bytes,
+            "sessions": self.accounts.session_count(), "time": moment(self.store.clock_now().0),
+        })
+    }
+}
+
+fn vault_row(name: &str, vault: &VaultRecord) -> Value {
+    let UnixNanos(created) = vault.created;
+    json!({
+        "vault": name, "id": vault.id.to_string(), "key": "managed", "bytes_used": vault.used_bytes,
+        "inodes_used": vault.used_inodes, "retention_secs": vault.retention_secs, "created": moment(created),
+    })
+}
+
+fn credential_row(user: &str, state: &str, credential: &Credential) -> Value {
+    let (kind, fingerprint) = match &credential.proof {
+        Proof::Token { .. } => ("token", None),
+        Proof::SshKey { fingerprint, machine: false, .. } => ("key", Some(fingerprint)),
+        Proof::SshKey { fingerprint, machine: true, .. } => ("machine key", Some(fingerprint)),
+    };
+    json!({
+        "id": credential.id.to_string(), "user": user, "kind": kind, "state": state, "fingerprint": fingerprint,
+        "rights": credential.rights.map(rights_name),
+        "from": credential.networks.iter().map(|network| network.0.to_string()).collect::<Vec<_>>(),
+        "expires": credential.expires.map(moment), "created": moment(credential.created),
+    })
+}
+
+fn scope_of(scope: &Scope) -> anyhow::Result<CredentialScope> {
+    let rights = scope.rights.as_deref().map(parse_rights).transpose().map_err(anyhow::Error::msg)?;
+    let networks = scope.from.iter().map(|network| network.parse().with_context(|| format!("`{network}` is no network")));
+    Ok(CredentialScope { rights, networks: networks.collect::<anyhow::Result<_>>()?, expires_secs: scope.expires_secs })
+}
+
+fn verdict(report: &VerifyReport) -> Answer {
+    let good = report.damage.is_none();
+    let value = json!({
+        "state": if good { "verified" } else { "damaged" }, "records": report.records, "checkpoints": report.checkpoints,
+        "uncovered": report.uncovered, "damage": report.damage, "at": report.at.map(|at| at.0),
+    });
+    Answer { value, good }
+}
+
+/// Verifies a copy offline, with the public key that lies beside the log. Whoever could replace the whole copy could
+/// replace that key too: compare it with the one noted elsewhere.
+///
+/// # Errors
+/// No audit log there; reading failed.
+pub fn verify_copy(directory: &Path) -> anyhow::Result<Answer> {
+    let inner = crate::wiring::store_directory(directory);
+    let root = if inner.join("audit").is_dir() { inner } else { directory.to_owned() };
+    if !root.join("audit").is_dir() {
+        bail!("no audit log in {}", directory.display());
+    }
+    let line = std::fs::read_to_string(root.join("audit/checkpoint.pub")).context("the checkpoint key beside the log")?;
+    let key = audit::checkpoint::parse_verifier(&line).context("audit/checkpoint.pub is no verifier key")?;
+    let mut answer = verdict(&audit::verify::verify(&DiskBlobs::new(&root)?, &key)?);
+    if let Some(fields) = answer.value.as_object_mut() {
+        fields.insert("verifier".to_owned(), line.trim().into());
+    }
+    Ok(answer)
+}
