@@ -125,6 +125,21 @@ impl Gateway {
         })
     }
 
+    /// Starts a gateway whose configuration file was edited after `coffre init` had written it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_configured(edit: impl FnOnce(String) -> String) -> Result<Self> {
+        let directory = TempDir::new()?;
+        let data = directory.path().join("data");
+        run_ok(Command::new(binary()?).args(["init", "--data"]).arg(&data))?;
+        let config = data.join("coffre.toml");
+        std::fs::write(&config, edit(std::fs::read_to_string(&config)?))?;
+        let mut gateway = Self::start_on(&data, &directory.path().join("server.log"))?;
+        gateway.directory = Some(directory);
+        Ok(gateway)
+    }
+
     /// Takes over the temporary directory of a gateway that was stopped on the same data.
     pub fn keep_directory_of(&mut self, mut stopped: Self) {
         self.directory = stopped.directory.take();

@@ -35,6 +35,7 @@ pub mod kind {
     pub const STATUS: u8 = 101;
     pub const HANDLE: u8 = 102;
     pub const DATA: u8 = 103;
+    pub const ATTRS: u8 = 105;
     pub const EXTENDED: u8 = 200;
 }
 
