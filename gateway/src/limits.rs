@@ -33,4 +33,46 @@ pub const COPY_PIECE_BYTES: usize = 1024 * 1024;
 
 // ---- ssh and sftp ----
 
+/// Connections that have not logged in: a login takes milliseconds, so this many at once is an attack or a thundering herd.
+pub const UNAUTHENTICATED_MAX: usize = 300;
+/// From here on some new connections are dropped at random, more the more there are, so that a flood does not lock out
+/// everybody.
+pub const UNAUTHENTICATED_SOFT: usize = 100;
+/// Failed attempts of one connection.
+pub const AUTH_ATTEMPTS_MAX: usize = 10;
+/// Session channels of one connection.
+pub const CHANNELS_MAX: usize = 10;
+/// Bytes a client may send ahead on a channel: 16 MiB fill a line of 20 ms at 6 Gbit/s.
+pub const WINDOW_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Bytes a client may always send ahead.
+pub const WINDOW_BYTES_MIN: u32 = 1024 * 1024;
+/// Bytes of windows that all connections share when there are many.
+pub const WINDOW_BYTES_ALL: u32 = 48 * 1024 * 1024;
+/// Bytes waiting on a channel above which nothing more is granted.
+pub const INBOX_BYTES_MARK: usize = 4 * 1024 * 1024;
+/// Bytes waiting on all channels above which nothing more is granted to those that have some.
+pub const INBOX_BYTES_ALL: usize = 64 * 1024 * 1024;
+/// Bytes of an SSH packet.
+pub const SSH_PACKET_BYTES_MAX: u32 = 65_535;
+/// Bytes read from a socket at once.
+pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Seconds between signs of life asked of a silent client; after three without an answer it is gone.
+pub const KEEPALIVE_SECS: u64 = 60;
+/// Bytes of an SFTP packet: 256 KiB, and room for its header.
+pub const SFTP_FRAME_BYTES_MAX: u32 = 256 * 1024 + 1024;
+/// Bytes of one READ or WRITE that we announce: what OpenSSH announces too.
+pub const SFTP_DATA_BYTES_MAX: u32 = 255 * 1024;
+/// Handles of a channel.
+pub const SFTP_HANDLES_MAX: usize = 256;
+/// Requests of a channel being worked on.
+pub const SFTP_IN_FLIGHT_MAX: usize = 64;
+/// Bytes of the requests of a channel being worked on: 16 clients at once stay far below 256 MiB.
+pub const SFTP_IN_FLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Names in one reply of a listing: at most 80 KiB with the longest names.
+pub const SFTP_NAMES_MAX: usize = 100;
+/// Replies are joined up to this size: one SSH packet.
+pub const SFTP_REPLY_BATCH_BYTES: usize = 32 * 1024;
+/// Extended attributes in a request, all ignored.
+pub const SFTP_ATTRIBUTE_EXTENSIONS_MAX: u32 = 64;
+
 // ---- webdav ----

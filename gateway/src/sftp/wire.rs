@@ -1,0 +1,413 @@
+//! SFTP version 3 on the wire (draft-ietf-secsh-filexfer-02): frames, requests, replies. Pure: bytes in, types out.
+//!
+//! Our own and not `russh_sftp`'s, because names are bytes here, a length is checked before anything is done with it, and a
+//! framing error ends the channel. Bytes after the last field of a frame are ignored, as OpenSSH does: rclone sends some.
+
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::attributes::WireAttributes;
+use crate::limits::{SFTP_ATTRIBUTE_EXTENSIONS_MAX, SFTP_FRAME_BYTES_MAX};
+
+/// A request's number, chosen by the client.
+pub type RequestId = u32;
+
+/// What ends a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A frame's length is 0 or over the bound.
+    #[error("a packet of {0} bytes is not allowed")]
+    Length(u32),
+    /// A frame that is too short for its type and number.
+    #[error("a packet ends before its request number")]
+    Headless,
+    /// A request came before INIT, or INIT came twice.
+    #[error("a packet came out of order")]
+    OutOfOrder,
+}
+
+/// What a well-framed request lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the request is malformed")]
+pub struct Malformed;
+
+/// Open flags (section 6.3).
+pub mod pflags {
+    /// SSH_FXF_READ
+    pub const READ: u32 = 0x01;
+    /// SSH_FXF_WRITE
+    pub const WRITE: u32 = 0x02;
+    /// SSH_FXF_APPEND
+    pub const APPEND: u32 = 0x04;
+    /// SSH_FXF_CREAT
+    pub const CREAT: u32 = 0x08;
+    /// SSH_FXF_TRUNC
+    pub const TRUNC: u32 = 0x10;
+    /// SSH_FXF_EXCL
+    pub const EXCL: u32 = 0x20;
+}
+
+/// A request after INIT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are those of the draft, section 6")]
+pub enum Request {
+    Open { path: Bytes, pflags: u32, attributes: WireAttributes },
+    Close { handle: Bytes },
+    Read { handle: Bytes, offset: u64, len: u32 },
+    Write { handle: Bytes, offset: u64, data: Bytes },
+    LStat { path: Bytes },
+    FStat { handle: Bytes },
+    SetStat { path: Bytes, attributes: WireAttributes },
+    FSetStat { handle: Bytes, attributes: WireAttributes },
+    OpenDir { path: Bytes },
+    ReadDir { handle: Bytes },
+    Remove { path: Bytes },
+    MkDir { path: Bytes, attributes: WireAttributes },
+    RmDir { path: Bytes },
+    RealPath { path: Bytes },
+    Stat { path: Bytes },
+    Rename { from: Bytes, to: Bytes },
+    ReadLink { path: Bytes },
+    /// In the order in which they came; clients differ about what it means.
+    Symlink { first: Bytes, second: Bytes },
+    Extended(Extended),
+    /// A type or extension that we do not know.
+    Unknown,
+}
+
+/// An extended request that we know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are those of OpenSSH's PROTOCOL and of the drafts")]
+pub enum Extended {
+    PosixRename { from: Bytes, to: Bytes },
+    StatVfs { path: Bytes },
+    FStatVfs { handle: Bytes },
+    HardLink { existing: Bytes, path: Bytes },
+    FSync { handle: Bytes },
+    LSetStat { path: Bytes, attributes: WireAttributes },
+    Limits,
+    ExpandPath { path: Bytes },
+    CopyData { from: Bytes, offset: u64, len: u64, to: Bytes, to_offset: u64 },
+    HomeDirectory,
+    UsersGroupsById { users: u32, groups: u32 },
+}
+
+/// The next whole frame's body of a stream, if it is there: type, then the rest.
+///
+/// # Errors
+/// [`WireError::Length`]: the stream has no meaning any more.
+pub fn next_frame(stream: &mut BytesMut) -> Result<Option<Bytes>, WireError> {
+    let Some(prefix) = stream.first_chunk::<4>() else { return Ok(None) };
+    let len = match u32::from_be_bytes(*prefix) {
+        len @ 1..=SFTP_FRAME_BYTES_MAX => usize::try_from(len).unwrap_or(usize::MAX),
+        len => return Err(WireError::Length(len)),
+    };
+    let whole = len.saturating_add(4);
+    if stream.len() < whole {
+        stream.reserve(whole.saturating_sub(stream.len()));
+        return Ok(None);
+    }
+    let mut frame = stream.split_to(whole).freeze();
+    frame.advance(4);
+    Ok(Some(frame))
+}
+
+/// Reads fields of a frame.
+struct Fields(Bytes);
+
+impl Fields {
+    fn u32(&mut self) -> Result<u32, Malformed> { self.0.try_get_u32().map_err(|_| Malformed) }
+
+    fn u64(&mut self) -> Result<u64, Malformed> { self.0.try_get_u64().map_err(|_| Malformed) }
+
+    fn string(&mut self) -> Result<Bytes, Malformed> {
+        let len = usize::try_from(self.u32()?).map_err(|_| Malformed)?;
+        if len > self.0.len() {
+            return Err(Malformed);
+        }
+        Ok(self.0.split_to(len))
+    }
+
+    fn attributes(&mut self) -> Result<WireAttributes, Malformed> {
+        const SIZE: u32 = 0x1;
+        const UIDGID: u32 = 0x2;
+        const PERMISSIONS: u32 = 0x4;
+        const ACMODTIME: u32 = 0x8;
+        const EXTENDED: u32 = 0x8000_0000;
+        let flags = self.u32()?;
+        let mut read = WireAttributes::default();
+        if flags & SIZE != 0 {
+            read.size = Some(self.u64()?);
+        }
+        if flags & UIDGID != 0 {
+            read.owner = Some((self.u32()?, self.u32()?));
+        }
+        if flags & PERMISSIONS != 0 {
+            read.permissions = Some(self.u32()?);
+        }
+        if flags & ACMODTIME != 0 {
+            read.times = Some((self.u32()?, self.u32()?));
+        }
+        if flags & EXTENDED != 0 {
+            let count = self.u32()?;
+            if count > SFTP_ATTRIBUTE_EXTENSIONS_MAX {
+                return Err(Malformed);
+            }
+            for _ in 0..count {
+                self.string()?;
+                self.string()?;
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// A frame, taken apart as far as its number.
+#[derive(Debug)]
+pub enum Frame {
+    /// SSH_FXP_INIT with the client's version.
+    Init(u32),
+    /// A numbered request: its own error does not end the channel.
+    Request(RequestId, Result<Request, Malformed>),
+}
+
+/// Takes a frame's body apart.
+///
+/// # Errors
+/// [`WireError::Headless`].
+pub fn parse(body: Bytes) -> Result<Frame, WireError> {
+    let mut fields = Fields(body);
+    let kind = fields.0.try_get_u8().map_err(|_| WireError::Headless)?;
+    let number = fields.u32().map_err(|Malformed| WireError::Headless)?;
+    if kind == 1 { Ok(Frame::Init(number)) } else { Ok(Frame::Request(number, request(kind, fields))) }
+}
+
+fn request(kind: u8, mut fields: Fields) -> Result<Request, Malformed> {
+    Ok(match kind {
+        3 => Request::Open { path: fields.string()?, pflags: fields.u32()?, attributes: fields.attributes()? },
+        4 => Request::Close { handle: fields.string()? },
+        5 => Request::Read { handle: fields.string()?, offset: fields.u64()?, len: fields.u32()? },
+        6 => Request::Write { handle: fields.string()?, offset: fields.u64()?, data: fields.string()? },
+        7 => Request::LStat { path: fields.string()? },
+        8 => Request::FStat { handle: fields.string()? },
+        9 => Request::SetStat { path: fields.string()?, attributes: fields.attributes()? },
+        10 => Request::FSetStat { handle: fields.string()?, attributes: fields.attributes()? },
+        11 => Request::OpenDir { path: fields.string()? },
+        12 => Request::ReadDir { handle: fields.string()? },
+        13 => Request::Remove { path: fields.string()? },
+        14 => Request::MkDir { path: fields.string()?, attributes: fields.attributes()? },
+        15 => Request::RmDir { path: fields.string()? },
+        16 => Request::RealPath { path: fields.string()? },
+        17 => Request::Stat { path: fields.string()? },
+        18 => Request::Rename { from: fields.string()?, to: fields.string()? },
+        19 => Request::ReadLink { path: fields.string()? },
+        20 => Request::Symlink { first: fields.string()?, second: fields.string()? },
+        200 => extended(&fields.string()?, fields)?,
+        _ => Request::Unknown,
+    })
+}
+
+fn extended(name: &[u8], mut fields: Fields) -> Result<Request, Malformed> {
+    Ok(Request::Extended(match name {
+        b"posix-rename@openssh.com" => Extended::PosixRename { from: fields.string()?, to: fields.string()? },
+        b"statvfs@openssh.com" => Extended::StatVfs { path: fields.string()? },
+        b"fstatvfs@openssh.com" => Extended::FStatVfs { handle: fields.string()? },
+        b"hardlink@openssh.com" => Extended::HardLink { existing: fields.string()?, path: fields.string()? },
+        b"fsync@openssh.com" => Extended::FSync { handle: fields.string()? },
+        b"lsetstat@openssh.com" => Extended::LSetStat { path: fields.string()?, attributes: fields.attributes()? },
+        b"limits@openssh.com" => Extended::Limits,
+        b"expand-path@openssh.com" => Extended::ExpandPath { path: fields.string()? },
+        b"copy-data" => Extended::CopyData {
+            from: fields.string()?,
+            offset: fields.u64()?,
+            len: fields.u64()?,
+            to: fields.string()?,
+            to_offset: fields.u64()?,
+        },
+        b"home-directory" => Extended::HomeDirectory,
+        b"users-groups-by-id@openssh.com" => {
+            let count = |list: Bytes| u32::try_from(list.len() / 4).map_err(|_| Malformed);
+            Extended::UsersGroupsById { users: count(fields.string()?)?, groups: count(fields.string()?)? }
+        }
+        _ => return Ok(Request::Unknown),
+    }))
+}
+
+/// Extensions announced in VERSION, with their versions.
+const EXTENSIONS: [(&str, &str); 11] = [
+    ("posix-rename@openssh.com", "1"),
+    ("statvfs@openssh.com", "2"),
+    ("fstatvfs@openssh.com", "2"),
+    ("hardlink@openssh.com", "1"),
+    ("fsync@openssh.com", "1"),
+    ("lsetstat@openssh.com", "1"),
+    ("limits@openssh.com", "1"),
+    ("expand-path@openssh.com", "1"),
+    ("copy-data", "1"),
+    ("home-directory", "1"),
+    ("users-groups-by-id@openssh.com", "1"),
+];
+
+/// A reply under construction.
+#[derive(Debug)]
+pub struct Reply(BytesMut);
+
+impl Reply {
+    fn begin(kind: u8, capacity: usize) -> Self {
+        let mut bytes = BytesMut::with_capacity(capacity.saturating_add(16));
+        bytes.put_u32(0);
+        bytes.put_u8(kind);
+        Self(bytes)
+    }
+
+    fn numbered(kind: u8, id: RequestId, capacity: usize) -> Self {
+        let mut reply = Self::begin(kind, capacity);
+        reply.u32(id);
+        reply
+    }
+
+    /// Puts a number.
+    pub fn u32(&mut self, value: u32) { self.0.put_u32(value); }
+
+    /// Puts a long number.
+    pub fn u64(&mut self, value: u64) { self.0.put_u64(value); }
+
+    /// Puts a counted string.
+    pub fn string(&mut self, value: &[u8]) {
+        self.u32(u32::try_from(value.len()).unwrap_or(u32::MAX));
+        self.0.put_slice(value);
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize { self.0.len() }
+
+    /// The finished frame.
+    pub fn finish(mut self) -> Bytes {
+        let len = u32::try_from(self.0.len().saturating_sub(4)).unwrap_or(u32::MAX);
+        if let Some(prefix) = self.0.first_chunk_mut::<4>() {
+            *prefix = len.to_be_bytes();
+        }
+        self.0.freeze()
+    }
+
+    /// SSH_FXP_VERSION: always 3, whatever was proposed.
+    pub fn version() -> Bytes {
+        let mut reply = Self::begin(2, 512);
+        reply.u32(3);
+        for (name, version) in EXTENSIONS {
+            reply.string(name.as_bytes());
+            reply.string(version.as_bytes());
+        }
+        reply.finish()
+    }
+
+    /// SSH_FXP_STATUS.
+    pub fn status(id: RequestId, code: u32, reason: &str) -> Bytes {
+        let mut reply = Self::numbered(101, id, reason.len().saturating_add(24));
+        reply.u32(code);
+        reply.string(reason.as_bytes());
+        reply.string(b"en");
+        reply.finish()
+    }
+
+    /// SSH_FXP_HANDLE.
+    pub fn handle(id: RequestId, handle: &[u8]) -> Bytes {
+        let mut reply = Self::numbered(102, id, 16);
+        reply.string(handle);
+        reply.finish()
+    }
+
+    /// SSH_FXP_DATA.
+    pub fn data(id: RequestId, data: &[u8]) -> Bytes {
+        let mut reply = Self::numbered(103, id, data.len().saturating_add(4));
+        reply.string(data);
+        reply.finish()
+    }
+
+    /// SSH_FXP_NAME, to which `count` names are added.
+    pub fn names(id: RequestId, count: u32) -> Self {
+        let mut reply = Self::numbered(104, id, 256);
+        reply.u32(count);
+        reply
+    }
+
+    /// SSH_FXP_ATTRS, to which attributes are added.
+    pub fn attributes(id: RequestId) -> Self { Self::numbered(105, id, 32) }
+
+    /// SSH_FXP_EXTENDED_REPLY.
+    pub fn extended(id: RequestId) -> Self { Self::numbered(201, id, 96) }
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(body: &[u8]) -> Vec<u8> { [&u32::try_from(body.len()).unwrap().to_be_bytes(), body].concat() }
+
+    fn string(value: &[u8]) -> Vec<u8> { frame(value) }
+
+    #[test]
+    fn a_frame_arrives_in_pieces_and_two_at_once() {
+        let whole = [frame(&[1, 0, 0, 0, 3]), frame(&[4, 0, 0, 0, 9, 0, 0, 0, 1, 7])].concat();
+        let mut stream = BytesMut::new();
+        let mut frames = Vec::new();
+        for byte in &whole {
+            stream.put_u8(*byte);
+            frames.extend(next_frame(&mut stream).unwrap());
+        }
+        assert_eq!(frames.len(), 2);
+        let mut stream = BytesMut::from(&whole[..]);
+        assert_eq!(next_frame(&mut stream).unwrap().as_ref(), frames.first());
+        assert_eq!(next_frame(&mut stream).unwrap().as_ref(), frames.last());
+        assert_eq!(next_frame(&mut stream), Ok(None));
+    }
+
+    #[test]
+    fn an_oversized_packet_ends_the_stream_and_hides_no_request() {
+        let hidden = frame(&[&[13, 0, 0, 0, 1][..], &string(b"/victim")].concat());
+        for len in [0, SFTP_FRAME_BYTES_MAX + 1, u32::MAX] {
+            let mut stream = BytesMut::from(&[&len.to_be_bytes()[..], &hidden].concat()[..]);
+            assert_eq!(next_frame(&mut stream), Err(WireError::Length(len)));
+        }
+    }
+
+    #[test]
+    fn the_tail_of_a_write_is_ignored() {
+        let body = [&[6, 0, 0, 0, 5][..], &string(b"h"), &7_u64.to_be_bytes(), &string(b"data"), b"garbage"].concat();
+        let Frame::Request(5, Ok(Request::Write { offset: 7, data, .. })) = parse(body.into()).unwrap() else { panic!() };
+        assert_eq!(&data[..], b"data");
+    }
+
+    #[test]
+    fn a_malformed_request_keeps_its_number() {
+        for body in [
+            vec![3, 0, 0, 0, 8],
+            [&[3, 0, 0, 0, 8][..], &u32::MAX.to_be_bytes()].concat(),
+            [&[9, 0, 0, 0, 8][..], &string(b"/a"), &0x8000_0000_u32.to_be_bytes(), &u32::MAX.to_be_bytes()].concat(),
+        ] {
+            assert!(matches!(parse(body.into()).unwrap(), Frame::Request(8, Err(Malformed))));
+        }
+        assert!(matches!(parse(vec![99, 0, 0, 0, 8].into()).unwrap(), Frame::Request(8, Ok(Request::Unknown))));
+        assert!(matches!(parse(vec![3, 0, 0].into()), Err(WireError::Headless)));
+    }
+
+    #[test]
+    fn names_are_bytes() {
+        let body = [&[7, 0, 0, 0, 1][..], &string(b"/\xe9t\xe9")].concat();
+        let Frame::Request(1, Ok(Request::LStat { path })) = parse(body.into()).unwrap() else { panic!() };
+        assert_eq!(&path[..], b"/\xe9t\xe9");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken_apart_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut stream = BytesMut::from(&bytes[..]);
+            while let Ok(Some(body)) = next_frame(&mut stream) { drop(parse(body)); }
+            drop(parse(Bytes::from(bytes)));
+        }
+    }
+}

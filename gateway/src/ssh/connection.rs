@@ -1,0 +1,247 @@
+//! One SSH connection: login, then session channels that carry SFTP. Nothing else is served.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use coffre_storage::audit::Protocol;
+use russh::keys::Algorithm;
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as Ssh, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, MethodKind, MethodSet};
+use tokio_util::sync::CancellationToken;
+
+use super::admission::{Admission, Admitted};
+use crate::accounts::{Accounts, LoginError};
+use crate::limits::{
+    CHANNELS_MAX, INBOX_BYTES_ALL, INBOX_BYTES_MARK, WINDOW_BYTES_ALL, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
+};
+use crate::session::SharedSession;
+use crate::sftp::channel::{self, Inbox, Traffic};
+use crate::sftp::dispatch::{Dispatcher, LinkOrder};
+use crate::vfs::Vfs;
+
+/// A window that is granted while too much waits: small enough that nothing grows, and a client still knows we live.
+const WINDOW_WHILE_FULL: u32 = 64;
+
+/// What a connection shares with the task that watches it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) session: OnceLock<SharedSession>,
+    pub(super) authenticated: CancellationToken,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) admitted: Mutex<Admitted>,
+}
+
+/// russh's callbacks. They never wait for storage.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) accounts: Accounts,
+    pub(super) vfs: Vfs,
+    pub(super) admission: Arc<Admission>,
+    pub(super) source: IpAddr,
+    pub(super) shared: Arc<Shared>,
+    pub(super) drain: CancellationToken,
+    pub(super) channels: HashMap<ChannelId, ChannelState>,
+}
+
+/// What a channel is.
+#[derive(Debug)]
+pub(super) enum ChannelState {
+    /// Open, nothing asked of it.
+    Bare(ChannelWriteHalf<Msg>),
+    /// Carries SFTP.
+    Sftp(Arc<Inbox>),
+    /// Was told no.
+    Refused,
+}
+
+/// The share of the window budget that each connection has.
+pub(super) fn window_bytes(connections: usize) -> u32 {
+    let connections = u32::try_from(connections.max(1)).unwrap_or(u32::MAX);
+    (WINDOW_BYTES_ALL / connections).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
+}
+
+fn rejected() -> Auth {
+    let methods = MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password][..]);
+    Auth::Reject { proceed_with_methods: Some(methods), partial_success: false }
+}
+
+impl Connection {
+    /// A login's end, good or bad.
+    fn logged_in(&mut self, outcome: Result<SharedSession, LoginError>) -> Auth {
+        match outcome {
+            // russh ends authentication with the first success: there is no second.
+            Ok(session) if self.shared.session.set(Arc::clone(&session)).is_ok() => {
+                self.shared.admitted.lock().unwrap_or_else(PoisonError::into_inner).authenticated();
+                self.shared.authenticated.cancel();
+                Auth::Accept
+            }
+            Ok(session) => {
+                session.ended.cancel();
+                rejected()
+            }
+            Err(_) => rejected(),
+        }
+    }
+
+    /// What no subsystem serves: a reason on standard error, exit status 1.
+    fn refuse(&mut self, id: ChannelId, ssh: &mut Ssh) -> Result<(), russh::Error> {
+        if let Some(state @ ChannelState::Bare(_)) = self.channels.get_mut(&id) {
+            *state = ChannelState::Refused;
+            ssh.channel_success(id)?;
+            ssh.extended_data(id, 1, &b"This server offers SFTP only.\r\n"[..])?;
+            ssh.exit_status_request(id, 1)?;
+            ssh.eof(id)?;
+            ssh.close(id)
+        } else {
+            ssh.channel_failure(id)
+        }
+    }
+}
+
+/// SHA-1 signatures are not taken, whatever the key.
+fn is_sound(algorithm: &Algorithm) -> bool { !matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa) }
+
+impl Handler for Connection {
+    type Error = russh::Error;
+
+    async fn auth_none(&mut self, _user: &str) -> Result<Auth, Self::Error> { Ok(rejected()) }
+
+    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
+        let outcome = self.accounts.login_with_token(user, password, self.source, Protocol::Sftp).await;
+        Ok(self.logged_in(outcome))
+    }
+
+    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+        let good = is_sound(offer.algorithm) && self.accounts.is_key_acceptable(user, offer.public_key, self.source);
+        Ok(if good { Auth::Accept } else { rejected() })
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        if !is_sound(key.algorithm) {
+            return Ok(rejected());
+        }
+        let outcome = self.accounts.login_with_key(user, key.public_key, self.source).await;
+        Ok(self.logged_in(outcome))
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _ssh: &mut Ssh,
+    ) -> Result<(), Self::Error> {
+        let live = self.shared.session.get().is_some_and(|session| session.is_live());
+        if !live || self.drain.is_cancelled() || self.channels.len() >= CHANNELS_MAX {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        let id = channel.id();
+        // Dropping the read half is what keeps the session's loop from waiting for us.
+        let (_, write) = channel.split();
+        self.channels.insert(id, ChannelState::Bare(write));
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn subsystem_request(&mut self, id: ChannelId, name: &str, ssh: &mut Ssh) -> Result<(), Self::Error> {
+        let Some(session) = self.shared.session.get().filter(|_| name == "sftp") else { return ssh.channel_failure(id) };
+        let Some(state) = self.channels.get_mut(&id) else { return ssh.channel_failure(id) };
+        let inbox = Arc::new(Inbox::default());
+        let ChannelState::Bare(write) = std::mem::replace(state, ChannelState::Sftp(Arc::clone(&inbox))) else {
+            // A second request on a channel that has its purpose: the channel ends.
+            *state = ChannelState::Refused;
+            ssh.channel_failure(id)?;
+            return ssh.close(id);
+        };
+        let namespace = self.vfs.namespace(Arc::clone(session));
+        let Ok(dispatcher) = Dispatcher::new(namespace, LinkOrder::of_client(ssh.remote_sshid())) else {
+            *state = ChannelState::Refused;
+            return ssh.channel_failure(id);
+        };
+        let ends = (session.ended.clone(), self.drain.clone());
+        tokio::spawn(channel::serve(dispatcher, inbox, write, Arc::clone(&self.shared.traffic), ends));
+        ssh.channel_success(id)
+    }
+
+    async fn exec_request(&mut self, id: ChannelId, _command: &[u8], ssh: &mut Ssh) -> Result<(), Self::Error> {
+        self.refuse(id, ssh)
+    }
+
+    async fn shell_request(&mut self, id: ChannelId, ssh: &mut Ssh) -> Result<(), Self::Error> { self.refuse(id, ssh) }
+
+    async fn pty_request(
+        &mut self,
+        id: ChannelId,
+        _term: &str,
+        _columns: u32,
+        _rows: u32,
+        _width: u32,
+        _height: u32,
+        _modes: &[(russh::Pty, u32)],
+        ssh: &mut Ssh,
+    ) -> Result<(), Self::Error> {
+        ssh.channel_failure(id)
+    }
+
+    async fn env_request(&mut self, id: ChannelId, _name: &str, _value: &str, ssh: &mut Ssh) -> Result<(), Self::Error> {
+        ssh.channel_failure(id)
+    }
+
+    async fn data(&mut self, id: ChannelId, data: &[u8], _ssh: &mut Ssh) -> Result<(), Self::Error> {
+        self.shared.traffic.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if let Some(ChannelState::Sftp(inbox)) = self.channels.get(&id) {
+            // More than a whole window waiting: the client ignores what it was granted.
+            if inbox.push(data) > 2 * WINDOW_BYTES_MAX as usize {
+                return Err(russh::Error::Inconsistent);
+            }
+        }
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, id: ChannelId, _current: u32) -> u32 {
+        let waiting = match self.channels.get(&id) {
+            Some(ChannelState::Sftp(inbox)) => inbox.len(),
+            Some(ChannelState::Bare(_) | ChannelState::Refused) | None => return WINDOW_BYTES_MIN,
+        };
+        let crowded = Inbox::queued_everywhere() > INBOX_BYTES_ALL && waiting > WINDOW_BYTES_MIN as usize;
+        if waiting > INBOX_BYTES_MARK || crowded { WINDOW_WHILE_FULL } else { window_bytes(self.admission.connections()) }
+    }
+
+    async fn channel_eof(&mut self, id: ChannelId, _ssh: &mut Ssh) -> Result<(), Self::Error> {
+        if let Some(ChannelState::Sftp(inbox)) = self.channels.get(&id) {
+            inbox.end();
+        }
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, id: ChannelId, _ssh: &mut Ssh) -> Result<(), Self::Error> {
+        if let Some(ChannelState::Sftp(inbox)) = self.channels.remove(&id) {
+            inbox.end();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        for state in self.channels.values() {
+            if let ChannelState::Sftp(inbox) = state {
+                inbox.end();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_client_has_the_whole_window_and_many_share_it() {
+        assert_eq!(window_bytes(1), WINDOW_BYTES_MAX);
+        assert_eq!(window_bytes(16), WINDOW_BYTES_ALL / 16);
+        assert_eq!(window_bytes(10_000), WINDOW_BYTES_MIN);
+    }
+}
