@@ -6,19 +6,16 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use coffre_tests::accounts::keygen;
 use coffre_tests::files::{noise, write_file};
 use coffre_tests::{Gateway, run, run_ok};
-
-fn keygen(directory: &std::path::Path, name: &str, kind: &[&str]) -> Result<std::path::PathBuf> {
-    let path = directory.join(name);
-    run_ok(Command::new("ssh-keygen").args(["-q", "-N", "", "-t"]).args(kind).arg("-f").arg(&path))?;
-    Ok(path)
-}
 
 fn login(gateway: &Gateway, user: &str, key: &std::path::Path) -> Result<bool> {
     let mut options = gateway.ssh_options();
     options[3] = key.display().to_string();
-    Ok(run(Command::new("sftp").args(options).args(["-b", "-"]).arg(format!("{user}@127.0.0.1")), b"ls\n")?.status.success())
+    Ok(run(Command::new("sftp").args(options).args(["-b", "-"]).arg(format!("{user}@127.0.0.1")), b"ls\n")?
+        .status
+        .success())
 }
 
 #[test]
@@ -78,7 +75,18 @@ fn an_expired_token_is_refused() -> Result<()> {
 fn webdav_status(gateway: &Gateway, user: &str, token: &str) -> Result<u16> {
     let finished = run_ok(
         Command::new("curl")
-            .args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "-X", "PROPFIND", "-H", "Depth: 0", "--cacert"])
+            .args([
+                "--silent",
+                "--output",
+                "/dev/null",
+                "--write-out",
+                "%{http_code}",
+                "-X",
+                "PROPFIND",
+                "-H",
+                "Depth: 0",
+                "--cacert",
+            ])
             .arg(&gateway.ca_file)
             .args(["--user", &format!("{user}:{token}"), &gateway.url("")]),
     )?;
@@ -89,7 +97,14 @@ fn sftp_with_token(gateway: &Gateway, token: &str) -> Result<bool> {
     let mut command = Command::new("sshpass");
     command.args(["-e", "sftp", "-F", "/dev/null", "-o"]);
     command.arg(format!("UserKnownHostsFile={}", gateway.known_hosts.display()));
-    command.args(["-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1", "-P", gateway.sftp_port()]);
+    command.args([
+        "-o",
+        "PubkeyAuthentication=no",
+        "-o",
+        "NumberOfPasswordPrompts=1",
+        "-P",
+        gateway.sftp_port(),
+    ]);
     command.arg(format!("{}@127.0.0.1", gateway.user)).env("SSHPASS", token);
     Ok(run(&mut command, b"ls\n")?.status.success())
 }
@@ -112,7 +127,12 @@ fn revoking_a_credential_ends_its_live_session_and_transfer() -> Result<()> {
     let gateway = Gateway::start()?;
     let work = tempfile::tempdir()?;
     let key = keygen(work.path(), "key", &["ed25519"])?;
-    let added = gateway.coffre_json(&["credential", "add-key", &gateway.user, &key.with_extension("pub").display().to_string()])?;
+    let added = gateway.coffre_json(&[
+        "credential",
+        "add-key",
+        &gateway.user,
+        &key.with_extension("pub").display().to_string(),
+    ])?;
     let id = added["id"].as_str().context("id")?.to_owned();
     let big = work.path().join("big");
     write_file(&big, &noise(1, 64 << 20), 1_500_000_000)?;
@@ -120,15 +140,27 @@ fn revoking_a_credential_ends_its_live_session_and_transfer() -> Result<()> {
     options[3] = key.display().to_string();
     // One session in the middle of a slow upload, one idle.
     let mut busy = Command::new("sftp")
-        .args(&options).args(["-l", "8000", "-b", "-"]).arg(format!("{}@127.0.0.1", gateway.user))
-        .stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        .args(&options)
+        .args(["-l", "8000", "-b", "-"])
+        .arg(format!("{}@127.0.0.1", gateway.user))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
     busy.stdin.as_mut().context("stdin")?.write_all(format!("put {} slow\n", big.display()).as_bytes())?;
     let mut idle = Command::new("sftp")
-        .args(&options).args(["-b", "-"]).arg(format!("{}@127.0.0.1", gateway.user))
-        .stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        .args(&options)
+        .args(["-b", "-"])
+        .arg(format!("{}@127.0.0.1", gateway.user))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
     idle.stdin.as_mut().context("stdin")?.write_all(b"pwd\n")?;
     for _ in 0..100 {
-        if gateway.sftp_batch("ls -1\n")?.text().contains("slow") { break; }
+        if gateway.sftp_batch("ls -1\n")?.text().contains("slow") {
+            break;
+        }
     }
     assert!(gateway.sftp_batch("ls -1\n")?.text().contains("slow"), "the upload is under way");
     assert!(gateway.coffre(&["credential", "revoke", &id])?.status.success());
@@ -161,18 +193,26 @@ fn a_key_of_one_customer_does_not_open_anothers_files() -> Result<()> {
     let file = work.path().join("file");
     write_file(&file, b"of the first customer", 1_500_000_000)?;
     gateway.sftp_batch(&format!("put {} secret\n", file.display()))?;
-    for arguments in [&["customer", "add", "second"][..], &["vault", "add", "second/v"], &["user", "add", "second/eve"]] {
+    for arguments in
+        [&["customer", "add", "second"][..], &["vault", "add", "second/v"], &["user", "add", "second/eve"]]
+    {
         let finished = gateway.coffre(arguments)?;
         assert!(finished.status.success(), "{arguments:?}: {}", finished.stderr);
     }
     let key = keygen(work.path(), "eve", &["ed25519"])?;
-    gateway.coffre_json(&["credential", "add-key", "second/eve", &key.with_extension("pub").display().to_string()])?;
+    gateway.coffre_json(&[
+        "credential",
+        "add-key",
+        "second/eve",
+        &key.with_extension("pub").display().to_string(),
+    ])?;
     let mut options = gateway.ssh_options();
     options[3] = key.display().to_string();
     let stolen = work.path().join("stolen");
     for name in ["secret", "/secret", "../secret", "/../../secret", "/demo/secret"] {
         let batch = format!("get {name} {}\n", stolen.display());
-        let finished = run(Command::new("sftp").args(&options).args(["-b", "-", "eve@127.0.0.1"]), batch.as_bytes())?;
+        let finished =
+            run(Command::new("sftp").args(&options).args(["-b", "-", "eve@127.0.0.1"]), batch.as_bytes())?;
         assert!(!finished.status.success(), "{name}");
         assert!(fs::metadata(&stolen).is_err(), "{name}");
     }
@@ -191,7 +231,14 @@ fn read_only_and_append_only_credentials_change_nothing_that_exists() -> Result<
     gateway.sftp_batch(&format!("put {} kept\n", file.display()))?;
     for (rights, may_create) in [("read-only", false), ("append-only", true)] {
         let key = keygen(work.path(), rights, &["ed25519"])?;
-        gateway.coffre_json(&["credential", "add-key", &gateway.user, &key.with_extension("pub").display().to_string(), "--rights", rights])?;
+        gateway.coffre_json(&[
+            "credential",
+            "add-key",
+            &gateway.user,
+            &key.with_extension("pub").display().to_string(),
+            "--rights",
+            rights,
+        ])?;
         let mut options = gateway.ssh_options();
         options[3] = key.display().to_string();
         let sftp = |batch: String| -> Result<bool> {
@@ -208,7 +255,11 @@ fn read_only_and_append_only_credentials_change_nothing_that_exists() -> Result<
         ] {
             assert!(!sftp(refused.clone())?, "{rights}: {refused}");
         }
-        assert_eq!(sftp(format!("put -p {} new-{rights}\n", other.display()))?, may_create, "{rights}: creating");
+        assert_eq!(
+            sftp(format!("put -p {} new-{rights}\n", other.display()))?,
+            may_create,
+            "{rights}: creating"
+        );
         assert_eq!(sftp(format!("mkdir dir-{rights}\n"))?, may_create, "{rights}: mkdir");
     }
     let got = work.path().join("got2");

@@ -36,7 +36,9 @@ fn a_scripted_session_leaves_one_record_for_each_access_refusals_included() -> R
         ("login", "webdav", "refused", None),
     ] {
         let found = records.iter().any(|record| {
-            record["action"] == action && record["protocol"] == protocol && record["outcome"] == outcome
+            record["action"] == action
+                && record["protocol"] == protocol
+                && record["outcome"] == outcome
                 && path.is_none_or(|path| record["details"]["path"] == path)
         });
         assert!(found, "no record {action} {protocol} {outcome} {path:?} in {records:#?}");
@@ -53,7 +55,9 @@ fn a_scripted_session_leaves_one_record_for_each_access_refusals_included() -> R
 }
 
 /// The directory that holds `audit/`.
-pub(crate) fn audit_directory(gateway: &Gateway) -> std::path::PathBuf { gateway.data.join("store") }
+pub(crate) fn audit_directory(gateway: &Gateway) -> std::path::PathBuf {
+    gateway.data.join("store")
+}
 
 fn tail(gateway: &Gateway) -> Result<Vec<serde_json::Value>> {
     let finished = gateway.coffre(&["--json", "audit", "tail", "-n", "1000"])?;

@@ -3,8 +3,10 @@
 use std::fs;
 
 use anyhow::Result;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use coffre_tests::Gateway;
-use coffre_tests::files::write_file;
+use coffre_tests::files::{file_holds, hex, noise, write_file};
 
 const CANARY: &str = "CANARY-7f3a-patient-dupont";
 
@@ -20,7 +22,9 @@ fn a_canary_in_content_and_names_is_found_nowhere_on_disk() -> Result<()> {
     ))?;
     let url = gateway.url(&format!("{CANARY}-dav"));
     assert_eq!(gateway.curl_status(&["-T", &file.display().to_string(), &url])?, 201);
-    let update = format!("<propertyupdate xmlns='DAV:'><set><prop><x xmlns='urn:{CANARY}'>{CANARY}</x></prop></set></propertyupdate>");
+    let update = format!(
+        "<propertyupdate xmlns='DAV:'><set><prop><x xmlns='urn:{CANARY}'>{CANARY}</x></prop></set></propertyupdate>"
+    );
     assert_eq!(gateway.curl_status(&["-X", "PROPPATCH", "--data", &update, &url])?, 207);
     assert_eq!(gateway.curl_status(&[&gateway.url(&format!("{CANARY}-missing"))])?, 404);
     assert_eq!(gateway.curl_status(&["--user", &format!("{CANARY}:{CANARY}"), &url])?, 401);
@@ -35,19 +39,50 @@ fn a_canary_in_content_and_names_is_found_nowhere_on_disk() -> Result<()> {
     Ok(())
 }
 
+/// The canary as it is, and as a careless log or record would spell it: hexadecimal, base64, UTF-16, a debugged slice.
+fn spellings() -> Vec<Vec<u8>> {
+    let raw = CANARY.as_bytes();
+    let listed = raw.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    let mut all =
+        vec![raw.to_vec(), hex(raw).into_bytes(), hex(raw).to_uppercase().into_bytes(), listed.into_bytes()];
+    all.push(raw.iter().flat_map(|byte| [*byte, 0]).collect());
+    for skipped in 0..3 {
+        // Whole groups of three bytes, so that neighbours cannot change the letters.
+        let whole = &raw[skipped..skipped + (raw.len() - skipped) / 3 * 3];
+        all.push(STANDARD.encode(whole).into_bytes());
+    }
+    all
+}
+
 fn assert_absent(gateway: &Gateway) -> Result<()> {
-    let needle = CANARY.as_bytes();
+    let needles = spellings();
     let root = gateway.data.parent().unwrap_or(&gateway.data);
     let mut searched = 0;
     for entry in walkdir::WalkDir::new(root) {
         let entry = entry?;
         assert!(!entry.path().display().to_string().contains("CANARY"), "in a file name");
         if entry.file_type().is_file() {
-            let bytes = fs::read(entry.path())?;
-            searched += bytes.len();
-            assert!(!bytes.windows(needle.len()).any(|window| window == needle), "{}", entry.path().display());
+            searched += entry.metadata()?.len();
+            assert!(!file_holds(entry.path(), &needles)?, "{}", entry.path().display());
         }
     }
     assert!(searched > 100_000, "there is something to search");
+    Ok(())
+}
+
+#[test]
+fn the_search_finds_a_canary_across_the_border_of_two_pieces() -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let file = work.path().join("file");
+    for spelling in spellings() {
+        for start in [0, (4 << 20) - 3, (4 << 20) + 11, (8 << 20) - 1] {
+            let mut content = vec![7; start];
+            content.extend_from_slice(&spelling);
+            fs::write(&file, &content)?;
+            assert!(file_holds(&file, &spellings())?, "at {start}");
+        }
+    }
+    fs::write(&file, noise(1, 9 << 20))?;
+    assert!(!file_holds(&file, &spellings())?);
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! curl over WebDAV.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -32,10 +31,15 @@ fn curl_puts_gets_ranges_and_sees_one_etag() -> Result<()> {
     assert_eq!(gateway.curl_status(&["--range", "5000000-", &url])?, 416);
     let head = run_ok(gateway.curl().args(["--head", &url]))?.text().to_lowercase();
     assert!(head.contains("content-length: 5000000"), "{head}");
-    let etag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap_or_default().trim().to_owned();
+    let etag =
+        head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap_or_default().trim().to_owned();
     assert!(etag.starts_with('"') && etag.ends_with('"') && etag.len() > 4, "{etag}");
-    let properties = run_ok(gateway.curl().args(["-X", "PROPFIND", "-H", "Depth: 0", &url]))?.text().to_lowercase();
-    assert!(properties.contains(&etag) || properties.contains(&etag.replace('"', "&quot;")), "{etag} in {properties}");
+    let properties =
+        run_ok(gateway.curl().args(["-X", "PROPFIND", "-H", "Depth: 0", &url]))?.text().to_lowercase();
+    assert!(
+        properties.contains(&etag) || properties.contains(&etag.replace('"', "&quot;")),
+        "{etag} in {properties}"
+    );
     assert_eq!(gateway.curl_status(&["-H", &format!("If-None-Match: {etag}"), &url])?, 304);
     assert_eq!(gateway.curl_status(&["-H", "If-Match: \"other\"", "-T", &from, &url])?, 412);
     assert_eq!(gateway.curl_status(&["-H", "If-None-Match: *", "-T", &from, &url])?, 412);
@@ -56,10 +60,27 @@ fn curl_makes_moves_copies_and_deletes() -> Result<()> {
     assert_eq!(gateway.curl_status(&["-T", &from, &gateway.url("no/file")])?, 409);
     assert_eq!(gateway.curl_status(&["-T", &from, &gateway.url("dir/a")])?, 201);
     let destination = |path: &str| format!("Destination: {}", gateway.url(path));
-    assert_eq!(gateway.curl_status(&["-X", "COPY", "-H", &destination("dir/b"), &gateway.url("dir/a")])?, 201);
+    assert_eq!(
+        gateway.curl_status(&["-X", "COPY", "-H", &destination("dir/b"), &gateway.url("dir/a")])?,
+        201
+    );
     assert_eq!(gateway.curl_status(&["-X", "COPY", "-H", &destination("copy"), &dir])?, 201);
-    assert_eq!(gateway.curl_status(&["-X", "MOVE", "-H", &destination("dir/b"), "-H", "Overwrite: F", &gateway.url("dir/a")])?, 412);
-    assert_eq!(gateway.curl_status(&["-X", "MOVE", "-H", &destination("dir/b"), &gateway.url("dir/a")])?, 204);
+    assert_eq!(
+        gateway.curl_status(&[
+            "-X",
+            "MOVE",
+            "-H",
+            &destination("dir/b"),
+            "-H",
+            "Overwrite: F",
+            &gateway.url("dir/a")
+        ])?,
+        412
+    );
+    assert_eq!(
+        gateway.curl_status(&["-X", "MOVE", "-H", &destination("dir/b"), &gateway.url("dir/a")])?,
+        204
+    );
     assert_eq!(gateway.curl_status(&[&gateway.url("dir/a")])?, 404);
     assert_eq!(run_ok(gateway.curl().arg(gateway.url("copy/a")))?.stdout, b"content");
     assert_eq!(gateway.curl_status(&["-X", "DELETE", &dir])?, 204);
@@ -79,12 +100,18 @@ fn a_broken_upload_leaves_the_old_file() -> Result<()> {
     let big = work.path().join("big");
     write_file(&big, &noise(3, 64 << 20), 1_500_000_000)?;
     // curl gives up in the middle of the body.
-    let broken = coffre_tests::run(gateway.curl().args(["--limit-rate", "8M", "--max-time", "1", "-T"]).arg(&big).arg(&url), b"")?;
+    let broken = coffre_tests::run(
+        gateway.curl().args(["--limit-rate", "8M", "--max-time", "1", "-T"]).arg(&big).arg(&url),
+        b"",
+    )?;
     assert!(!broken.status.success());
     assert_eq!(run_ok(gateway.curl().arg(&url))?.stdout, b"the old content");
     // A new name that broke is not there at all.
     let fresh = gateway.url("fresh");
-    let broken = coffre_tests::run(gateway.curl().args(["--limit-rate", "8M", "--max-time", "1", "-T"]).arg(&big).arg(&fresh), b"")?;
+    let broken = coffre_tests::run(
+        gateway.curl().args(["--limit-rate", "8M", "--max-time", "1", "-T"]).arg(&big).arg(&fresh),
+        b"",
+    )?;
     assert!(!broken.status.success());
     assert_eq!(gateway.curl_status(&[&fresh])?, 404);
     Ok(())
@@ -105,7 +132,9 @@ fn plain_http_and_old_tls_are_refused() -> Result<()> {
     let gateway = Gateway::start()?;
     let address = gateway.webdav.trim_start_matches("https://").trim_end_matches('/').to_owned();
     let mut plain = TcpStream::connect(&address)?;
-    plain.write_all(format!("GET / HTTP/1.1\r\nHost: {address}\r\nAuthorization: Basic eDp5\r\n\r\n").as_bytes())?;
+    plain.write_all(
+        format!("GET / HTTP/1.1\r\nHost: {address}\r\nAuthorization: Basic eDp5\r\n\r\n").as_bytes(),
+    )?;
     let mut answer = Vec::new();
     // A reset is as good a refusal as a TLS alert.
     drop(plain.read_to_end(&mut answer));
@@ -113,8 +142,10 @@ fn plain_http_and_old_tls_are_refused() -> Result<()> {
     let old = coffre_tests::run(gateway.curl().args(["--tls-max", "1.1", &gateway.url("")]), b"")?;
     assert!(!old.status.success());
     for version in ["--tlsv1.2", "--tlsv1.3"] {
-        assert_eq!(gateway.curl_status(&[version, "-X", "PROPFIND", "-H", "Depth: 0", &gateway.url("")])?, 207);
+        assert_eq!(
+            gateway.curl_status(&[version, "-X", "PROPFIND", "-H", "Depth: 0", &gateway.url("")])?,
+            207
+        );
     }
-    drop(fs::metadata(&gateway.data)?);
     Ok(())
 }

@@ -21,7 +21,11 @@ fn litmus_passes_basic_copymove_props_locks_and_http() -> Result<()> {
     for suite in ["basic", "copymove", "props", "locks", "http"] {
         let summary = format!("summary for `{suite}'");
         let line = text.lines().find(|line| line.contains(&summary)).unwrap_or_default();
-        assert!(line.contains(" 0 failed") && !line.contains("of 0 tests"), "{suite}: {line}\n{text}\n{}", finished.stderr);
+        assert!(
+            line.contains(" 0 failed") && !line.contains("of 0 tests"),
+            "{suite}: {line}\n{text}\n{}",
+            finished.stderr
+        );
     }
     assert!(finished.status.success(), "{text}\n{}", finished.stderr);
     Ok(())

@@ -6,7 +6,14 @@ use std::process::Command;
 
 use anyhow::Result;
 use coffre_tests::files::{noise, write_file};
-use coffre_tests::{Gateway, listing, run, run_ok, sample_tree};
+use coffre_tests::{Gateway, Names, listing, run, run_ok, sample_tree};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Times {
+    Kept,
+    /// Plain WebDAV has no way to set one.
+    Lost,
+}
 
 fn arguments<'c>(command: &'c mut Command, verb: &str, from: &Path, to: &str) -> &'c mut Command {
     command.arg(verb).arg(from).arg(to)
@@ -15,25 +22,24 @@ fn arguments<'c>(command: &'c mut Command, verb: &str, from: &Path, to: &str) ->
 #[test]
 fn rclone_copies_checks_and_syncs_over_sftp() -> Result<()> {
     let gateway = Gateway::start()?;
-    copies_checks_and_syncs(&|| Ok(gateway.rclone_sftp()), true)
+    copies_checks_and_syncs(&|| Ok(gateway.rclone_sftp()), Times::Kept)
 }
 
 #[test]
 fn rclone_copies_checks_and_syncs_over_webdav() -> Result<()> {
     let gateway = Gateway::start()?;
-    copies_checks_and_syncs(&|| gateway.rclone_webdav(), false)
+    copies_checks_and_syncs(&|| gateway.rclone_webdav(), Times::Lost)
 }
 
-fn copies_checks_and_syncs(rclone: &dyn Fn() -> Result<Command>, times: bool) -> Result<()> {
+fn copies_checks_and_syncs(rclone: &dyn Fn() -> Result<Command>, times: Times) -> Result<()> {
     let work = tempfile::tempdir()?;
     let (here, back) = (work.path().join("here"), work.path().join("back"));
-    sample_tree(&here, false)?;
+    sample_tree(&here, Names::Utf8)?;
     run_ok(arguments(&mut rclone()?, "copy", &here, "coffre:tree").args(["--transfers", "8"]))?;
     run_ok(arguments(&mut rclone()?, "check", &here, "coffre:tree").arg("--download"))?;
     run_ok(rclone()?.args(["copy", "coffre:tree"]).arg(&back))?;
     let (mut sent, mut received) = (listing(&here)?, listing(&back)?);
-    if !times {
-        // Plain WebDAV has no way to set a time.
+    if times == Times::Lost {
         sent.values_mut().chain(received.values_mut()).for_each(|line| line.1 = 0);
     }
     assert_eq!(sent, received);

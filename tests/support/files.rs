@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
-
-use crate::process::run_ok;
+use anyhow::{Context as _, Result};
+use aws_lc_rs::digest::{Context, SHA256};
 
 /// What a tree holds: relative path (bytes) -> (SHA-256 or `dir` or link target, mtime in seconds of a file).
 pub type Listing = BTreeMap<Vec<u8>, (String, i64)>;
@@ -43,12 +41,20 @@ pub fn write_file(path: &Path, content: &[u8], mtime_secs: u64) -> Result<()> {
     Ok(())
 }
 
-/// Makes a tree: empty, small, medium files, deep directories, and names with spaces, accents, emoji. With
-/// `every_byte`, also names that no UTF-8 client can carry: newline and Latin-1 bytes.
+/// Which names a tree has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// Text only.
+    Utf8,
+    /// Also names that no UTF-8 client can carry: newline and Latin-1 bytes.
+    AnyByte,
+}
+
+/// Makes a tree: empty, small, medium files, deep directories, and names with spaces, accents, emoji.
 ///
 /// # Errors
 /// The system's.
-pub fn sample_tree(root: &Path, every_byte: bool) -> Result<()> {
+pub fn sample_tree(root: &Path, names: Names) -> Result<()> {
     fs::create_dir_all(root)?;
     write_file(&root.join("empty"), b"", 1_000_000_000)?;
     write_file(&root.join("one byte"), b"x", 1_100_000_001)?;
@@ -62,9 +68,13 @@ pub fn sample_tree(root: &Path, every_byte: bool) -> Result<()> {
     write_file(&root.join("odd '\"&<>%20;#?$ name"), b"odd", 1_600_000_009)?;
     write_file(&root.join("n".repeat(255)), b"longest", 1_600_000_010)?;
     for number in 0..64 {
-        write_file(&root.join(format!("many/file-{number:03}")), &noise(number + 10, 4096), 1_650_000_000 + number)?;
+        write_file(
+            &root.join(format!("many/file-{number:03}")),
+            &noise(number + 10, 4096),
+            1_650_000_000 + number,
+        )?;
     }
-    if every_byte {
+    if names == Names::AnyByte {
         write_file(&root.join(OsStr::from_bytes(b"new\nline")), b"newline", 1_600_000_011)?;
         write_file(&root.join(OsStr::from_bytes(b"latin-1 \xe9t\xe9")), b"latin-1", 1_600_000_012)?;
     }
@@ -93,11 +103,58 @@ pub fn listing(root: &Path) -> Result<Listing> {
     Ok(found)
 }
 
-/// SHA-256 of a file, by the system's own program.
+/// SHA-256 of a file, in hexadecimal.
 ///
 /// # Errors
 /// When it cannot be read.
 pub fn sha256(path: &Path) -> Result<String> {
-    let finished = run_ok(Command::new("sha256sum").arg("--zero").arg("--").arg(path))?;
-    Ok(finished.text().split(' ').next().unwrap_or_default().to_owned())
+    let mut file = File::open(path)?;
+    let mut context = Context::new(&SHA256);
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        let len = file.read(&mut piece)?;
+        if len == 0 {
+            return Ok(hex(context.finish().as_ref()));
+        }
+        context.update(&piece[..len]);
+    }
+}
+
+/// SHA-256 of bytes, in hexadecimal.
+pub fn sha256_of(bytes: &[u8]) -> String {
+    hex(aws_lc_rs::digest::digest(&SHA256, bytes).as_ref())
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
+        }
+        text
+    })
+}
+
+/// Searches a file for any of the needles, piece by piece: packs are large.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn file_holds(path: &Path, needles: &[Vec<u8>]) -> Result<bool> {
+    let finders: Vec<_> = needles.iter().map(memchr::memmem::Finder::new).collect();
+    let overlap = needles.iter().map(Vec::len).max().unwrap_or(1) - 1;
+    let mut file = File::open(path)?;
+    let mut window = vec![0; (4 << 20) + overlap];
+    let mut kept = 0;
+    loop {
+        let len = file.read(&mut window[kept..])?;
+        if len == 0 {
+            return Ok(false);
+        }
+        let seen = kept + len;
+        if finders.iter().any(|finder| finder.find(&window[..seen]).is_some()) {
+            return Ok(true);
+        }
+        kept = overlap.min(seen);
+        window.copy_within(seen - kept..seen, 0);
+    }
 }

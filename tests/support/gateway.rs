@@ -6,11 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Finished, run, run_ok};
+use crate::process::{Finished, run, run_ok, wait};
 
 /// Seconds a gateway may take to say that it serves.
 const START_SECS_MAX: u64 = 60;
@@ -75,7 +75,11 @@ impl Gateway {
     /// When it does not come up.
     pub fn start_on(data: &Path, log: &Path) -> Result<Self> {
         let complaints = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+        // Temporary files land where tests look for what must not be there.
+        let temporary = log.with_file_name("tmp");
+        std::fs::create_dir_all(&temporary)?;
         let mut child = Command::new(binary()?)
+            .env("TMPDIR", &temporary)
             .args(["quickstart", "--json", "--sftp", "127.0.0.1:0", "--webdav", "127.0.0.1:0", "--data"])
             .arg(data)
             .stdin(Stdio::null())
@@ -96,10 +100,15 @@ impl Gateway {
             thread::park_timeout(Duration::from_millis(5));
         }
         let line = reader.join().map_err(|_| anyhow::anyhow!("reader"))??;
-        let ready: Value = serde_json::from_str(&line)
-            .with_context(|| format!("quickstart said {line:?}\n{}", std::fs::read_to_string(log).unwrap_or_default()))?;
+        let ready: Value = serde_json::from_str(&line).with_context(|| {
+            format!("quickstart said {line:?}\n{}", std::fs::read_to_string(log).unwrap_or_default())
+        })?;
         let text = |name: &str| -> Result<String> {
-            Ok(ready.get(name).and_then(Value::as_str).with_context(|| format!("{name} in {line}"))?.to_owned())
+            Ok(ready
+                .get(name)
+                .and_then(Value::as_str)
+                .with_context(|| format!("{name} in {line}"))?
+                .to_owned())
         };
         Ok(Self {
             child,
@@ -116,11 +125,35 @@ impl Gateway {
         })
     }
 
+    /// Starts a gateway whose configuration file was edited after `coffre init` had written it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_configured(edit: impl FnOnce(String) -> String) -> Result<Self> {
+        let directory = TempDir::new()?;
+        let data = directory.path().join("data");
+        run_ok(Command::new(binary()?).args(["init", "--data"]).arg(&data))?;
+        let config = data.join("coffre.toml");
+        std::fs::write(&config, edit(std::fs::read_to_string(&config)?))?;
+        let mut gateway = Self::start_on(&data, &directory.path().join("server.log"))?;
+        gateway.directory = Some(directory);
+        Ok(gateway)
+    }
+
+    /// Takes over the temporary directory of a gateway that was stopped on the same data.
+    pub fn keep_directory_of(&mut self, mut stopped: Self) {
+        self.directory = stopped.directory.take();
+    }
+
     /// The process, for signals and figures.
-    pub fn pid(&self) -> u32 { self.child.id() }
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
 
     /// The SFTP port.
-    pub fn sftp_port(&self) -> &str { self.sftp.rsplit(':').next().unwrap_or_default() }
+    pub fn sftp_port(&self) -> &str {
+        self.sftp.rsplit(':').next().unwrap_or_default()
+    }
 
     /// Ends it as a power switch would.
     ///
@@ -139,23 +172,16 @@ impl Gateway {
     pub fn stop(&mut self) -> Result<()> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let deadline = Instant::now() + Duration::from_secs(STOP_SECS_MAX);
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                if !status.success() {
-                    bail!("the gateway stopped with {status}: {}", self.log_text());
-                }
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                bail!("the gateway does not stop: {}", self.log_text());
-            }
-            thread::park_timeout(Duration::from_millis(5));
-        }
+        let status = wait(&mut self.child, STOP_SECS_MAX)
+            .with_context(|| format!("stopping the gateway: {}", self.log_text()))?;
+        ensure!(status.success(), "the gateway stopped with {status}: {}", self.log_text());
+        Ok(())
     }
 
     /// What the server logged.
-    pub fn log_text(&self) -> String { std::fs::read_to_string(&self.log).unwrap_or_default() }
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
 
     /// Runs the command line against this data directory.
     ///
@@ -170,20 +196,29 @@ impl Gateway {
     /// # Errors
     /// When it fails or prints no JSON.
     pub fn coffre_json(&self, arguments: &[&str]) -> Result<Value> {
-        let finished = run_ok(Command::new(binary()?).arg("--data").arg(&self.data).arg("--json").args(arguments))?;
-        serde_json::from_slice(&finished.stdout).with_context(|| format!("{arguments:?} printed {}", finished.text()))
+        let finished =
+            run_ok(Command::new(binary()?).arg("--data").arg(&self.data).arg("--json").args(arguments))?;
+        serde_json::from_slice(&finished.stdout)
+            .with_context(|| format!("{arguments:?} printed {}", finished.text()))
     }
 
     /// Options of OpenSSH's programs (`sftp`, `scp`, `ssh`) for the demo user, without the port's letter.
     pub fn ssh_options(&self) -> Vec<String> {
         vec![
-            "-F".into(), "/dev/null".into(),
-            "-i".into(), self.key_file.display().to_string(),
-            "-o".into(), format!("UserKnownHostsFile={}", self.known_hosts.display()),
-            "-o".into(), "StrictHostKeyChecking=yes".into(),
-            "-o".into(), "IdentitiesOnly=yes".into(),
-            "-o".into(), "BatchMode=yes".into(),
-            "-o".into(), format!("Port={}", self.sftp_port()),
+            "-F".into(),
+            "/dev/null".into(),
+            "-i".into(),
+            self.key_file.display().to_string(),
+            "-o".into(),
+            format!("UserKnownHostsFile={}", self.known_hosts.display()),
+            "-o".into(),
+            "StrictHostKeyChecking=yes".into(),
+            "-o".into(),
+            "IdentitiesOnly=yes".into(),
+            "-o".into(),
+            "BatchMode=yes".into(),
+            "-o".into(),
+            format!("Port={}", self.sftp_port()),
         ]
     }
 
@@ -215,14 +250,18 @@ impl Gateway {
     }
 
     /// The WebDAV address of a path that needs no encoding.
-    pub fn url(&self, path: &str) -> String { format!("{}{}", self.webdav, path.trim_start_matches('/')) }
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{}", self.webdav, path.trim_start_matches('/'))
+    }
 
     /// The HTTP status that curl gets.
     ///
     /// # Errors
     /// When curl fails for another reason than the status.
     pub fn curl_status(&self, arguments: &[&str]) -> Result<u16> {
-        let finished = run_ok(self.curl().args(["--output", "/dev/null", "--write-out", "%{http_code}"]).args(arguments))?;
+        let finished = run_ok(
+            self.curl().args(["--output", "/dev/null", "--write-out", "%{http_code}"]).args(arguments),
+        )?;
         Ok(finished.text().parse()?)
     }
 

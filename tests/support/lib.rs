@@ -1,10 +1,15 @@
 //! A gateway of its own for each test: started from the built binary on free loopback ports in a temporary
 //! directory, stopped when dropped. Plus the programs people use, run with a time limit, and trees of real files.
 
+pub mod accounts;
 pub mod files;
 pub mod gateway;
 pub mod process;
+pub mod raw_http;
+pub mod raw_sftp;
 
-pub use files::{Listing, listing, sample_tree};
+pub use files::{Listing, Names, listing, sample_tree};
 pub use gateway::Gateway;
-pub use process::{Finished, run, run_ok};
+pub use process::{Finished, run, run_ok, until, wait};
+pub use raw_http::RawHttp;
+pub use raw_sftp::RawSftp;

@@ -1,7 +1,7 @@
 //! Programs as a user would run them, with a time limit so that a hang is a failure.
 
 use std::io::{Read, Write};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,9 @@ pub struct Finished {
 
 impl Finished {
     /// Standard output as text.
-    pub fn text(&self) -> String { String::from_utf8_lossy(&self.stdout).into_owned() }
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
 }
 
 /// Runs a program to its end with `input` on its standard input.
@@ -51,17 +53,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Result<Finished> {
         let mut bytes = Vec::new();
         stderr.read_to_end(&mut bytes).map(|_| String::from_utf8_lossy(&bytes).into_owned())
     });
-    let deadline = Instant::now() + Duration::from_secs(PROGRAM_SECS_MAX);
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if Instant::now() > deadline {
-            child.kill()?;
-            bail!("{shown} did not end in {PROGRAM_SECS_MAX} s");
-        }
-        thread::park_timeout(Duration::from_millis(5));
-    };
+    let status = wait(&mut child, PROGRAM_SECS_MAX).with_context(|| shown)?;
     // A program may end without having read its input: that is its right.
     drop(feed.join());
     let stdout = out.join().map_err(|_| anyhow::anyhow!("reader"))??;
@@ -79,4 +71,38 @@ pub fn run_ok(command: &mut Command) -> Result<Finished> {
         bail!("{command:?} ended with {}\n{}\n{}", finished.status, finished.text(), finished.stderr);
     }
     Ok(finished)
+}
+
+/// Waits for a program to end, and kills it when it takes longer.
+///
+/// # Errors
+/// When it did not end in time.
+pub fn wait(child: &mut Child, secs_max: u64) -> Result<ExitStatus> {
+    let deadline = Instant::now() + Duration::from_secs(secs_max);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            bail!("it did not end in {secs_max} s");
+        }
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// Asks until the answer is yes.
+///
+/// # Errors
+/// The asking's, or when it is not yes in time.
+pub fn until(what: &str, secs_max: u64, mut asked: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(secs_max);
+    while !asked()? {
+        if Instant::now() > deadline {
+            bail!("{what}: not within {secs_max} s");
+        }
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    Ok(())
 }
