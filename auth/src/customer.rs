@@ -29,7 +29,9 @@ pub struct Customer {
 
 impl Customer {
     /// Whether its users may come in at `now`.
-    pub fn is_live(&self, now: i64) -> bool { self.expires.is_none_or(|expires| now < expires) }
+    pub fn is_live(&self, now: i64) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
 }
 
 /// Whether a text may name a customer, vault or user: 1 to 64 of `A-Z a-z 0-9 . _ - @`, not first `.` or `-`.

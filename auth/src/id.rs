@@ -42,5 +42,7 @@ random_id!(/** A user of a customer. */ UserId);
 pub struct CredentialId(#[n(0)] pub String);
 
 impl std::fmt::Display for CredentialId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(&self.0) }
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
 }

@@ -20,7 +20,9 @@ pub enum RightsSet {
 impl RightsSet {
     /// What both allow.
     #[must_use]
-    pub fn intersect(self, other: Self) -> Self { if (self as u8) < (other as u8) { self } else { other } }
+    pub fn intersect(self, other: Self) -> Self {
+        if (self as u8) < (other as u8) { self } else { other }
+    }
 }
 
 /// One right.
@@ -57,5 +59,7 @@ pub mod action {
 pub struct Permit<A>(PhantomData<A>);
 
 impl<A> Permit<A> {
-    pub(crate) fn granted() -> Self { Self(PhantomData) }
+    pub(crate) fn granted() -> Self {
+        Self(PhantomData)
+    }
 }

@@ -15,7 +15,10 @@ pub enum Factor {
 impl Factor {
     /// As written in audit records.
     pub fn name(self) -> &'static str {
-        match self { Self::SshKey => "ssh-key", Self::AppToken => "app-token" }
+        match self {
+            Self::SshKey => "ssh-key",
+            Self::AppToken => "app-token",
+        }
     }
 }
 
@@ -65,8 +68,12 @@ impl Mount {
 
     fn check(&self, right: Rights, fresh: bool) -> Result<(), Refusal> {
         match (self.rights, right) {
-            (_, Rights::List | Rights::Read) | (RightsSet::ReadWrite, _) | (RightsSet::AppendOnly, Rights::Create) => Ok(()),
-            (RightsSet::AppendOnly, Rights::Overwrite | Rights::Rename | Rights::SetAttributes) if fresh => Ok(()),
+            (_, Rights::List | Rights::Read)
+            | (RightsSet::ReadWrite, _)
+            | (RightsSet::AppendOnly, Rights::Create) => Ok(()),
+            (RightsSet::AppendOnly, Rights::Overwrite | Rights::Rename | Rights::SetAttributes) if fresh => {
+                Ok(())
+            }
             (RightsSet::AppendOnly, _) => Err(Refusal::AppendOnly),
             (RightsSet::ReadOnly, _) => Err(Refusal::ReadOnly),
         }

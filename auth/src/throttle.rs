@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::limits::{
-    THROTTLE_DELAY_SECS_MAX, THROTTLE_ENTRIES_MAX, THROTTLE_FORGET_SECS, THROTTLE_FREE_FAILURES, THROTTLE_FREE_NETWORK_FAILURES,
+    THROTTLE_DELAY_SECS_MAX, THROTTLE_ENTRIES_MAX, THROTTLE_FORGET_SECS, THROTTLE_FREE_FAILURES,
+    THROTTLE_FREE_NETWORK_FAILURES,
 };
 
 const SECOND: i64 = 1_000_000_000;
@@ -46,8 +47,12 @@ impl Throttle {
     /// Seconds that a login has to wait; 0: go on.
     pub fn wait_secs(&self, user: &str, source: IpAddr, now: i64) -> u64 {
         let network = network(source);
-        let own = self.users.get(&(user.to_owned(), network)).map_or(0, |seen| seen.wait_secs(THROTTLE_FREE_FAILURES, now));
-        let all = self.networks.get(&network).map_or(0, |seen| seen.wait_secs(THROTTLE_FREE_NETWORK_FAILURES, now));
+        let own = self
+            .users
+            .get(&(user.to_owned(), network))
+            .map_or(0, |seen| seen.wait_secs(THROTTLE_FREE_FAILURES, now));
+        let all =
+            self.networks.get(&network).map_or(0, |seen| seen.wait_secs(THROTTLE_FREE_NETWORK_FAILURES, now));
         own.max(all)
     }
 
@@ -62,10 +67,18 @@ impl Throttle {
         }
         let network = network(source);
         if self.users.len() < THROTTLE_ENTRIES_MAX {
-            Self::count(self.users.entry((user.to_owned(), network)).or_insert(Failures { count: 0, last: now }), forget, now);
+            Self::count(
+                self.users.entry((user.to_owned(), network)).or_insert(Failures { count: 0, last: now }),
+                forget,
+                now,
+            );
         }
         if self.networks.len() < THROTTLE_ENTRIES_MAX {
-            Self::count(self.networks.entry(network).or_insert(Failures { count: 0, last: now }), forget, now);
+            Self::count(
+                self.networks.entry(network).or_insert(Failures { count: 0, last: now }),
+                forget,
+                now,
+            );
         }
     }
 
@@ -77,7 +90,9 @@ impl Throttle {
     }
 
     /// Notes a success: this user from this network starts afresh.
-    pub fn succeeded(&mut self, user: &str, source: IpAddr) { self.users.remove(&(user.to_owned(), network(source))); }
+    pub fn succeeded(&mut self, user: &str, source: IpAddr) {
+        self.users.remove(&(user.to_owned(), network(source)));
+    }
 }
 
 #[cfg(test)]

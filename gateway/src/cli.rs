@@ -243,11 +243,15 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 /// # Errors
 /// Anything else; durations that are not positive.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::Span = text.parse().map_err(|_| "a duration is a number and a unit, such as 30d".to_owned())?;
+    let span: jiff::Span =
+        text.parse().map_err(|_| "a duration is a number and a unit, such as 30d".to_owned())?;
     let duration: SignedDuration = span
         .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
         .map_err(|_| "a duration has weeks, days, hours, minutes and seconds".to_owned())?;
-    Duration::try_from(duration).ok().filter(|duration| !duration.is_zero()).ok_or_else(|| "a duration is positive".to_owned())
+    Duration::try_from(duration)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "a duration is positive".to_owned())
 }
 
 /// RFC 3339, or a date meaning its first moment in UTC; nanoseconds since 1970.
@@ -305,7 +309,8 @@ impl Command {
                 let key = if file.as_os_str() == "-" {
                     std::io::read_to_string(std::io::stdin())?
                 } else {
-                    std::fs::read_to_string(&file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?
+                    std::fs::read_to_string(&file)
+                        .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?
                 };
                 Request::CredentialAddKey { user, key, machine, scope: scope.into() }
             }
@@ -356,10 +361,16 @@ mod tests {
     fn sizes_durations_and_moments_read_as_people_write_them() {
         assert_eq!(parse_size("10G"), Ok(10 << 30));
         assert_eq!(parse_size("1000"), Ok(1000));
-        assert!(parse_size("10X").is_err() && parse_size("G").is_err() && parse_size("99999999999T").is_err());
+        assert!(
+            parse_size("10X").is_err() && parse_size("G").is_err() && parse_size("99999999999T").is_err()
+        );
         assert_eq!(parse_duration("30d"), Ok(Duration::from_secs(30 * 86400)));
         assert_eq!(parse_duration("1s"), Ok(Duration::from_secs(1)));
-        assert!(parse_duration("0s").is_err() && parse_duration("-1d").is_err() && parse_duration("soon").is_err());
+        assert!(
+            parse_duration("0s").is_err()
+                && parse_duration("-1d").is_err()
+                && parse_duration("soon").is_err()
+        );
         assert_eq!(parse_moment("1970-01-02"), Ok(86_400_000_000_000));
         assert_eq!(parse_moment("1970-01-01T00:00:01Z"), Ok(1_000_000_000));
         assert!(parse_moment("tomorrow").is_err());

@@ -36,7 +36,9 @@ pub struct Storage {
 }
 
 impl Default for Storage {
-    fn default() -> Self { Self { reserve: "512M".to_owned() } }
+    fn default() -> Self {
+        Self { reserve: "512M".to_owned() }
+    }
 }
 
 /// `[sftp]`
@@ -73,8 +75,12 @@ pub struct Webdav {
     pub connections_max: usize,
 }
 
-fn login_grace_secs() -> u64 { crate::limits::LOGIN_GRACE_SECS }
-fn connections_max() -> usize { crate::limits::CONNECTIONS_MAX }
+fn login_grace_secs() -> u64 {
+    crate::limits::LOGIN_GRACE_SECS
+}
+fn connections_max() -> usize {
+    crate::limits::CONNECTIONS_MAX
+}
 
 /// Why a configuration is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -117,8 +123,8 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(read)?;
         let home = std::path::absolute(path).map_err(read)?;
         let home = home.parent().unwrap_or(Path::new("/")).to_owned();
-        let mut config: Self =
-            toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         config.rebase(&home);
         config.check(path)?;
         Ok(config)
@@ -138,7 +144,8 @@ impl Config {
     }
 
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        let bad = |key, why: &str| Err(ConfigError::Value { path: path.to_owned(), key, why: why.to_owned() });
+        let bad =
+            |key, why: &str| Err(ConfigError::Value { path: path.to_owned(), key, why: why.to_owned() });
         if let Err(why) = crate::cli::parse_size(&self.storage.reserve) {
             return bad("storage.reserve", &why);
         }
@@ -150,7 +157,10 @@ impl Config {
                 return bad("sftp.login_grace_secs", "between 1 and 600");
             }
         }
-        let connections = [self.sftp.as_ref().map(|sftp| sftp.connections_max), self.webdav.as_ref().map(|dav| dav.connections_max)];
+        let connections = [
+            self.sftp.as_ref().map(|sftp| sftp.connections_max),
+            self.webdav.as_ref().map(|dav| dav.connections_max),
+        ];
         if connections.iter().flatten().any(|max| !(1..=100_000).contains(max)) {
             return bad("connections_max", "between 1 and 100000");
         }
@@ -161,7 +171,9 @@ impl Config {
     }
 
     /// Bytes that stay free on the disk.
-    pub fn reserve_bytes(&self) -> u64 { crate::cli::parse_size(&self.storage.reserve).unwrap_or(0) }
+    pub fn reserve_bytes(&self) -> u64 {
+        crate::cli::parse_size(&self.storage.reserve).unwrap_or(0)
+    }
 }
 
 #[cfg(test)]
@@ -187,8 +199,20 @@ mod tests {
     fn unknown_keys_and_bad_values_are_refused_by_name() {
         let unknown = load(&format!("{GOOD}speed = 9\n")).unwrap_err().to_string();
         assert!(unknown.contains("speed"), "{unknown}");
-        assert!(load(&format!("{GOOD}login_grace_secs = 0\n")).unwrap_err().to_string().contains("login_grace_secs"));
-        assert!(load("gateway_key_file = 'k'\n").unwrap_err().to_string().contains("nothing would be served"));
-        assert!(load(&format!("{GOOD}[storage]\nreserve = 'lots'\n")).unwrap_err().to_string().contains("reserve"));
+        assert!(
+            load(&format!("{GOOD}login_grace_secs = 0\n"))
+                .unwrap_err()
+                .to_string()
+                .contains("login_grace_secs")
+        );
+        assert!(
+            load("gateway_key_file = 'k'\n").unwrap_err().to_string().contains("nothing would be served")
+        );
+        assert!(
+            load(&format!("{GOOD}[storage]\nreserve = 'lots'\n"))
+                .unwrap_err()
+                .to_string()
+                .contains("reserve")
+        );
     }
 }

@@ -33,7 +33,9 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
             setup::init(&data, local(2022), local(8443))?;
             print(json, &Answer::from(serde_json::json!({ "data": std::path::absolute(&data)? })))
         }
-        Command::Audit(AuditCommand::Verify { directory: Some(directory) }) => print(json, &verify_copy(&directory)?),
+        Command::Audit(AuditCommand::Verify { directory: Some(directory) }) => {
+            print(json, &verify_copy(&directory)?)
+        }
         other => match other.into_request()? {
             Some(request) => print(json, &client::run(&data, request)?),
             None => Ok(true),
@@ -41,7 +43,9 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
     }
 }
 
-fn verify_copy(directory: &Path) -> anyhow::Result<Answer> { coffre::admin::service::verify_copy(directory) }
+fn verify_copy(directory: &Path) -> anyhow::Result<Answer> {
+    coffre::admin::service::verify_copy(directory)
+}
 
 fn print(json: bool, answer: &Answer) -> anyhow::Result<bool> {
     let text = if json { render::json(&answer.value) } else { render::text(&answer.value) };

@@ -26,7 +26,8 @@ use crate::{setup, tls, wiring};
 const SWEEP: Duration = Duration::from_millis(500);
 
 /// Called once everything listens, with the addresses; what it returns is printed.
-type Ready<'a> = dyn FnOnce(&Store, &Accounts, Option<SocketAddr>, Option<SocketAddr>) -> anyhow::Result<Option<String>> + 'a;
+type Ready<'a> = dyn FnOnce(&Store, &Accounts, Option<SocketAddr>, Option<SocketAddr>) -> anyhow::Result<Option<String>>
+    + 'a;
 
 /// Serves a configuration until SIGTERM or SIGINT.
 ///
@@ -55,7 +56,8 @@ pub fn quickstart(data: &Path, sftp: SocketAddr, webdav: SocketAddr, json: bool)
         &config,
         Box::new(|store, accounts, sftp, webdav| {
             let demo = setup::demo(data, store, accounts)?;
-            let (sftp, webdav) = (sftp.context("[sftp] is not configured")?, webdav.context("[webdav] is not configured")?);
+            let (sftp, webdav) =
+                (sftp.context("[sftp] is not configured")?, webdav.context("[webdav] is not configured")?);
             setup::announcement(data, &demo, sftp, webdav, json).map(Some)
         }),
     )
@@ -77,7 +79,12 @@ fn run_with(config: &Config, ready: Box<Ready<'_>>) -> anyhow::Result<()> {
     served
 }
 
-async fn serve(config: &Config, store: &Store, accounts: &Accounts, ready: Box<Ready<'_>>) -> anyhow::Result<()> {
+async fn serve(
+    config: &Config,
+    store: &Store,
+    accounts: &Accounts,
+    ready: Box<Ready<'_>>,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (drain, vfs) = (CancellationToken::new(), Vfs::new(store.clone()));
@@ -88,14 +95,19 @@ async fn serve(config: &Config, store: &Store, accounts: &Accounts, ready: Box<R
         let host_keys = section
             .host_key_files
             .iter()
-            .map(|path| russh::keys::load_secret_key(path, None).with_context(|| format!("host key {}", path.display())))
+            .map(|path| {
+                russh::keys::load_secret_key(path, None)
+                    .with_context(|| format!("host key {}", path.display()))
+            })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let options = SshOptions {
             host_keys,
             login_grace_secs: section.login_grace_secs,
             connections_max: section.connections_max,
         };
-        let listener = TcpListener::bind(section.listen).await.with_context(|| format!("listening on {}", section.listen))?;
+        let listener = TcpListener::bind(section.listen)
+            .await
+            .with_context(|| format!("listening on {}", section.listen))?;
         sftp = Some(listener.local_addr()?);
         tasks.spawn(ssh::serve(listener, Arc::new(options), accounts.clone(), vfs.clone(), drain.clone()));
     }
@@ -105,7 +117,9 @@ async fn serve(config: &Config, store: &Store, accounts: &Accounts, ready: Box<R
             public_names: section.public_names.clone(),
             connections_max: section.connections_max,
         };
-        let listener = TcpListener::bind(section.listen).await.with_context(|| format!("listening on {}", section.listen))?;
+        let listener = TcpListener::bind(section.listen)
+            .await
+            .with_context(|| format!("listening on {}", section.listen))?;
         webdav = Some(listener.local_addr()?);
         tasks.spawn(webdav::serve(listener, Arc::new(options), accounts.clone(), vfs.clone(), drain.clone()));
     }
@@ -132,7 +146,9 @@ async fn serve(config: &Config, store: &Store, accounts: &Accounts, ready: Box<R
     tracing::info!("draining");
     drain.cancel();
     accounts.end_all_sessions();
-    let grace = tokio::time::timeout(Duration::from_secs(DRAIN_SECS_MAX), async { while tasks.join_next().await.is_some() {} });
+    let grace = tokio::time::timeout(Duration::from_secs(DRAIN_SECS_MAX), async {
+        while tasks.join_next().await.is_some() {}
+    });
     if grace.await.is_err() {
         tracing::warn!("connections did not end in time");
     }

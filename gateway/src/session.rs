@@ -28,7 +28,9 @@ pub type SharedSession = Arc<Session>;
 
 impl Session {
     /// Whether operations are still allowed.
-    pub fn is_live(&self) -> bool { !self.ended.is_cancelled() }
+    pub fn is_live(&self) -> bool {
+        !self.ended.is_cancelled()
+    }
 
     /// The beginning of an audit record of this session.
     pub fn record(&self, action: Action) -> RecordDraft {

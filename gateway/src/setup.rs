@@ -51,7 +51,11 @@ fn private_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 fn private_directory(path: &Path) -> anyhow::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| format!("creating {}", path.display()))
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("creating {}", path.display()))
 }
 
 fn write_key(path: &Path, algorithm: Algorithm) -> anyhow::Result<()> {
@@ -118,7 +122,9 @@ pub fn write_known_hosts(data: &Path, address: SocketAddr) -> anyhow::Result<Pat
 }
 
 /// The certificate that clients trust.
-pub fn certificate_file(data: &Path) -> PathBuf { data.join(CERTIFICATE) }
+pub fn certificate_file(data: &Path) -> PathBuf {
+    data.join(CERTIFICATE)
+}
 
 /// What the quickstart's user logs in with.
 #[derive(Debug)]
@@ -140,7 +146,8 @@ pub fn demo(data: &Path, store: &Store, accounts: &Accounts) -> anyhow::Result<D
     let service = Service::new(store.clone(), accounts.clone());
     let run = |request| service.execute(request, &mut |_, _| {}).map(|answer| answer.value);
     let has = |list: &Value, field: &str, value: &str| {
-        list.as_array().is_some_and(|rows| rows.iter().any(|row| row.get(field).and_then(Value::as_str) == Some(value)))
+        list.as_array()
+            .is_some_and(|rows| rows.iter().any(|row| row.get(field).and_then(Value::as_str) == Some(value)))
     };
     if !has(&run(Request::CustomerList)?, "name", DEMO) {
         run(Request::CustomerAdd { name: DEMO.into(), users_max: None, bytes_max: None, expires: None })?;
@@ -158,7 +165,9 @@ pub fn demo(data: &Path, store: &Store, accounts: &Accounts) -> anyhow::Result<D
     }
     let known = run(Request::CredentialList { user: Some("demo/demo".into()) })?;
     let public = fs::read_to_string(key_file.with_extension("pub"))?;
-    let fingerprint = russh::keys::PublicKey::from_openssh(public.trim())?.fingerprint(russh::keys::HashAlg::Sha256).to_string();
+    let fingerprint = russh::keys::PublicKey::from_openssh(public.trim())?
+        .fingerprint(russh::keys::HashAlg::Sha256)
+        .to_string();
     if !has(&known, "fingerprint", &fingerprint) {
         let scope = Scope { from: LOOPBACK.map(str::to_owned).to_vec(), ..Scope::default() };
         run(Request::CredentialAddKey { user: "demo/demo".into(), key: public, machine: true, scope })?;
@@ -168,13 +177,21 @@ pub fn demo(data: &Path, store: &Store, accounts: &Accounts) -> anyhow::Result<D
         run(Request::CredentialRevoke { id: earlier.trim().to_owned() })?;
     }
     let issued = run(Request::CredentialAddToken { user: "demo/demo".into(), scope: Scope::default() })?;
-    let text = |name: &str| issued.get(name).and_then(Value::as_str).map(str::to_owned).context("the token just issued");
+    let text = |name: &str| {
+        issued.get(name).and_then(Value::as_str).map(str::to_owned).context("the token just issued")
+    };
     fs::write(data.join("demo/token-id"), text("id")?)?;
     Ok(Demo { user: DEMO, key_file, token: text("token")? })
 }
 
 /// What quickstart says once it serves: one JSON line, or commands to paste.
-pub fn announcement(data: &Path, demo: &Demo, sftp: SocketAddr, webdav: SocketAddr, as_json: bool) -> anyhow::Result<String> {
+pub fn announcement(
+    data: &Path,
+    demo: &Demo,
+    sftp: SocketAddr,
+    webdav: SocketAddr,
+    as_json: bool,
+) -> anyhow::Result<String> {
     let known_hosts = std::path::absolute(write_known_hosts(data, sftp)?)?;
     let ca = std::path::absolute(certificate_file(data))?;
     let url = format!("https://{webdav}/");

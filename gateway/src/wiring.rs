@@ -14,7 +14,9 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 
 /// Where a data directory keeps its store.
-pub fn store_directory(data: &Path) -> PathBuf { data.join("store") }
+pub fn store_directory(data: &Path) -> PathBuf {
+    data.join("store")
+}
 
 /// What a store of this configuration is opened with.
 ///

@@ -33,7 +33,9 @@ impl FastAead {
 }
 
 impl std::fmt::Debug for FastAead {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("FastAead(..)") }
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FastAead(..)")
+    }
 }
 
 impl Aead for FastAead {
@@ -45,7 +47,9 @@ impl Aead for FastAead {
 
     fn open(&self, nonce: [u8; NONCE_BYTES], aad: &[u8], buffer: &mut [u8], tag: &[u8; TAG_BYTES]) -> bool {
         let nonce = Nonce::assume_unique_for_key(nonce);
-        self.0.as_ref().is_some_and(|key| key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, buffer).is_ok())
+        self.0
+            .as_ref()
+            .is_some_and(|key| key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, buffer).is_ok())
     }
 }
 
@@ -54,11 +58,15 @@ pub struct PortableAead(Aes256Gcm);
 
 impl PortableAead {
     /// A key ready for use.
-    pub fn new(key: &Secret32) -> Self { Self(Aes256Gcm::new(key.expose().into())) }
+    pub fn new(key: &Secret32) -> Self {
+        Self(Aes256Gcm::new(key.expose().into()))
+    }
 }
 
 impl std::fmt::Debug for PortableAead {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("PortableAead(..)") }
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PortableAead(..)")
+    }
 }
 
 impl Aead for PortableAead {

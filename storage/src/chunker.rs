@@ -17,7 +17,9 @@ pub struct Chunker {
 }
 
 impl std::fmt::Debug for Chunker {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("Chunker(..)") }
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Chunker(..)")
+    }
 }
 
 impl Chunker {

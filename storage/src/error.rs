@@ -73,13 +73,19 @@ pub enum StoreError {
 }
 
 impl From<getrandom::Error> for StoreError {
-    fn from(_: getrandom::Error) -> Self { Self::Randomness }
+    fn from(_: getrandom::Error) -> Self {
+        Self::Randomness
+    }
 }
 
 impl From<crate::index::IndexError> for StoreError {
-    fn from(error: crate::index::IndexError) -> Self { Self::Index(std::sync::Arc::new(error)) }
+    fn from(error: crate::index::IndexError) -> Self {
+        Self::Index(std::sync::Arc::new(error))
+    }
 }
 
 impl From<std::io::Error> for StoreError {
-    fn from(error: std::io::Error) -> Self { Self::Io(std::sync::Arc::new(error)) }
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(std::sync::Arc::new(error))
+    }
 }

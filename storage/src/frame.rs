@@ -19,7 +19,9 @@ pub struct FrameKey(FastAead);
 
 impl FrameKey {
     /// Derives it; callers keep it.
-    pub fn derive(content: &Secret32, pack_salt: &[u8; 32]) -> Self { Self(FastAead::new(&frame_key(content, pack_salt))) }
+    pub fn derive(content: &Secret32, pack_salt: &[u8; 32]) -> Self {
+        Self(FastAead::new(&frame_key(content, pack_salt)))
+    }
 }
 
 /// What a frame is bound to.
@@ -81,12 +83,20 @@ impl NonceSequence {
 ///
 /// # Errors
 /// `TooLarge` when the cipher refuses.
-pub fn seal(key: &FrameKey, nonces: &NonceSequence, context: &FrameContext, plaintext: &[u8]) -> Result<Vec<u8>, StoreError> {
+pub fn seal(
+    key: &FrameKey,
+    nonces: &NonceSequence,
+    context: &FrameContext,
+    plaintext: &[u8],
+) -> Result<Vec<u8>, StoreError> {
     let nonce = nonces.next();
     let mut frame = Vec::with_capacity(plaintext.len() + FRAME_OVERHEAD_BYTES);
     frame.extend_from_slice(&nonce);
     frame.extend_from_slice(plaintext);
-    let tag = key.0.seal(nonce, &context.aad(), &mut frame[NONCE_BYTES..]).ok_or(StoreError::TooLarge("a chunk"))?;
+    let tag = key
+        .0
+        .seal(nonce, &context.aad(), &mut frame[NONCE_BYTES..])
+        .ok_or(StoreError::TooLarge("a chunk"))?;
     frame.extend_from_slice(&tag);
     Ok(frame)
 }
@@ -107,7 +117,13 @@ mod tests {
     fn a_frame_opens_only_in_its_context() {
         let key = FrameKey::derive(&Secret32::new([1; 32]), &[2; 32]);
         let nonces = NonceSequence::start().unwrap();
-        let context = FrameContext { vault: VaultId([3; 16]), key_epoch: 1, chunk: ChunkId([4; 32]), plain_bytes: 5, codec: 0 };
+        let context = FrameContext {
+            vault: VaultId([3; 16]),
+            key_epoch: 1,
+            chunk: ChunkId([4; 32]),
+            plain_bytes: 5,
+            codec: 0,
+        };
         let frame = seal(&key, &nonces, &context, b"plain").unwrap();
         assert_eq!(open(&key, &context, &mut frame.clone()).unwrap(), b"plain");
         let others = [
@@ -120,7 +136,10 @@ mod tests {
         for other in others {
             assert!(open(&key, &other, &mut frame.clone()).is_none(), "{other:?}");
         }
-        assert!(open(&FrameKey::derive(&Secret32::new([1; 32]), &[9; 32]), &context, &mut frame.clone()).is_none());
+        assert!(
+            open(&FrameKey::derive(&Secret32::new([1; 32]), &[9; 32]), &context, &mut frame.clone())
+                .is_none()
+        );
         for at in 0..frame.len() {
             let mut changed = frame.clone();
             changed[at] ^= 1;

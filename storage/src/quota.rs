@@ -31,7 +31,9 @@ pub struct QuotaState {
 }
 
 impl Quotas {
-    fn lock(&self) -> MutexGuard<'_, HashMap<OwnerId, Counter>> { self.owners.lock().unwrap_or_else(PoisonError::into_inner) }
+    fn lock(&self) -> MutexGuard<'_, HashMap<OwnerId, Counter>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     /// Sets or lifts an owner's limit.
     pub fn set_limit(&self, owner: OwnerId, limit_bytes: Option<u64>) {
@@ -78,7 +80,10 @@ impl Quotas {
 impl Counter {
     fn admits(self, bytes: u64) -> Result<(), StoreError> {
         match self.limit {
-            Some(limit_bytes) if self.used.saturating_add(self.reserved).saturating_add(bytes) > limit_bytes && bytes > 0 => {
+            Some(limit_bytes)
+                if self.used.saturating_add(self.reserved).saturating_add(bytes) > limit_bytes
+                    && bytes > 0 =>
+            {
                 Err(StoreError::QuotaExceeded { limit_bytes })
             }
             _ => Ok(()),
@@ -96,7 +101,9 @@ pub struct Reservation {
 
 impl Reservation {
     /// Holds nothing yet.
-    pub fn new(quotas: Arc<Quotas>, owner: OwnerId) -> Self { Self { quotas, owner, bytes: 0 } }
+    pub fn new(quotas: Arc<Quotas>, owner: OwnerId) -> Self {
+        Self { quotas, owner, bytes: 0 }
+    }
 
     /// Holds more.
     ///
@@ -116,7 +123,9 @@ impl Reservation {
 }
 
 impl Drop for Reservation {
-    fn drop(&mut self) { self.release(); }
+    fn drop(&mut self) {
+        self.release();
+    }
 }
 
 #[cfg(test)]

@@ -21,12 +21,16 @@ pub struct RecordKey {
 }
 
 impl std::fmt::Debug for RecordKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("RecordKey(..)") }
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RecordKey(..)")
+    }
 }
 
 impl RecordKey {
     /// A key for records from a derived secret.
-    pub fn new(secret: &Secret32) -> Self { Self { cipher: Xaes256Gcm::new(secret.expose().into()) } }
+    pub fn new(secret: &Secret32) -> Self {
+        Self { cipher: Xaes256Gcm::new(secret.expose().into()) }
+    }
 
     /// nonce (24) || ciphertext of (length u32, plaintext, zeros to a multiple of 32) || tag (16).
     ///

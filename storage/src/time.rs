@@ -1,7 +1,9 @@
 //! Time is a parameter: whatever needs it takes a [`Clock`].
 
 /// Nanoseconds since 1970-01-01T00:00:00Z; negative before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, minicbor::Encode, minicbor::Decode)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, minicbor::Encode, minicbor::Decode,
+)]
 #[cbor(transparent)]
 pub struct UnixNanos(#[n(0)] pub i64);
 

@@ -20,7 +20,9 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 pub struct AppToken(String);
 
 impl std::fmt::Debug for AppToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("AppToken(..)") }
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AppToken(..)")
+    }
 }
 
 fn base62(mut number: u64, digits: usize) -> String {
@@ -42,7 +44,8 @@ pub fn random_text(chars: usize) -> Result<String, getrandom::Error> {
     while out.len() < chars {
         getrandom::fill(&mut pool)?;
         // 248 is the largest multiple of 62 in a byte: above it some characters would be likelier.
-        let fair = pool.iter().filter(|byte| **byte < 248).filter_map(|byte| BASE62.get(usize::from(*byte % 62)));
+        let fair =
+            pool.iter().filter(|byte| **byte < 248).filter_map(|byte| BASE62.get(usize::from(*byte % 62)));
         out.extend(fair.take(chars - out.len()).map(|letter| char::from(*letter)));
     }
     pool.zeroize();
@@ -69,11 +72,14 @@ impl AppToken {
     /// Reads what a client sent; nothing when it cannot be a token.
     pub fn parse(text: &str) -> Option<Self> {
         let body = text.strip_prefix(PREFIX)?;
-        if body.len() != ID_CHARS + SECRET_CHARS + SUM_CHARS || !body.bytes().all(|byte| BASE62.contains(&byte)) {
+        if body.len() != ID_CHARS + SECRET_CHARS + SUM_CHARS
+            || !body.bytes().all(|byte| BASE62.contains(&byte))
+        {
             return None;
         }
         let (signed, sum) = text.split_at_checked(text.len() - SUM_CHARS)?;
-        (base62(u64::from(crc32fast::hash(signed.as_bytes())), SUM_CHARS) == sum).then(|| Self(text.to_owned()))
+        (base62(u64::from(crc32fast::hash(signed.as_bytes())), SUM_CHARS) == sum)
+            .then(|| Self(text.to_owned()))
     }
 
     /// The part that is not secret.
@@ -82,7 +88,9 @@ impl AppToken {
     }
 
     /// The text, to be shown once.
-    pub fn expose(&self) -> &str { &self.0 }
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
 
     /// What is stored of it.
     pub fn mac(&self, key: &[u8; 32]) -> [u8; 32] {
@@ -93,7 +101,9 @@ impl AppToken {
     }
 
     /// Whether it is the token of a stored MAC; compares in constant time.
-    pub fn matches(&self, key: &[u8; 32], stored: &[u8; 32]) -> bool { self.mac(key).ct_eq(stored).into() }
+    pub fn matches(&self, key: &[u8; 32], stored: &[u8; 32]) -> bool {
+        self.mac(key).ct_eq(stored).into()
+    }
 }
 
 #[cfg(test)]

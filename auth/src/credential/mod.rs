@@ -17,7 +17,11 @@ use crate::principal::Factor;
 pub struct Network(pub IpNet);
 
 impl<C> Encode<C> for Network {
-    fn encode<W: minicbor::encode::Write>(&self, out: &mut Encoder<W>, _: &mut C) -> Result<(), minicbor::encode::Error<W::Error>> {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        out: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
         out.str(&self.0.to_string())?.ok()
     }
 }
@@ -92,11 +96,14 @@ impl Credential {
     }
 
     /// Whether it is good at `now`, nanoseconds since 1970.
-    pub fn is_live(&self, now: i64) -> bool { self.revoked.is_none() && self.expires.is_none_or(|expires| now < expires) }
+    pub fn is_live(&self, now: i64) -> bool {
+        self.revoked.is_none() && self.expires.is_none_or(|expires| now < expires)
+    }
 
     /// Whether it is good from `source`. An IPv4 address inside IPv6 counts as itself.
     pub fn is_from(&self, source: IpAddr) -> bool {
-        self.networks.is_empty() || self.networks.iter().any(|network| network.0.contains(&source.to_canonical()))
+        self.networks.is_empty()
+            || self.networks.iter().any(|network| network.0.contains(&source.to_canonical()))
     }
 }
 

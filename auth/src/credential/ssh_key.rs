@@ -64,7 +64,11 @@ pub fn parse(text: &str) -> Result<AcceptedKey, KeyError> {
     if text.contains("PRIVATE KEY") {
         return Err(KeyError::Private);
     }
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')).ok_or(KeyError::Unreadable)?;
+    let line = text
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !line.starts_with('#'))
+        .ok_or(KeyError::Unreadable)?;
     if line.split_whitespace().next().is_some_and(|kind| kind.contains("-cert-")) {
         return Err(KeyError::Certificate);
     }
@@ -75,7 +79,8 @@ pub fn parse(text: &str) -> Result<AcceptedKey, KeyError> {
 mod tests {
     use super::*;
 
-    const ED25519: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti user@example.com";
+    const ED25519: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti user@example.com";
 
     #[test]
     fn an_ed25519_key_is_taken_and_keeps_its_fingerprint() {

@@ -4,7 +4,9 @@ use coffre_auth::credential::app_token::{AppToken, random_text};
 use coffre_auth::credential::ssh_key::{self, KeyError};
 use coffre_auth::customer::is_name;
 use coffre_auth::limits::{TOKEN_DAYS_DEFAULT, TOKEN_DAYS_MAX};
-use coffre_auth::{Credential, CredentialId, Customer, CustomerId, Mount, Network, Proof, RightsSet, User, UserId};
+use coffre_auth::{
+    Credential, CredentialId, Customer, CustomerId, Mount, Network, Proof, RightsSet, User, UserId,
+};
 use coffre_storage::audit::{Action, Actor, DetailKey, RecordDraft};
 use coffre_storage::id::{OwnerId, VaultId};
 use coffre_storage::index::Table;
@@ -23,7 +25,9 @@ const DAY_SECS: u64 = 86_400;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AccountError {
     /// The name is no name.
-    #[error("`{0}` is not a name: 1 to 64 letters, digits, `.`, `_`, `-` or `@`, not beginning with `.` or `-`")]
+    #[error(
+        "`{0}` is not a name: 1 to 64 letters, digits, `.`, `_`, `-` or `@`, not beginning with `.` or `-`"
+    )]
     Name(String),
     /// `CUSTOMER/NAME` was needed.
     #[error("`{0}` has no customer: write CUSTOMER/NAME")]
@@ -74,7 +78,9 @@ pub enum AccountError {
 }
 
 impl From<getrandom::Error> for AccountError {
-    fn from(error: getrandom::Error) -> Self { Self::Store(error.into()) }
+    fn from(error: getrandom::Error) -> Self {
+        Self::Store(error.into())
+    }
 }
 
 /// What a new credential may do, from where, until when.
@@ -99,7 +105,9 @@ pub struct IssuedToken {
     pub expires: i64,
 }
 
-fn unknown(kind: &'static str, name: &str) -> AccountError { AccountError::Unknown { kind, name: name.to_owned() } }
+fn unknown(kind: &'static str, name: &str) -> AccountError {
+    AccountError::Unknown { kind, name: name.to_owned() }
+}
 
 fn checked(name: &str) -> Result<&str, AccountError> {
     if is_name(name) { Ok(name) } else { Err(AccountError::Name(name.to_owned())) }
@@ -118,7 +126,13 @@ fn operator(action: Action, customer: Option<CustomerId>, name: &str) -> RecordD
     }
 }
 
-fn put(txn: &mut Txn<'_>, accounts: &Accounts, table: Table, at: &[u8], row: &impl minicbor::Encode<()>) -> Result<(), AccountError> {
+fn put(
+    txn: &mut Txn<'_>,
+    accounts: &Accounts,
+    table: Table,
+    at: &[u8],
+    row: &impl minicbor::Encode<()>,
+) -> Result<(), AccountError> {
     let bytes = minicbor::to_vec(row).map_err(|_| AccountError::Encode)?;
     txn.put(accounts.inner.store.system_key(), table, at, &bytes);
     Ok(())
@@ -142,7 +156,12 @@ impl Accounts {
     }
 
     fn customer_named(&self, name: &str) -> Result<Customer, AccountError> {
-        self.read().customers.values().find(|known| known.name == name).cloned().ok_or_else(|| unknown("customer", name))
+        self.read()
+            .customers
+            .values()
+            .find(|known| known.name == name)
+            .cloned()
+            .ok_or_else(|| unknown("customer", name))
     }
 
     fn user_named(&self, name: &str) -> Result<User, AccountError> {
@@ -166,8 +185,11 @@ impl Accounts {
             return Err(AccountError::Exists { kind: "customer", name: name.to_owned() });
         }
         let id = CustomerId::random()?;
-        let customer = Customer { id, name: name.to_owned(), users_max, bytes_max, expires, created: self.now() };
-        self.commit(operator(Action::CustomerAdd, Some(id), name), |txn| put(txn, self, Table::Customers, &id.0, &customer))?;
+        let customer =
+            Customer { id, name: name.to_owned(), users_max, bytes_max, expires, created: self.now() };
+        self.commit(operator(Action::CustomerAdd, Some(id), name), |txn| {
+            put(txn, self, Table::Customers, &id.0, &customer)
+        })?;
         self.inner.store.quotas().set_limit(OwnerId(id.0), bytes_max);
         self.write().customers.insert(id, customer.clone());
         Ok(customer)
@@ -206,7 +228,10 @@ impl Accounts {
         let mut named: Vec<(String, VaultRecord)> = vaults
             .into_iter()
             .map(|vault| {
-                let customer = directory.customers.get(&CustomerId(vault.owner.0)).map_or("?", |known| known.name.as_str());
+                let customer = directory
+                    .customers
+                    .get(&CustomerId(vault.owner.0))
+                    .map_or("?", |known| known.name.as_str());
                 (format!("{customer}/{}", vault.name), vault)
             })
             .collect();
@@ -236,7 +261,11 @@ impl Accounts {
             return Err(bad());
         }
         let names = |text: &str| -> Result<Vec<minicbor::bytes::ByteVec>, PathError> {
-            Ok(VaultPath::parse(text.as_bytes())?.components().iter().map(|name| name.clone().into()).collect())
+            Ok(VaultPath::parse(text.as_bytes())?
+                .components()
+                .iter()
+                .map(|name| name.clone().into())
+                .collect())
         };
         Ok(Mount { path: names(path)?, vault: vault.0, subtree: names(subtree)?, rights })
     }
@@ -253,18 +282,30 @@ impl Accounts {
             return Err(AccountError::Exists { kind: "user", name: name.to_owned() });
         }
         let users = self.read().users.values().filter(|user| user.customer == customer.id).count();
-        if let Some(max) = customer.users_max.filter(|max| u32::try_from(users).map_or(true, |users| users >= *max)) {
+        if let Some(max) =
+            customer.users_max.filter(|max| u32::try_from(users).map_or(true, |users| users >= *max))
+        {
             return Err(AccountError::UsersMax(max));
         }
-        let mounts = mounts.iter().map(|mount| self.parse_mount(mount, &customer)).collect::<Result<Vec<_>, _>>()?;
+        let mounts =
+            mounts.iter().map(|mount| self.parse_mount(mount, &customer)).collect::<Result<Vec<_>, _>>()?;
         let mut paths: Vec<_> = mounts.iter().map(|mount| &mount.path).collect();
         paths.sort();
         if paths.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
             return Err(AccountError::MountTwice);
         }
         let id = UserId::random()?;
-        let user = User { id, customer: customer.id, name: own.to_owned(), mounts, disabled: false, created: self.now() };
-        self.commit(operator(Action::UserAdd, Some(customer.id), name), |txn| put(txn, self, Table::Users, &id.0, &user))?;
+        let user = User {
+            id,
+            customer: customer.id,
+            name: own.to_owned(),
+            mounts,
+            disabled: false,
+            created: self.now(),
+        };
+        self.commit(operator(Action::UserAdd, Some(customer.id), name), |txn| {
+            put(txn, self, Table::Users, &id.0, &user)
+        })?;
         self.write().users.insert(id, user.clone());
         Ok(user)
     }
@@ -300,8 +341,13 @@ impl Accounts {
     pub fn delete_user(&self, name: &str) -> Result<(), AccountError> {
         let _alone = self.changing();
         let user = self.user_named(name)?;
-        let held: Vec<CredentialId> =
-            self.read().credentials.values().filter(|known| known.user == user.id).map(|known| known.id.clone()).collect();
+        let held: Vec<CredentialId> = self
+            .read()
+            .credentials
+            .values()
+            .filter(|known| known.user == user.id)
+            .map(|known| known.id.clone())
+            .collect();
         self.commit(operator(Action::UserDelete, Some(user.customer), name), |txn| {
             txn.delete(Table::Users, &user.id.0);
             held.iter().for_each(|id| txn.delete(Table::Credentials, id.0.as_bytes()));
@@ -315,7 +361,9 @@ impl Accounts {
     fn add_credential(&self, user: &User, credential: Credential) -> Result<(), AccountError> {
         let mut audit = operator(Action::CredentialAdd, Some(user.customer), &user.name);
         audit.credential = Some(credential.id.0.clone());
-        self.commit(audit, |txn| put(txn, self, Table::Credentials, credential.id.0.as_bytes(), &credential))?;
+        self.commit(audit, |txn| {
+            put(txn, self, Table::Credentials, credential.id.0.as_bytes(), &credential)
+        })?;
         self.write().insert_credential(credential);
         Ok(())
     }
@@ -328,7 +376,13 @@ impl Accounts {
     ///
     /// # Errors
     /// [`AccountError`].
-    pub fn add_key(&self, user: &str, key: &str, machine: bool, scope: CredentialScope) -> Result<Credential, AccountError> {
+    pub fn add_key(
+        &self,
+        user: &str,
+        key: &str,
+        machine: bool,
+        scope: CredentialScope,
+    ) -> Result<Credential, AccountError> {
         let _alone = self.changing();
         let user = self.user_named(user)?;
         let key = ssh_key::parse(key)?;
@@ -338,7 +392,12 @@ impl Accounts {
         let now = self.now();
         let known = {
             let directory = self.read();
-            let mut holders = directory.keys.get(&key.bytes).into_iter().flatten().filter_map(|id| directory.credentials.get(id));
+            let mut holders = directory
+                .keys
+                .get(&key.bytes)
+                .into_iter()
+                .flatten()
+                .filter_map(|id| directory.credentials.get(id));
             holders.any(|holder| holder.user == user.id && holder.is_live(now))
         };
         if known {
@@ -392,7 +451,10 @@ impl Accounts {
     ///
     /// # Errors
     /// [`AccountError`].
-    pub fn credentials(&self, user: Option<&str>) -> Result<Vec<(String, &'static str, Credential)>, AccountError> {
+    pub fn credentials(
+        &self,
+        user: Option<&str>,
+    ) -> Result<Vec<(String, &'static str, Credential)>, AccountError> {
         let only = user.map(|name| self.user_named(name)).transpose()?.map(|user| user.id);
         let (directory, now) = (self.read(), self.now());
         let mut all: Vec<(String, &'static str, Credential)> = directory
@@ -400,7 +462,10 @@ impl Accounts {
             .values()
             .filter(|known| only.is_none_or(|only| known.user == only))
             .map(|known| {
-                let name = directory.users.get(&known.user).map_or_else(String::new, |user| directory.full_name(user));
+                let name = directory
+                    .users
+                    .get(&known.user)
+                    .map_or_else(String::new, |user| directory.full_name(user));
                 (name, directory.state(known, now), known.clone())
             })
             .collect();
@@ -414,7 +479,12 @@ impl Accounts {
     /// [`AccountError`].
     pub fn revoke(&self, id: &str) -> Result<(), AccountError> {
         let _alone = self.changing();
-        let known = self.read().credentials.get(&CredentialId(id.to_owned())).cloned().ok_or_else(|| unknown("credential", id))?;
+        let known = self
+            .read()
+            .credentials
+            .get(&CredentialId(id.to_owned()))
+            .cloned()
+            .ok_or_else(|| unknown("credential", id))?;
         let user = self.read().users.get(&known.user).cloned();
         let revoked = Credential { revoked: known.revoked.or(Some(self.now())), ..known };
         let mut audit = operator(

@@ -100,11 +100,18 @@ impl Accounts {
     ///
     /// # Errors
     /// [`LoginError`].
-    pub async fn request_session(&self, user: &str, token: &str, source: IpAddr) -> Result<SharedSession, LoginError> {
+    pub async fn request_session(
+        &self,
+        user: &str,
+        token: &str,
+        source: IpAddr,
+    ) -> Result<SharedSession, LoginError> {
         if let Some(principal) = self.by_token(user, token, source) {
             let at = (principal.credential.clone(), source);
             let now = self.now();
-            if let Some((session, used)) = self.sessions().requests.get_mut(&at).filter(|(session, _)| session.is_live()) {
+            if let Some((session, used)) =
+                self.sessions().requests.get_mut(&at).filter(|(session, _)| session.is_live())
+            {
                 *used = now;
                 return Ok(Arc::clone(session));
             }
@@ -177,7 +184,8 @@ impl Accounts {
         }
         let mut record = session.record(Action::SessionClose);
         record.bytes = Some(bytes_in.saturating_add(bytes_out));
-        record.details = vec![(DetailKey::Note, format!("received {bytes_in}, sent {bytes_out}").into_bytes())];
+        record.details =
+            vec![(DetailKey::Note, format!("received {bytes_in}, sent {bytes_out}").into_bytes())];
         if let Err(error) = self.inner.store.record(record) {
             tracing::warn!(%error, "the end of a session could not be recorded");
         }
@@ -228,7 +236,9 @@ impl Accounts {
     }
 
     /// Sessions that are live, for `coffre status`.
-    pub fn session_count(&self) -> usize { self.sessions().live.len() }
+    pub fn session_count(&self) -> usize {
+        self.sessions().live.len()
+    }
 }
 
 /// What was offered as a user name, cut to what is worth keeping.

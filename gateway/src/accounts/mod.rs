@@ -85,7 +85,8 @@ impl Directory {
     fn principal(&self, credential: &Credential, source: IpAddr, now: i64) -> Option<Principal> {
         let user = self.users.get(&credential.user)?;
         let customer = self.customers.get(&user.customer)?;
-        let good = credential.is_live(now) && credential.is_from(source) && !user.disabled && customer.is_live(now);
+        let good =
+            credential.is_live(now) && credential.is_from(source) && !user.disabled && customer.is_live(now);
         good.then(|| {
             let mut mounts = user.mounts.clone();
             if let Some(rights) = credential.rights {
@@ -160,13 +161,23 @@ impl Accounts {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Directory> { self.inner.directory.read().unwrap_or_else(PoisonError::into_inner) }
+    fn read(&self) -> RwLockReadGuard<'_, Directory> {
+        self.inner.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Directory> { self.inner.directory.write().unwrap_or_else(PoisonError::into_inner) }
+    fn write(&self) -> RwLockWriteGuard<'_, Directory> {
+        self.inner.directory.write().unwrap_or_else(PoisonError::into_inner)
+    }
 
-    fn sessions(&self) -> MutexGuard<'_, Sessions> { self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner) }
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-    fn throttle(&self) -> MutexGuard<'_, Throttle> { self.inner.throttle.lock().unwrap_or_else(PoisonError::into_inner) }
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.inner.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-    fn now(&self) -> i64 { self.inner.store.clock_now().0 }
+    fn now(&self) -> i64 {
+        self.inner.store.clock_now().0
+    }
 }

@@ -22,11 +22,14 @@ pub fn run(data: &Path, request: Request) -> anyhow::Result<Answer> {
     match UnixStream::connect(socket_path(data)) {
         Ok(stream) => over_socket(stream, &request, &mut bar),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-            let config = config::Config::load(&data.join(config::FILE_NAME))
-                .with_context(|| format!("no data directory at {}; `coffre init` makes one", data.display()))?;
+            let config = config::Config::load(&data.join(config::FILE_NAME)).with_context(|| {
+                format!("no data directory at {}; `coffre init` makes one", data.display())
+            })?;
             let store = wiring::open_store(&config)?;
-            let result = Accounts::load(store.clone())
-                .and_then(|accounts| Service::new(store.clone(), accounts).execute(request, &mut |done, total| bar.show(done, total)));
+            let result = Accounts::load(store.clone()).and_then(|accounts| {
+                Service::new(store.clone(), accounts)
+                    .execute(request, &mut |done, total| bar.show(done, total))
+            });
             let closed = store.shutdown();
             let answer = result?;
             closed?;

@@ -19,7 +19,9 @@ pub const SOCKET_NAME: &str = "admin.sock";
 const REPLIES_MAX: usize = 16;
 
 /// Where the socket of a data directory is.
-pub fn socket_path(data: &Path) -> PathBuf { data.join(SOCKET_NAME) }
+pub fn socket_path(data: &Path) -> PathBuf {
+    data.join(SOCKET_NAME)
+}
 
 /// Binds the socket; the store's lock has shown that no other server lives, so what is there is a leftover.
 ///

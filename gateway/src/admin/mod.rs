@@ -94,5 +94,7 @@ pub struct Answer {
 }
 
 impl From<Value> for Answer {
-    fn from(value: Value) -> Self { Self { value, good: true } }
+    fn from(value: Value) -> Self {
+        Self { value, good: true }
+    }
 }

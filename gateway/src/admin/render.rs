@@ -41,15 +41,19 @@ fn table(rows: &[Value]) -> String {
             columns.push(name);
         }
     }
-    let mut lines = vec![columns.iter().map(|name| name.replace('_', " ").to_uppercase()).collect::<Vec<_>>()];
+    let mut lines =
+        vec![columns.iter().map(|name| name.replace('_', " ").to_uppercase()).collect::<Vec<_>>()];
     for row in rows {
         lines.push(columns.iter().map(|name| row.get(name.as_str()).map(cell).unwrap_or_default()).collect());
     }
     let widths: Vec<usize> = (0..columns.len())
-        .map(|at| lines.iter().filter_map(|line| line.get(at)).map(|text| text.chars().count()).max().unwrap_or(0))
+        .map(|at| {
+            lines.iter().filter_map(|line| line.get(at)).map(|text| text.chars().count()).max().unwrap_or(0)
+        })
         .collect();
     lines.iter().fold(String::new(), |mut text, line| {
-        let padded: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let padded: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         let _written = writeln!(text, "{}", padded.join("  ").trim_end());
         text
     })
@@ -58,13 +62,23 @@ fn table(rows: &[Value]) -> String {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text.chars().flat_map(|letter| -> Box<dyn Iterator<Item = char>> {
-            if letter.is_control() { Box::new(letter.escape_default()) } else { Box::new(std::iter::once(letter)) }
-        }).collect(),
+        Value::String(text) => text
+            .chars()
+            .flat_map(|letter| -> Box<dyn Iterator<Item = char>> {
+                if letter.is_control() {
+                    Box::new(letter.escape_default())
+                } else {
+                    Box::new(std::iter::once(letter))
+                }
+            })
+            .collect(),
         Value::Array(parts) => parts.iter().map(cell).collect::<Vec<_>>().join(", "),
-        Value::Object(fields) => {
-            fields.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| format!("{name}={}", cell(value))).collect::<Vec<_>>().join(" ")
-        }
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| format!("{name}={}", cell(value)))
+            .collect::<Vec<_>>()
+            .join(" "),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
     }
 }

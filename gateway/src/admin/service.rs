@@ -26,7 +26,8 @@ pub struct Service {
 }
 
 fn moment(nanos: i64) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(nanos)).map_or_else(|_| nanos.to_string(), |time| time.to_string())
+    jiff::Timestamp::from_nanosecond(i128::from(nanos))
+        .map_or_else(|_| nanos.to_string(), |time| time.to_string())
 }
 
 /// Bytes that may be no text: what is not UTF-8 is written as `\xNN`.
@@ -39,11 +40,15 @@ fn lossless(bytes: &[u8]) -> String {
     out
 }
 
-fn hex(bytes: &[u8]) -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() }
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 impl Service {
     /// The service on a store.
-    pub fn new(store: Store, accounts: Accounts) -> Self { Self { store, accounts } }
+    pub fn new(store: Store, accounts: Accounts) -> Self {
+        Self { store, accounts }
+    }
 
     /// Does what is asked; tells `progress` bytes done and in all.
     ///
@@ -62,12 +67,16 @@ impl Service {
                 json!({ "vault": vault, "id": id.to_string() }).into()
             }
             Request::VaultList => {
-                let rows: Vec<Value> = accounts.vaults()?.iter().map(|(name, vault)| vault_row(name, vault)).collect();
+                let rows: Vec<Value> =
+                    accounts.vaults()?.iter().map(|(name, vault)| vault_row(name, vault)).collect();
                 Value::Array(rows).into()
             }
             Request::VaultShow { vault } => {
                 let all = accounts.vaults()?;
-                let (name, found) = all.iter().find(|(name, _)| *name == vault).with_context(|| format!("no vault `{vault}`"))?;
+                let (name, found) = all
+                    .iter()
+                    .find(|(name, _)| *name == vault)
+                    .with_context(|| format!("no vault `{vault}`"))?;
                 vault_row(name, found).into()
             }
             Request::UserAdd { user, mounts } => {
@@ -94,11 +103,13 @@ impl Service {
             Request::CredentialAddToken { user, scope } => {
                 let issued = accounts.add_token(&user, scope_of(&scope)?)?;
                 let (token, expires) = (issued.token.expose(), moment(issued.expires));
-                json!({ "id": issued.id.to_string(), "token": token, "user": user, "expires": expires }).into()
+                json!({ "id": issued.id.to_string(), "token": token, "user": user, "expires": expires })
+                    .into()
             }
             Request::CredentialList { user } => {
                 let all = accounts.credentials(user.as_deref())?;
-                let rows: Vec<Value> = all.iter().map(|(user, state, known)| credential_row(user, state, known)).collect();
+                let rows: Vec<Value> =
+                    all.iter().map(|(user, state, known)| credential_row(user, state, known)).collect();
                 Value::Array(rows).into()
             }
             Request::CredentialRevoke { id } => {
@@ -118,7 +129,11 @@ impl Service {
 
     fn note(&self, action: Action, what: &str, good: bool) -> anyhow::Result<()> {
         let outcome = if good { Outcome::Done } else { Outcome::Failed };
-        let record = RecordDraft { outcome, reason: Some(what.to_owned()), ..RecordDraft::new(Actor::Operator, action) };
+        let record = RecordDraft {
+            outcome,
+            reason: Some(what.to_owned()),
+            ..RecordDraft::new(Actor::Operator, action)
+        };
         self.store.record(record)?.wait()?;
         Ok(())
     }
@@ -145,8 +160,12 @@ impl Service {
             let path = |names: &[minicbor::bytes::ByteVec]| {
                 names.iter().map(|name| format!("/{}", lossless(name))).collect::<String>()
             };
-            let vault = vaults.iter().find(|(_, vault)| vault.id.0 == mount.vault).map_or("?", |(name, _)| name.as_str());
-            let subtree = if mount.subtree.is_empty() { String::new() } else { format!(":{}", path(&mount.subtree)) };
+            let vault = vaults
+                .iter()
+                .find(|(_, vault)| vault.id.0 == mount.vault)
+                .map_or("?", |(name, _)| name.as_str());
+            let subtree =
+                if mount.subtree.is_empty() { String::new() } else { format!(":{}", path(&mount.subtree)) };
             let at = if mount.path.is_empty() { "/".to_owned() } else { path(&mount.path) };
             format!("{at}={vault}{subtree},{}", rights_name(mount.rights))
         };
@@ -187,12 +206,19 @@ impl Service {
     fn audit_row(&self, record: &Record, users: &[(String, coffre_auth::User)]) -> Value {
         let draft = &record.draft;
         let vault = draft.vault.and_then(|vault| self.store.vault(vault).ok());
-        let key = vault.as_ref().map_or_else(|| self.store.audit_details_key(), coffre_storage::Vault::audit_key);
+        let key =
+            vault.as_ref().map_or_else(|| self.store.audit_details_key(), coffre_storage::Vault::audit_key);
         let opened = record.open_details(key).or_else(|| record.open_details(self.store.audit_details_key()));
-        let details: serde_json::Map<String, Value> =
-            opened.unwrap_or_default().iter().map(|(key, value)| (key.name().to_owned(), lossless(value).into())).collect();
+        let details: serde_json::Map<String, Value> = opened
+            .unwrap_or_default()
+            .iter()
+            .map(|(key, value)| (key.name().to_owned(), lossless(value).into()))
+            .collect();
         let actor = match &draft.actor {
-            Actor::User(id) => users.iter().find(|(_, user)| user.id.0 == *id).map_or_else(|| hex(id), |(name, _)| name.clone()),
+            Actor::User(id) => users
+                .iter()
+                .find(|(_, user)| user.id.0 == *id)
+                .map_or_else(|| hex(id), |(name, _)| name.clone()),
             Actor::Unknown => "unknown".to_owned(),
             Actor::Operator => "operator".to_owned(),
             Actor::System => "system".to_owned(),
@@ -254,8 +280,15 @@ fn credential_row(user: &str, state: &str, credential: &Credential) -> Value {
 
 fn scope_of(scope: &Scope) -> anyhow::Result<CredentialScope> {
     let rights = scope.rights.as_deref().map(parse_rights).transpose().map_err(anyhow::Error::msg)?;
-    let networks = scope.from.iter().map(|network| network.parse().with_context(|| format!("`{network}` is no network")));
-    Ok(CredentialScope { rights, networks: networks.collect::<anyhow::Result<_>>()?, expires_secs: scope.expires_secs })
+    let networks = scope
+        .from
+        .iter()
+        .map(|network| network.parse().with_context(|| format!("`{network}` is no network")));
+    Ok(CredentialScope {
+        rights,
+        networks: networks.collect::<anyhow::Result<_>>()?,
+        expires_secs: scope.expires_secs,
+    })
 }
 
 fn verdict(report: &VerifyReport) -> Answer {
@@ -278,7 +311,8 @@ pub fn verify_copy(directory: &Path) -> anyhow::Result<Answer> {
     if !root.join("audit").is_dir() {
         bail!("no audit log in {}", directory.display());
     }
-    let line = std::fs::read_to_string(root.join("audit/checkpoint.pub")).context("the checkpoint key beside the log")?;
+    let line = std::fs::read_to_string(root.join("audit/checkpoint.pub"))
+        .context("the checkpoint key beside the log")?;
     let key = audit::checkpoint::parse_verifier(&line).context("audit/checkpoint.pub is no verifier key")?;
     let mut answer = verdict(&audit::verify::verify(&DiskBlobs::new(&root)?, &key)?);
     if let Some(fields) = answer.value.as_object_mut() {

@@ -75,7 +75,8 @@ pub fn long_name(name: &[u8], attributes: &Attributes) -> Vec<u8> {
         }
     }
     let mode: String = mode.into_iter().collect();
-    let time = jiff::Timestamp::from_second(attributes.mtime.0.div_euclid(NANOS)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let time = jiff::Timestamp::from_second(attributes.mtime.0.div_euclid(NANOS))
+        .unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let time = time.to_zoned(jiff::tz::TimeZone::UTC).strftime("%b %e  %Y").to_string();
     let (links, uid, gid, size) = (attributes.links, attributes.uid, attributes.gid, attributes.size);
     let mut line = format!("{kind}{mode} {links:>4} {uid:<8} {gid:<8} {size:>8} {time} ").into_bytes();

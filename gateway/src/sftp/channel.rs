@@ -38,7 +38,9 @@ struct Queue {
 }
 
 impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, Queue> { self.queue.lock().unwrap_or_else(PoisonError::into_inner) }
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     /// Puts bytes in; never waits. Tells how many wait now.
     pub fn push(&self, bytes: &[u8]) -> usize {
@@ -55,13 +57,19 @@ impl Inbox {
     }
 
     /// Bytes that wait.
-    pub fn len(&self) -> usize { self.lock().bytes.len() }
+    pub fn len(&self) -> usize {
+        self.lock().bytes.len()
+    }
 
     /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool { self.len() == 0 }
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 
     /// Bytes that wait in every inbox of the process.
-    pub fn queued_everywhere() -> usize { QUEUED.load(Ordering::Relaxed) }
+    pub fn queued_everywhere() -> usize {
+        QUEUED.load(Ordering::Relaxed)
+    }
 
     /// Nothing more will come.
     pub fn end(&self) {
@@ -100,7 +108,9 @@ enum Next {
 }
 
 impl Drop for Inbox {
-    fn drop(&mut self) { QUEUED.fetch_sub(self.len(), Ordering::Relaxed); }
+    fn drop(&mut self) {
+        QUEUED.fetch_sub(self.len(), Ordering::Relaxed);
+    }
 }
 
 /// Bytes of one connection.

@@ -75,11 +75,15 @@ enum Failure {
 }
 
 impl From<VfsError> for Failure {
-    fn from(error: VfsError) -> Self { Self::Vfs(error) }
+    fn from(error: VfsError) -> Self {
+        Self::Vfs(error)
+    }
 }
 
 impl From<crate::vfs::path::PathError> for Failure {
-    fn from(error: crate::vfs::path::PathError) -> Self { Self::Vfs(error.into()) }
+    fn from(error: crate::vfs::path::PathError) -> Self {
+        Self::Vfs(error.into())
+    }
 }
 
 const UNKNOWN_HANDLE: Failure = Failure::Status(code::FAILURE, "no such handle");
@@ -96,7 +100,9 @@ impl Failure {
     }
 }
 
-fn ok(id: RequestId) -> Bytes { Reply::status(id, code::OK, "Success") }
+fn ok(id: RequestId) -> Bytes {
+    Reply::status(id, code::OK, "Success")
+}
 
 impl Dispatcher {
     /// Nothing said yet.
@@ -109,7 +115,9 @@ impl Dispatcher {
     }
 
     /// Whether no file or directory is open.
-    pub fn is_idle(&self) -> bool { self.ops.handles.is_empty() }
+    pub fn is_idle(&self) -> bool {
+        self.ops.handles.is_empty()
+    }
 
     /// Takes the next frame.
     ///
@@ -121,7 +129,9 @@ impl Dispatcher {
                 self.state = State::Ready;
                 Ok(Effect::Reply(Reply::version()))
             }
-            (State::AwaitInit, Frame::Request(..)) | (State::Ready, Frame::Init(_)) => Err(WireError::OutOfOrder),
+            (State::AwaitInit, Frame::Request(..)) | (State::Ready, Frame::Init(_)) => {
+                Err(WireError::OutOfOrder)
+            }
             (State::Ready, Frame::Request(id, Err(Malformed))) => {
                 Ok(Effect::Reply(Reply::status(id, code::BAD_MESSAGE, "the request is malformed")))
             }
@@ -156,7 +166,9 @@ impl Dispatcher {
                 None => Effect::Reply(UNKNOWN_HANDLE.reply(id)),
             },
             request => {
-                let run = async move { ops.run(id, request, links).await.unwrap_or_else(|failure| failure.reply(id)) };
+                let run = async move {
+                    ops.run(id, request, links).await.unwrap_or_else(|failure| failure.reply(id))
+                };
                 Effect::Run(Box::pin(run), 0)
             }
         }
@@ -202,11 +214,17 @@ async fn close(id: RequestId, open: Open) -> Bytes {
 type Answer = Result<Bytes, Failure>;
 
 impl Operations {
-    async fn looking(&self) -> OwnedRwLockReadGuard<()> { Arc::clone(&self.paths).read_owned().await }
+    async fn looking(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.paths).read_owned().await
+    }
 
-    async fn changing(&self) -> OwnedRwLockWriteGuard<()> { Arc::clone(&self.paths).write_owned().await }
+    async fn changing(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.paths).write_owned().await
+    }
 
-    fn file(&self, handle: &[u8]) -> Result<SharedFile, Failure> { self.handles.file(handle).ok_or(UNKNOWN_HANDLE) }
+    fn file(&self, handle: &[u8]) -> Result<SharedFile, Failure> {
+        self.handles.file(handle).ok_or(UNKNOWN_HANDLE)
+    }
 
     async fn run(&self, id: RequestId, request: Request, links: LinkOrder) -> Answer {
         let namespace = &self.namespace;
@@ -217,7 +235,9 @@ impl Operations {
             Request::LStat { path } => self.stat(id, &path, Follow::No).await,
             Request::Stat { path } => self.stat(id, &path, Follow::Yes).await,
             Request::FStat { handle } => self.stat_handle(id, &handle).await,
-            Request::SetStat { path, attributes } => self.set_attributes(id, &path, attributes, Follow::Yes).await,
+            Request::SetStat { path, attributes } => {
+                self.set_attributes(id, &path, attributes, Follow::Yes).await
+            }
             Request::FSetStat { handle, attributes } => {
                 let file = self.file(&handle)?;
                 let guard = file.write().await;
@@ -258,7 +278,9 @@ impl Operations {
             }
             Request::Extended(extended) => self.extended(id, extended).await,
             // Answered before they get here.
-            Request::Read { .. } | Request::Write { .. } | Request::Close { .. } | Request::Unknown => Err(UNKNOWN_HANDLE),
+            Request::Read { .. } | Request::Write { .. } | Request::Close { .. } | Request::Unknown => {
+                Err(UNKNOWN_HANDLE)
+            }
         }
     }
 
@@ -284,7 +306,9 @@ impl Operations {
                 guard.as_ref().ok_or(UNKNOWN_HANDLE)?.sync().await?;
                 Ok(ok(id))
             }
-            Extended::LSetStat { path, attributes } => self.set_attributes(id, &path, attributes, Follow::No).await,
+            Extended::LSetStat { path, attributes } => {
+                self.set_attributes(id, &path, attributes, Follow::No).await
+            }
             Extended::Limits => {
                 let mut reply = Reply::extended(id);
                 let handles = u64::try_from(SFTP_HANDLES_MAX).unwrap_or(0);
@@ -390,7 +414,13 @@ impl Operations {
         Ok(reply.finish())
     }
 
-    async fn set_attributes(&self, id: RequestId, path: &[u8], attributes: WireAttributes, follow: Follow) -> Answer {
+    async fn set_attributes(
+        &self,
+        id: RequestId,
+        path: &[u8],
+        attributes: WireAttributes,
+        follow: Follow,
+    ) -> Answer {
         let _order = self.changing().await;
         let path = VaultPath::parse(path)?;
         self.namespace.set_attributes(&path, attributes.change(), attributes.size, follow).await?;
@@ -415,19 +445,22 @@ impl Operations {
             return Err(Failure::Status(code::FAILURE, "a file cannot be copied through one handle"));
         }
         let (target, source) = (target.write().await, source.read().await);
-        let (target, source) = (target.as_ref().ok_or(UNKNOWN_HANDLE)?, source.as_ref().ok_or(UNKNOWN_HANDLE)?);
+        let (target, source) =
+            (target.as_ref().ok_or(UNKNOWN_HANDLE)?, source.as_ref().ok_or(UNKNOWN_HANDLE)?);
         let mut done: u64 = 0;
         // A length of 0 means to the end.
         while len == 0 || done < len {
             let left = if len == 0 { u64::MAX } else { len - done };
             let piece = usize::try_from(left.min(u64::from(SFTP_DATA_BYTES_MAX))).unwrap_or(0);
-            let at = from.1.checked_add(done).ok_or(Failure::Status(code::FAILURE, "the offset is too large"))?;
+            let at =
+                from.1.checked_add(done).ok_or(Failure::Status(code::FAILURE, "the offset is too large"))?;
             let bytes = source.read(at, piece).await?;
             if bytes.is_empty() {
                 break;
             }
             let read = bytes.len() as u64;
-            let at = to.1.checked_add(done).ok_or(Failure::Status(code::FAILURE, "the offset is too large"))?;
+            let at =
+                to.1.checked_add(done).ok_or(Failure::Status(code::FAILURE, "the offset is too large"))?;
             target.write(at, bytes).await?;
             done += read;
         }

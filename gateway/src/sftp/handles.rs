@@ -59,7 +59,9 @@ impl Handles {
         Ok(Arc::new(Self { tag, table: Mutex::default() }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> { self.table.lock().unwrap_or_else(PoisonError::into_inner) }
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     /// Holds a place, if there is one.
     pub fn reserve(self: &Arc<Self>) -> Option<Place> {
@@ -78,7 +80,9 @@ impl Handles {
     }
 
     /// What a handle names.
-    pub fn get(&self, name: &[u8]) -> Option<Open> { self.lock().open.get(&self.number(name)?).cloned() }
+    pub fn get(&self, name: &[u8]) -> Option<Open> {
+        self.lock().open.get(&self.number(name)?).cloned()
+    }
 
     /// The open file that a handle names.
     pub fn file(&self, name: &[u8]) -> Option<SharedFile> {
@@ -89,7 +93,9 @@ impl Handles {
     }
 
     /// Forgets a handle: requests after this do not know it.
-    pub fn take(&self, name: &[u8]) -> Option<Open> { self.lock().open.remove(&self.number(name)?) }
+    pub fn take(&self, name: &[u8]) -> Option<Open> {
+        self.lock().open.remove(&self.number(name)?)
+    }
 
     /// Whether nothing is open.
     pub fn is_empty(&self) -> bool {

@@ -52,25 +52,72 @@ pub mod pflags {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are those of the draft, section 6")]
 pub enum Request {
-    Open { path: Bytes, pflags: u32, attributes: WireAttributes },
-    Close { handle: Bytes },
-    Read { handle: Bytes, offset: u64, len: u32 },
-    Write { handle: Bytes, offset: u64, data: Bytes },
-    LStat { path: Bytes },
-    FStat { handle: Bytes },
-    SetStat { path: Bytes, attributes: WireAttributes },
-    FSetStat { handle: Bytes, attributes: WireAttributes },
-    OpenDir { path: Bytes },
-    ReadDir { handle: Bytes },
-    Remove { path: Bytes },
-    MkDir { path: Bytes, attributes: WireAttributes },
-    RmDir { path: Bytes },
-    RealPath { path: Bytes },
-    Stat { path: Bytes },
-    Rename { from: Bytes, to: Bytes },
-    ReadLink { path: Bytes },
+    Open {
+        path: Bytes,
+        pflags: u32,
+        attributes: WireAttributes,
+    },
+    Close {
+        handle: Bytes,
+    },
+    Read {
+        handle: Bytes,
+        offset: u64,
+        len: u32,
+    },
+    Write {
+        handle: Bytes,
+        offset: u64,
+        data: Bytes,
+    },
+    LStat {
+        path: Bytes,
+    },
+    FStat {
+        handle: Bytes,
+    },
+    SetStat {
+        path: Bytes,
+        attributes: WireAttributes,
+    },
+    FSetStat {
+        handle: Bytes,
+        attributes: WireAttributes,
+    },
+    OpenDir {
+        path: Bytes,
+    },
+    ReadDir {
+        handle: Bytes,
+    },
+    Remove {
+        path: Bytes,
+    },
+    MkDir {
+        path: Bytes,
+        attributes: WireAttributes,
+    },
+    RmDir {
+        path: Bytes,
+    },
+    RealPath {
+        path: Bytes,
+    },
+    Stat {
+        path: Bytes,
+    },
+    Rename {
+        from: Bytes,
+        to: Bytes,
+    },
+    ReadLink {
+        path: Bytes,
+    },
     /// In the order in which they came; clients differ about what it means.
-    Symlink { first: Bytes, second: Bytes },
+    Symlink {
+        first: Bytes,
+        second: Bytes,
+    },
     Extended(Extended),
     /// A type or extension that we do not know.
     Unknown,
@@ -117,9 +164,13 @@ pub fn next_frame(stream: &mut BytesMut) -> Result<Option<Bytes>, WireError> {
 struct Fields(Bytes);
 
 impl Fields {
-    fn u32(&mut self) -> Result<u32, Malformed> { self.0.try_get_u32().map_err(|_| Malformed) }
+    fn u32(&mut self) -> Result<u32, Malformed> {
+        self.0.try_get_u32().map_err(|_| Malformed)
+    }
 
-    fn u64(&mut self) -> Result<u64, Malformed> { self.0.try_get_u64().map_err(|_| Malformed) }
+    fn u64(&mut self) -> Result<u64, Malformed> {
+        self.0.try_get_u64().map_err(|_| Malformed)
+    }
 
     fn string(&mut self) -> Result<Bytes, Malformed> {
         let len = usize::try_from(self.u32()?).map_err(|_| Malformed)?;
@@ -185,7 +236,9 @@ pub fn parse(body: Bytes) -> Result<Frame, WireError> {
 
 fn request(kind: u8, mut fields: Fields) -> Result<Request, Malformed> {
     Ok(match kind {
-        3 => Request::Open { path: fields.string()?, pflags: fields.u32()?, attributes: fields.attributes()? },
+        3 => {
+            Request::Open { path: fields.string()?, pflags: fields.u32()?, attributes: fields.attributes()? }
+        }
         4 => Request::Close { handle: fields.string()? },
         5 => Request::Read { handle: fields.string()?, offset: fields.u64()?, len: fields.u32()? },
         6 => Request::Write { handle: fields.string()?, offset: fields.u64()?, data: fields.string()? },
@@ -215,7 +268,9 @@ fn extended(name: &[u8], mut fields: Fields) -> Result<Request, Malformed> {
         b"fstatvfs@openssh.com" => Extended::FStatVfs { handle: fields.string()? },
         b"hardlink@openssh.com" => Extended::HardLink { existing: fields.string()?, path: fields.string()? },
         b"fsync@openssh.com" => Extended::FSync { handle: fields.string()? },
-        b"lsetstat@openssh.com" => Extended::LSetStat { path: fields.string()?, attributes: fields.attributes()? },
+        b"lsetstat@openssh.com" => {
+            Extended::LSetStat { path: fields.string()?, attributes: fields.attributes()? }
+        }
         b"limits@openssh.com" => Extended::Limits,
         b"expand-path@openssh.com" => Extended::ExpandPath { path: fields.string()? },
         b"copy-data" => Extended::CopyData {
@@ -268,10 +323,14 @@ impl Reply {
     }
 
     /// Puts a number.
-    pub fn u32(&mut self, value: u32) { self.0.put_u32(value); }
+    pub fn u32(&mut self, value: u32) {
+        self.0.put_u32(value);
+    }
 
     /// Puts a long number.
-    pub fn u64(&mut self, value: u64) { self.0.put_u64(value); }
+    pub fn u64(&mut self, value: u64) {
+        self.0.put_u64(value);
+    }
 
     /// Puts a counted string.
     pub fn string(&mut self, value: &[u8]) {
@@ -280,7 +339,9 @@ impl Reply {
     }
 
     /// Bytes so far.
-    pub fn len(&self) -> usize { self.0.len() }
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
 
     /// The finished frame.
     pub fn finish(mut self) -> Bytes {
@@ -333,10 +394,14 @@ impl Reply {
     }
 
     /// SSH_FXP_ATTRS, to which attributes are added.
-    pub fn attributes(id: RequestId) -> Self { Self::numbered(105, id, 32) }
+    pub fn attributes(id: RequestId) -> Self {
+        Self::numbered(105, id, 32)
+    }
 
     /// SSH_FXP_EXTENDED_REPLY.
-    pub fn extended(id: RequestId) -> Self { Self::numbered(201, id, 96) }
+    pub fn extended(id: RequestId) -> Self {
+        Self::numbered(201, id, 96)
+    }
 }
 
 #[cfg(test)]
@@ -346,9 +411,13 @@ mod tests {
 
     use super::*;
 
-    fn frame(body: &[u8]) -> Vec<u8> { [&u32::try_from(body.len()).unwrap().to_be_bytes(), body].concat() }
+    fn frame(body: &[u8]) -> Vec<u8> {
+        [&u32::try_from(body.len()).unwrap().to_be_bytes(), body].concat()
+    }
 
-    fn string(value: &[u8]) -> Vec<u8> { frame(value) }
+    fn string(value: &[u8]) -> Vec<u8> {
+        frame(value)
+    }
 
     #[test]
     fn a_frame_arrives_in_pieces_and_two_at_once() {
@@ -377,8 +446,12 @@ mod tests {
 
     #[test]
     fn the_tail_of_a_write_is_ignored() {
-        let body = [&[6, 0, 0, 0, 5][..], &string(b"h"), &7_u64.to_be_bytes(), &string(b"data"), b"garbage"].concat();
-        let Frame::Request(5, Ok(Request::Write { offset: 7, data, .. })) = parse(body.into()).unwrap() else { panic!() };
+        let body = [&[6, 0, 0, 0, 5][..], &string(b"h"), &7_u64.to_be_bytes(), &string(b"data"), b"garbage"]
+            .concat();
+        let Frame::Request(5, Ok(Request::Write { offset: 7, data, .. })) = parse(body.into()).unwrap()
+        else {
+            panic!()
+        };
         assert_eq!(&data[..], b"data");
     }
 
@@ -387,11 +460,15 @@ mod tests {
         for body in [
             vec![3, 0, 0, 0, 8],
             [&[3, 0, 0, 0, 8][..], &u32::MAX.to_be_bytes()].concat(),
-            [&[9, 0, 0, 0, 8][..], &string(b"/a"), &0x8000_0000_u32.to_be_bytes(), &u32::MAX.to_be_bytes()].concat(),
+            [&[9, 0, 0, 0, 8][..], &string(b"/a"), &0x8000_0000_u32.to_be_bytes(), &u32::MAX.to_be_bytes()]
+                .concat(),
         ] {
             assert!(matches!(parse(body.into()).unwrap(), Frame::Request(8, Err(Malformed))));
         }
-        assert!(matches!(parse(vec![99, 0, 0, 0, 8].into()).unwrap(), Frame::Request(8, Ok(Request::Unknown))));
+        assert!(matches!(
+            parse(vec![99, 0, 0, 0, 8].into()).unwrap(),
+            Frame::Request(8, Ok(Request::Unknown))
+        ));
         assert!(matches!(parse(vec![3, 0, 0].into()), Err(WireError::Headless)));
     }
 

@@ -51,7 +51,9 @@ impl Admission {
     }
 
     /// Connections now.
-    pub fn connections(&self) -> usize { self.all.load(Ordering::Acquire) }
+    pub fn connections(&self) -> usize {
+        self.all.load(Ordering::Acquire)
+    }
 }
 
 impl Admitted {

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use coffre_storage::audit::Protocol;
 use russh::keys::Algorithm;
-use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as Ssh, VerifiedPublicKey};
+use russh::server::{
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as Ssh, VerifiedPublicKey,
+};
 use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, MethodKind, MethodSet};
 use tokio_util::sync::CancellationToken;
 
@@ -101,20 +103,29 @@ impl Connection {
 }
 
 /// SHA-1 signatures are not taken, whatever the key.
-fn is_sound(algorithm: &Algorithm) -> bool { !matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa) }
+fn is_sound(algorithm: &Algorithm) -> bool {
+    !matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa)
+}
 
 impl Handler for Connection {
     type Error = russh::Error;
 
-    async fn auth_none(&mut self, _user: &str) -> Result<Auth, Self::Error> { Ok(rejected()) }
+    async fn auth_none(&mut self, _user: &str) -> Result<Auth, Self::Error> {
+        Ok(rejected())
+    }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
         let outcome = self.accounts.login_with_token(user, password, self.source, Protocol::Sftp).await;
         Ok(self.logged_in(outcome))
     }
 
-    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
-        let good = is_sound(offer.algorithm) && self.accounts.is_key_acceptable(user, offer.public_key, self.source);
+    async fn auth_publickey_offered(
+        &mut self,
+        user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
+        let good =
+            is_sound(offer.algorithm) && self.accounts.is_key_acceptable(user, offer.public_key, self.source);
         Ok(if good { Auth::Accept } else { rejected() })
     }
 
@@ -145,11 +156,19 @@ impl Handler for Connection {
         Ok(())
     }
 
-    async fn subsystem_request(&mut self, id: ChannelId, name: &str, ssh: &mut Ssh) -> Result<(), Self::Error> {
-        let Some(session) = self.shared.session.get().filter(|_| name == "sftp") else { return ssh.channel_failure(id) };
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        ssh: &mut Ssh,
+    ) -> Result<(), Self::Error> {
+        let Some(session) = self.shared.session.get().filter(|_| name == "sftp") else {
+            return ssh.channel_failure(id);
+        };
         let Some(state) = self.channels.get_mut(&id) else { return ssh.channel_failure(id) };
         let inbox = Arc::new(Inbox::default());
-        let ChannelState::Bare(write) = std::mem::replace(state, ChannelState::Sftp(Arc::clone(&inbox))) else {
+        let ChannelState::Bare(write) = std::mem::replace(state, ChannelState::Sftp(Arc::clone(&inbox)))
+        else {
             // A second request on a channel that has its purpose: the channel ends.
             *state = ChannelState::Refused;
             ssh.channel_failure(id)?;
@@ -165,11 +184,18 @@ impl Handler for Connection {
         ssh.channel_success(id)
     }
 
-    async fn exec_request(&mut self, id: ChannelId, _command: &[u8], ssh: &mut Ssh) -> Result<(), Self::Error> {
+    async fn exec_request(
+        &mut self,
+        id: ChannelId,
+        _command: &[u8],
+        ssh: &mut Ssh,
+    ) -> Result<(), Self::Error> {
         self.refuse(id, ssh)
     }
 
-    async fn shell_request(&mut self, id: ChannelId, ssh: &mut Ssh) -> Result<(), Self::Error> { self.refuse(id, ssh) }
+    async fn shell_request(&mut self, id: ChannelId, ssh: &mut Ssh) -> Result<(), Self::Error> {
+        self.refuse(id, ssh)
+    }
 
     async fn pty_request(
         &mut self,
@@ -185,7 +211,13 @@ impl Handler for Connection {
         ssh.channel_failure(id)
     }
 
-    async fn env_request(&mut self, id: ChannelId, _name: &str, _value: &str, ssh: &mut Ssh) -> Result<(), Self::Error> {
+    async fn env_request(
+        &mut self,
+        id: ChannelId,
+        _name: &str,
+        _value: &str,
+        ssh: &mut Ssh,
+    ) -> Result<(), Self::Error> {
         ssh.channel_failure(id)
     }
 
@@ -206,7 +238,11 @@ impl Handler for Connection {
             Some(ChannelState::Bare(_) | ChannelState::Refused) | None => return WINDOW_BYTES_MIN,
         };
         let crowded = Inbox::queued_everywhere() > INBOX_BYTES_ALL && waiting > WINDOW_BYTES_MIN as usize;
-        if waiting > INBOX_BYTES_MARK || crowded { WINDOW_WHILE_FULL } else { window_bytes(self.admission.connections()) }
+        if waiting > INBOX_BYTES_MARK || crowded {
+            WINDOW_WHILE_FULL
+        } else {
+            window_bytes(self.admission.connections())
+        }
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _ssh: &mut Ssh) -> Result<(), Self::Error> {

@@ -23,7 +23,10 @@ pub struct Cuttable {
 impl Cuttable {
     /// `cut` ends it.
     pub fn new(inner: TcpStream, cut: CancellationToken) -> Self {
-        Self { inner: BufReader::with_capacity(READ_BUFFER_BYTES, inner), cut: Box::pin(cut.cancelled_owned()) }
+        Self {
+            inner: BufReader::with_capacity(READ_BUFFER_BYTES, inner),
+            cut: Box::pin(cut.cancelled_owned()),
+        }
     }
 
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -35,14 +38,22 @@ impl Cuttable {
 }
 
 impl AsyncRead for Cuttable {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.check(context)?;
         Pin::new(&mut self.inner).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Cuttable {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.check(context)?;
         Pin::new(&mut self.inner).poll_write(context, bytes)
     }

@@ -24,7 +24,9 @@ pub(super) struct FreshFiles {
 }
 
 impl FreshFiles {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(VaultId, InodeId), Fresh>> { self.made.lock().unwrap_or_else(PoisonError::into_inner) }
+    fn lock(&self) -> MutexGuard<'_, HashMap<(VaultId, InodeId), Fresh>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     /// Notes that `credential` made this.
     pub(super) fn note(&self, object: (VaultId, InodeId), credential: &CredentialId, now: UnixNanos) {
@@ -40,13 +42,25 @@ impl FreshFiles {
     }
 
     /// Whether `credential` made this within the grace time.
-    pub(super) fn is_fresh(&self, object: (VaultId, InodeId), credential: &CredentialId, now: UnixNanos) -> bool {
+    pub(super) fn is_fresh(
+        &self,
+        object: (VaultId, InodeId),
+        credential: &CredentialId,
+        now: UnixNanos,
+    ) -> bool {
         self.lock().get(&object).is_some_and(|fresh| fresh.credential == *credential && fresh.until > now.0)
     }
 
     /// Whether it may still be renamed.
-    pub(super) fn may_rename(&self, object: (VaultId, InodeId), credential: &CredentialId, now: UnixNanos) -> bool {
-        self.lock().get(&object).is_some_and(|fresh| fresh.credential == *credential && fresh.until > now.0 && !fresh.renamed)
+    pub(super) fn may_rename(
+        &self,
+        object: (VaultId, InodeId),
+        credential: &CredentialId,
+        now: UnixNanos,
+    ) -> bool {
+        self.lock()
+            .get(&object)
+            .is_some_and(|fresh| fresh.credential == *credential && fresh.until > now.0 && !fresh.renamed)
     }
 
     /// Its one rename happened.

@@ -113,7 +113,9 @@ impl Vfs {
     }
 
     /// A session's view.
-    pub fn namespace(&self, session: SharedSession) -> Namespace { Namespace { vfs: self.clone(), session } }
+    pub fn namespace(&self, session: SharedSession) -> Namespace {
+        Namespace { vfs: self.clone(), session }
+    }
 }
 
 /// Waits for durability without holding a thread.
@@ -132,6 +134,8 @@ async fn durable_value<T>(pending: Pending<T>) -> Result<T, VfsError> {
 }
 
 /// Runs a blocking call on the pool.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, VfsError> + Send + 'static) -> Result<T, VfsError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, VfsError> + Send + 'static,
+) -> Result<T, VfsError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(VfsError::Interrupted))
 }

@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 
 use super::resolve::{Inside, Node, Resolved};
 use super::{
-    AttributeChange, Attributes, Creation, DirectoryEntry, Follow, Kind, Namespace, OpenOptions, Precondition, VaultPath, VfsError,
-    blocking, durable, durable_value,
+    AttributeChange, Attributes, Creation, DirectoryEntry, Follow, Kind, Namespace, OpenOptions,
+    Precondition, VaultPath, VfsError, blocking, durable, durable_value,
 };
 
 /// An open file of one session. Dropped without [`FileHandle::close`], what was written is committed as broken.
@@ -53,7 +53,9 @@ impl FileHandle {
             }
             Creation::IfMissing | Creation::Exclusive => match own.place(path, follow) {
                 // A mount point is a directory: say what an open of a directory says.
-                Err(VfsError::MountPoint) if own.resolve(path, follow).is_ok() => return Err(StoreError::IsADirectory.into()),
+                Err(VfsError::MountPoint) if own.resolve(path, follow).is_ok() => {
+                    return Err(StoreError::IsADirectory.into());
+                }
                 other => other?,
             },
         };
@@ -76,12 +78,27 @@ impl FileHandle {
             Err(error) => return Err(error.into()),
         };
         own.note_fresh(&place, made.value);
-        let inside = Inside { mount: place.parent.mount, vault: vault.clone(), attributes: vault.attributes(made.value)? };
+        let inside = Inside {
+            mount: place.parent.mount,
+            vault: vault.clone(),
+            attributes: vault.attributes(made.value)?,
+        };
         let read = options.read.then(|| own.permit_read(&inside, Rights::Read)).transpose()?;
-        Self::build(own, place.path.clone(), inside, (read, options.write.then_some(permit)), (options, made.ticket))
+        Self::build(
+            own,
+            place.path.clone(),
+            inside,
+            (read, options.write.then_some(permit)),
+            (options, made.ticket),
+        )
     }
 
-    fn open_existing(own: &Namespace, path: VaultPath, inside: Inside, options: &OpenOptions) -> Result<Self, VfsError> {
+    fn open_existing(
+        own: &Namespace,
+        path: VaultPath,
+        inside: Inside,
+        options: &OpenOptions,
+    ) -> Result<Self, VfsError> {
         match inside.attributes.kind {
             Kind::File => {}
             Kind::Directory => return Err(StoreError::IsADirectory.into()),
@@ -277,7 +294,9 @@ impl Shared {
         match error.outcome() {
             Some(outcome) => {
                 let record = self.namespace.about_inside(action, &self.path, &self.inside);
-                self.namespace.record(RecordDraft { outcome, reason: Some(error.to_string()), ..record }).await
+                self.namespace
+                    .record(RecordDraft { outcome, reason: Some(error.to_string()), ..record })
+                    .await
             }
             None => Ok(()),
         }
@@ -291,7 +310,8 @@ impl Drop for FileHandle {
         }
         let shared = Arc::clone(&self.shared);
         let finish = move || {
-            let done = if shared.write.is_some() { shared.commit(Completion::Broken) } else { shared.record_read() };
+            let done =
+                if shared.write.is_some() { shared.commit(Completion::Broken) } else { shared.record_read() };
             if let Err(error) = done {
                 tracing::warn!(%error, "what a broken connection wrote could not be committed");
             }
@@ -320,7 +340,9 @@ impl DirectoryHandle {
         let mounts: VecDeque<DirectoryEntry> = own.mount_entries(&resolved.path)?.into();
         let inside = match resolved.node {
             Node::Above => None,
-            Node::Inside(inside) if inside.attributes.kind != Kind::Directory => return Err(StoreError::NotADirectory.into()),
+            Node::Inside(inside) if inside.attributes.kind != Kind::Directory => {
+                return Err(StoreError::NotADirectory.into());
+            }
             Node::Inside(inside) => {
                 own.permit_read(&inside, Rights::List)?;
                 Some(inside)
@@ -330,7 +352,9 @@ impl DirectoryHandle {
         Ok(Self { namespace: own.clone(), ended: inside.is_none(), inside, mounts, shadowed, cursor: None })
     }
 
-    pub(super) fn inside(&self) -> Option<&Inside> { self.inside.as_ref() }
+    pub(super) fn inside(&self) -> Option<&Inside> {
+        self.inside.as_ref()
+    }
 
     /// The next up to `max` entries (without `.` and `..`); empty at the end.
     ///
@@ -412,7 +436,8 @@ impl UploadHandle {
             Ok(upload) => upload,
             Err(error) => return Err(self.failed(error).await),
         };
-        self.state = UploadState::Sealing(tokio::task::spawn_blocking(move || upload.write(&bytes).map(|()| upload)));
+        self.state =
+            UploadState::Sealing(tokio::task::spawn_blocking(move || upload.write(&bytes).map(|()| upload)));
         Ok(())
     }
 
@@ -420,7 +445,11 @@ impl UploadHandle {
     ///
     /// # Errors
     /// [`VfsError`]: nothing changed then.
-    pub async fn commit(mut self, precondition: Precondition, attributes: AttributeChange) -> Result<(Attributes, bool), VfsError> {
+    pub async fn commit(
+        mut self,
+        precondition: Precondition,
+        attributes: AttributeChange,
+    ) -> Result<(Attributes, bool), VfsError> {
         let upload = match self.settled().await {
             Ok(upload) => upload,
             Err(error) => return Err(self.failed(error).await),
@@ -431,7 +460,8 @@ impl UploadHandle {
             .audited(self.namespace.about(Action::FileWrite, &self.path), move |own| {
                 let place = own.upload_place(&path)?;
                 let (vault, parent) = (&place.parent.vault, place.parent.attributes.inode);
-                let record = RecordDraft { vault: Some(vault.id()), ..own.about(Action::FileWrite, &place.path) };
+                let record =
+                    RecordDraft { vault: Some(vault.id()), ..own.about(Action::FileWrite, &place.path) };
                 let done = upload.commit((parent, &place.name), precondition, &attributes, record)?;
                 let (inode, new) = done.value;
                 if new {

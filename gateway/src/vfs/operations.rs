@@ -12,15 +12,18 @@ use coffre_storage::{Pending, StoreError};
 
 use super::resolve::{Inside, Node, Place};
 use super::{
-    AttributeChange, Attributes, DirectoryEntry, DirectoryHandle, FileHandle, Follow, Kind, Namespace, OpenOptions, Precondition,
-    Replace, SpaceState, UploadHandle, VaultPath, VfsError, blocking, durable, durable_value,
+    AttributeChange, Attributes, DirectoryEntry, DirectoryHandle, FileHandle, Follow, Kind, Namespace,
+    OpenOptions, Precondition, Replace, SpaceState, UploadHandle, VaultPath, VfsError, blocking, durable,
+    durable_value,
 };
 use crate::limits::COPY_PIECE_BYTES;
 use crate::session::SharedSession;
 
 impl Namespace {
     /// Whose.
-    pub fn session(&self) -> &SharedSession { &self.session }
+    pub fn session(&self) -> &SharedSession {
+        &self.session
+    }
 
     pub(super) fn live(&self) -> Result<(), VfsError> {
         if self.session.is_live() { Ok(()) } else { Err(VfsError::SessionEnded) }
@@ -47,18 +50,31 @@ impl Namespace {
         self.vfs.inner.fresh.is_fresh(inside.object(), &self.session.principal.credential, self.now())
     }
 
-    pub(super) fn permit_read(&self, inside: &Inside, right: Rights) -> Result<Permit<action::Read>, VfsError> {
+    pub(super) fn permit_read(
+        &self,
+        inside: &Inside,
+        right: Rights,
+    ) -> Result<Permit<action::Read>, VfsError> {
         Ok(self.mount(inside.mount)?.permit_read(right)?)
     }
 
-    pub(super) fn permit_change(&self, inside: &Inside, right: Rights) -> Result<Permit<action::Change>, VfsError> {
+    pub(super) fn permit_change(
+        &self,
+        inside: &Inside,
+        right: Rights,
+    ) -> Result<Permit<action::Change>, VfsError> {
         let fresh = match right {
-            Rights::Rename => {
-                self.vfs.inner.fresh.may_rename(inside.object(), &self.session.principal.credential, self.now())
-            }
-            Rights::List | Rights::Read | Rights::Create | Rights::Overwrite | Rights::Delete | Rights::SetAttributes => {
-                self.is_fresh(inside)
-            }
+            Rights::Rename => self.vfs.inner.fresh.may_rename(
+                inside.object(),
+                &self.session.principal.credential,
+                self.now(),
+            ),
+            Rights::List
+            | Rights::Read
+            | Rights::Create
+            | Rights::Overwrite
+            | Rights::Delete
+            | Rights::SetAttributes => self.is_fresh(inside),
         };
         Ok(self.mount(inside.mount)?.permit_change(right, fresh)?)
     }
@@ -124,7 +140,8 @@ impl Namespace {
     /// [`VfsError`].
     pub async fn open(&self, path: &VaultPath, options: OpenOptions) -> Result<FileHandle, VfsError> {
         let path = path.clone();
-        self.audited(self.about(Action::FileOpen, &path), move |own| FileHandle::open(own, &path, &options)).await
+        self.audited(self.about(Action::FileOpen, &path), move |own| FileHandle::open(own, &path, &options))
+            .await
     }
 
     /// Opens a directory for listing (mount points below it included). Its record is durable when this returns.
@@ -151,14 +168,19 @@ impl Namespace {
     ///
     /// # Errors
     /// [`VfsError`].
-    pub async fn make_directory(&self, path: &VaultPath, attributes: AttributeChange) -> Result<(), VfsError> {
+    pub async fn make_directory(
+        &self,
+        path: &VaultPath,
+        attributes: AttributeChange,
+    ) -> Result<(), VfsError> {
         let path = path.clone();
         self.change(self.about(Action::DirectoryCreate, &path), move |own| {
             let place = own.new_place(&path)?;
             own.permit_create(&place)?;
             let record = own.about_place(Action::DirectoryCreate, &place);
             let parent = &place.parent;
-            let made = parent.vault.make_directory(parent.attributes.inode, &place.name, &attributes, record)?;
+            let made =
+                parent.vault.make_directory(parent.attributes.inode, &place.name, &attributes, record)?;
             own.note_fresh(&place, made.value);
             Ok(Pending { value: (), ticket: made.ticket })
         })
@@ -169,7 +191,9 @@ impl Namespace {
     fn new_place(&self, path: &VaultPath) -> Result<Place, VfsError> {
         let place = match self.place(path, Follow::No) {
             Ok(place) => place,
-            Err(VfsError::MountPoint) if self.resolve(path, Follow::No).is_ok() => return Err(StoreError::Exists.into()),
+            Err(VfsError::MountPoint) if self.resolve(path, Follow::No).is_ok() => {
+                return Err(StoreError::Exists.into());
+            }
             Err(error) => return Err(error),
         };
         if place.existing.is_some() { Err(StoreError::Exists.into()) } else { Ok(place) }
@@ -204,7 +228,10 @@ impl Namespace {
     /// # Errors
     /// [`VfsError`].
     pub async fn remove(&self, path: &VaultPath) -> Result<(), VfsError> {
-        self.remove_by(path, |place, record| place.parent.vault.remove(place.parent.attributes.inode, &place.name, record)).await
+        self.remove_by(path, |place, record| {
+            place.parent.vault.remove(place.parent.attributes.inode, &place.name, record)
+        })
+        .await
     }
 
     /// rmdir.
@@ -240,7 +267,12 @@ impl Namespace {
         self.change(draft, move |own| own.rename_now(&from, &to, replace)).await
     }
 
-    fn rename_now(&self, from: &VaultPath, to: &VaultPath, replace: Replace) -> Result<Pending<()>, VfsError> {
+    fn rename_now(
+        &self,
+        from: &VaultPath,
+        to: &VaultPath,
+        replace: Replace,
+    ) -> Result<Pending<()>, VfsError> {
         let (source, moved) = self.taken_place(from)?;
         let target = self.place(to, Follow::No)?;
         if self.holds_mount(&target.path) {
@@ -277,19 +309,35 @@ impl Namespace {
     ///
     /// # Errors
     /// [`VfsError`].
-    pub async fn copy(&self, from: &VaultPath, to: &VaultPath, replace: Replace, deep: bool) -> Result<(), VfsError> {
+    pub async fn copy(
+        &self,
+        from: &VaultPath,
+        to: &VaultPath,
+        replace: Replace,
+        deep: bool,
+    ) -> Result<(), VfsError> {
         let (from, to) = (from.clone(), to.clone());
         let mut draft = self.about(Action::Copy, &from);
         draft.details.push((DetailKey::Target, to.to_bytes()));
         self.change(draft, move |own| own.copy_now(&from, &to, replace, deep)).await
     }
 
-    fn copy_now(&self, from: &VaultPath, to: &VaultPath, replace: Replace, deep: bool) -> Result<Pending<()>, VfsError> {
+    fn copy_now(
+        &self,
+        from: &VaultPath,
+        to: &VaultPath,
+        replace: Replace,
+        deep: bool,
+    ) -> Result<Pending<()>, VfsError> {
         let (real, source) = self.inside(from, Follow::Yes)?;
         self.permit_read(&source, Rights::Read)?;
-        if source.attributes.kind == Kind::Directory && deep && self.mounts().iter().any(|mount| {
-            mount.path.len() > real.components().len() && mount.path.iter().zip(real.components()).all(|(a, b)| **a == **b)
-        }) {
+        if source.attributes.kind == Kind::Directory
+            && deep
+            && self.mounts().iter().any(|mount| {
+                mount.path.len() > real.components().len()
+                    && mount.path.iter().zip(real.components()).all(|(a, b)| **a == **b)
+            })
+        {
             return Err(VfsError::MountPoint);
         }
         let target = self.place(to, Follow::No)?;
@@ -360,14 +408,20 @@ impl Namespace {
             Kind::Directory => {
                 let mut made = vault.make_directory(parent, &target.name, &attributes, record.clone())?;
                 self.note_fresh(target, made.value);
-                let inside =
-                    Inside { mount: target.parent.mount, vault: vault.clone(), attributes: vault.attributes(made.value)? };
+                let inside = Inside {
+                    mount: target.parent.mount,
+                    vault: vault.clone(),
+                    attributes: vault.attributes(made.value)?,
+                };
                 let mut cursor = None;
                 while deep {
                     let (entries, next) = source.vault.list(source.attributes.inode, cursor, 256)?;
                     for entry in entries {
-                        let below =
-                            Inside { mount: source.mount, vault: source.vault.clone(), attributes: entry.attributes };
+                        let below = Inside {
+                            mount: source.mount,
+                            vault: source.vault.clone(),
+                            attributes: entry.attributes,
+                        };
                         let place = Place {
                             parent: inside.clone(),
                             path: target.path.join(&entry.name)?,
@@ -413,7 +467,8 @@ impl Namespace {
             own.permit_create(&place)?;
             let mut record = own.about_place(Action::LinkCreate, &place);
             record.details.push((DetailKey::Target, target.clone()));
-            let made = place.parent.vault.make_link(place.parent.attributes.inode, &place.name, &target, record)?;
+            let made =
+                place.parent.vault.make_link(place.parent.attributes.inode, &place.name, &target, record)?;
             own.note_fresh(&place, made.value);
             Ok(Pending { value: (), ticket: made.ticket })
         })
@@ -546,7 +601,8 @@ impl Namespace {
             let quota = store.quotas().state(owner);
             let disk_free = store.blobs().free_bytes().map_err(StoreError::from)?;
             let held = quota.used_bytes.saturating_add(quota.reserved_bytes);
-            let free_bytes = quota.limit_bytes.map_or(disk_free, |limit| limit.saturating_sub(held).min(disk_free));
+            let free_bytes =
+                quota.limit_bytes.map_or(disk_free, |limit| limit.saturating_sub(held).min(disk_free));
             let total_bytes = quota.limit_bytes.unwrap_or_else(|| quota.used_bytes.saturating_add(disk_free));
             Ok(SpaceState { total_bytes, free_bytes, used_bytes: quota.used_bytes })
         })
@@ -576,7 +632,11 @@ impl Namespace {
     ///
     /// # Errors
     /// [`VfsError`].
-    pub async fn set_properties(&self, path: &VaultPath, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), VfsError> {
+    pub async fn set_properties(
+        &self,
+        path: &VaultPath,
+        changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Result<(), VfsError> {
         let path = path.clone();
         self.change(self.about(Action::PropertiesSet, &path), move |own| {
             let (real, inside) = own.inside(&path, Follow::Yes)?;
@@ -592,12 +652,18 @@ impl Namespace {
     ///
     /// # Errors
     /// [`VfsError`].
-    pub async fn begin_upload(&self, path: &VaultPath, size_hint: Option<u64>) -> Result<UploadHandle, VfsError> {
+    pub async fn begin_upload(
+        &self,
+        path: &VaultPath,
+        size_hint: Option<u64>,
+    ) -> Result<UploadHandle, VfsError> {
         let path = path.clone();
         self.audited(self.about(Action::FileWrite, &path), move |own| {
             let place = own.place(&path, Follow::Yes)?;
             match &place.existing {
-                Some(existing) if existing.attributes.kind == Kind::Directory => return Err(StoreError::IsADirectory.into()),
+                Some(existing) if existing.attributes.kind == Kind::Directory => {
+                    return Err(StoreError::IsADirectory.into());
+                }
                 Some(existing) => drop(own.permit_change(existing, Rights::Overwrite)?),
                 None => drop(own.permit_create(&place)?),
             }

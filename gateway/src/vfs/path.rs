@@ -33,7 +33,9 @@ pub enum PathError {
 
 impl VaultPath {
     /// `/`.
-    pub fn root() -> Self { Self { components: Vec::new() } }
+    pub fn root() -> Self {
+        Self { components: Vec::new() }
+    }
 
     /// From an SFTP path: relative ones start at the root; `//`, `.` and `..` are resolved textually; `..` above the
     /// root is refused.
@@ -60,10 +62,14 @@ impl VaultPath {
     }
 
     /// From names that were checked one by one already.
-    pub(crate) fn from_components(components: Vec<Vec<u8>>) -> Self { Self { components } }
+    pub(crate) fn from_components(components: Vec<Vec<u8>>) -> Self {
+        Self { components }
+    }
 
     /// The names, outermost first.
-    pub fn components(&self) -> &[Vec<u8>] { &self.components }
+    pub fn components(&self) -> &[Vec<u8>] {
+        &self.components
+    }
 
     /// The path with one name more (checked like `parse`).
     ///
@@ -94,7 +100,9 @@ impl VaultPath {
     }
 
     /// Whether this is `other` or lies below it, by components.
-    pub fn starts_with(&self, other: &Self) -> bool { self.components.starts_with(&other.components) }
+    pub fn starts_with(&self, other: &Self) -> bool {
+        self.components.starts_with(&other.components)
+    }
 
     /// `/a/b`, as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {

@@ -28,7 +28,9 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-    pub(super) fn object(&self) -> (VaultId, InodeId) { (self.vault.id(), self.attributes.inode) }
+    pub(super) fn object(&self) -> (VaultId, InodeId) {
+        (self.vault.id(), self.attributes.inode)
+    }
 }
 
 /// A resolved path.
@@ -59,7 +61,9 @@ enum Walked {
 }
 
 impl Namespace {
-    pub(super) fn mounts(&self) -> &[Mount] { &self.session.principal.mounts }
+    pub(super) fn mounts(&self) -> &[Mount] {
+        &self.session.principal.mounts
+    }
 
     pub(super) fn mount(&self, index: usize) -> Result<&Mount, VfsError> {
         self.mounts().get(index).ok_or(VfsError::Store(StoreError::NotFound))
@@ -86,7 +90,9 @@ impl Namespace {
         }
     }
 
-    pub(super) fn now(&self) -> UnixNanos { self.vfs.inner.store.clock_now() }
+    pub(super) fn now(&self) -> UnixNanos {
+        self.vfs.inner.store.clock_now()
+    }
 
     /// Mounts right below a path: name and index, or no index for a directory that only leads to one.
     pub(super) fn mounts_below(&self, path: &[Vec<u8>]) -> Vec<(Vec<u8>, Option<usize>)> {
@@ -117,7 +123,9 @@ impl Namespace {
     /// The vault and the names inside it of a path without links. Above every mount: no vault.
     pub(super) fn lies_at(&self, path: &VaultPath) -> (VaultId, Vec<Vec<u8>>) {
         let names = path.components();
-        let over = |mount: &&Mount| mount.path.len() <= names.len() && mount.path.iter().zip(names).all(|(a, b)| **a == **b);
+        let over = |mount: &&Mount| {
+            mount.path.len() <= names.len() && mount.path.iter().zip(names).all(|(a, b)| **a == **b)
+        };
         match self.mounts().iter().filter(over).max_by_key(|mount| mount.path.len()) {
             None => (VaultId([0; 16]), names.to_vec()),
             Some(mount) => {
@@ -152,7 +160,11 @@ impl Namespace {
         if let Node::Inside(inside) = node {
             match inside.vault.lookup(inside.attributes.inode, name) {
                 Ok(attributes) => {
-                    return Ok(Some(Node::Inside(Inside { mount: inside.mount, vault: inside.vault.clone(), attributes })));
+                    return Ok(Some(Node::Inside(Inside {
+                        mount: inside.mount,
+                        vault: inside.vault.clone(),
+                        attributes,
+                    })));
                 }
                 Err(StoreError::NotFound) => {}
                 Err(error) => return Err(error.into()),
@@ -196,9 +208,9 @@ impl Namespace {
                 return Ok(Walked::Missing { above, path: VaultPath::from_components(names), name });
             };
             let link = match &next {
-                Node::Inside(inside) if inside.attributes.kind == Kind::SymbolicLink => {
-                    (!pending.is_empty() || follow == Follow::Yes).then(|| inside.vault.read_link(inside.attributes.inode))
-                }
+                Node::Inside(inside) if inside.attributes.kind == Kind::SymbolicLink => (!pending.is_empty()
+                    || follow == Follow::Yes)
+                    .then(|| inside.vault.read_link(inside.attributes.inode)),
                 Node::Inside(_) | Node::Above => None,
             };
             match link {
@@ -263,7 +275,8 @@ impl Namespace {
             Walked::Found(Resolved { node: Node::Above, .. }) => return Err(VfsError::MountPoint),
         };
         let (above, name) = path.split_last().ok_or(VfsError::MountPoint)?;
-        if self.mounts_below(above.components()).iter().any(|(known, index)| known == name && index.is_some()) {
+        if self.mounts_below(above.components()).iter().any(|(known, index)| known == name && index.is_some())
+        {
             return Err(VfsError::MountPoint);
         }
         let (_, parent) = self.inside(&above, Follow::Yes)?;

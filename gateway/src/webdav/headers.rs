@@ -106,7 +106,11 @@ fn authority(text: &str) -> String {
 ///
 /// # Errors
 /// 400, 502.
-pub fn destination(headers: &HeaderMap, host: Option<&str>, public_names: &[String]) -> Result<VaultPath, Refused> {
+pub fn destination(
+    headers: &HeaderMap,
+    host: Option<&str>,
+    public_names: &[String],
+) -> Result<VaultPath, Refused> {
     let Some(text) = text(headers, &HeaderName::from_static("destination"))? else {
         return refuse(StatusCode::BAD_REQUEST, "Destination is missing");
     };
@@ -128,7 +132,10 @@ pub fn local_path(text: &str, host: Option<&str>, public_names: &[String]) -> Re
     if named.as_str().contains('@') {
         return refuse(StatusCode::BAD_REQUEST, "the URI holds credentials");
     }
-    let ours = host.into_iter().chain(public_names.iter().map(String::as_str)).any(|name| authority(name) == authority(named.as_str()));
+    let ours = host
+        .into_iter()
+        .chain(public_names.iter().map(String::as_str))
+        .any(|name| authority(name) == authority(named.as_str()));
     if ours { path(uri.path()) } else { refuse(StatusCode::BAD_GATEWAY, "the URI names another server") }
 }
 
@@ -166,7 +173,8 @@ pub struct IfList {
 pub fn if_lists(headers: &HeaderMap) -> Result<Vec<IfList>, Refused> {
     match text(headers, &HeaderName::from_static("if"))? {
         None => Ok(Vec::new()),
-        Some(value) => parse_if(value).ok_or_else(|| Refused::new(StatusCode::BAD_REQUEST, "the If header cannot be read")),
+        Some(value) => parse_if(value)
+            .ok_or_else(|| Refused::new(StatusCode::BAD_REQUEST, "the If header cannot be read")),
     }
 }
 
@@ -211,7 +219,9 @@ pub fn lock_token(headers: &HeaderMap) -> Result<String, Refused> {
     let token = text(headers, &HeaderName::from_static("lock-token"))?
         .and_then(|text| text.strip_prefix('<')?.strip_suffix('>'))
         .filter(|token| !token.is_empty());
-    token.map(str::to_owned).ok_or_else(|| Refused::new(StatusCode::BAD_REQUEST, "Lock-Token is missing or malformed"))
+    token
+        .map(str::to_owned)
+        .ok_or_else(|| Refused::new(StatusCode::BAD_REQUEST, "Lock-Token is missing or malformed"))
 }
 
 /// Entity tags of If-Match or If-None-Match.
@@ -281,16 +291,24 @@ pub enum Range {
 
 /// Reads a Range header (RFC 9110 section 14.2). Several ranges are answered with the whole, as the RFC allows.
 pub fn range(headers: &HeaderMap, size: u64) -> Range {
-    let Some(spec) = text(headers, &header::RANGE).ok().flatten().and_then(|text| text.strip_prefix("bytes=")) else {
+    let Some(spec) =
+        text(headers, &header::RANGE).ok().flatten().and_then(|text| text.strip_prefix("bytes="))
+    else {
         return Range::Whole;
     };
-    let Some((from, to)) = spec.trim().split_once('-').filter(|_| !spec.contains(',')) else { return Range::Whole };
+    let Some((from, to)) = spec.trim().split_once('-').filter(|_| !spec.contains(',')) else {
+        return Range::Whole;
+    };
     match (from.trim().parse::<u64>(), to.trim().parse::<u64>()) {
         (Ok(from), Ok(to)) if from <= to && from < size => Range::Part(from, to.saturating_add(1).min(size)),
         (Ok(from), Err(_)) if to.trim().is_empty() && from < size => Range::Part(from, size),
-        (Err(_), Ok(last)) if from.trim().is_empty() && last > 0 && size > 0 => Range::Part(size.saturating_sub(last), size),
+        (Err(_), Ok(last)) if from.trim().is_empty() && last > 0 && size > 0 => {
+            Range::Part(size.saturating_sub(last), size)
+        }
         (Ok(from), Ok(to)) if from > to => Range::Whole,
-        (Ok(_), _) | (Err(_), Ok(_)) if from.trim().is_empty() || to.trim().is_empty() || from.trim().parse::<u64>().is_ok() => {
+        (Ok(_), _) | (Err(_), Ok(_))
+            if from.trim().is_empty() || to.trim().is_empty() || from.trim().parse::<u64>().is_ok() =>
+        {
             Range::Unsatisfiable
         }
         _ => Range::Whole,
@@ -360,7 +378,14 @@ mod tests {
         assert_eq!(at("https://files.example:443/x").unwrap().to_bytes(), b"/x");
         assert_eq!(at("/x").unwrap().to_bytes(), b"/x");
         assert_eq!(at("https://evil/x").unwrap_err().status, StatusCode::BAD_GATEWAY);
-        for bad in ["//evil/x", "https://u:p@h:8443/x", "x", "file:///x", "https://h:8443/a%2Fb", "https://h:8443/../x"] {
+        for bad in [
+            "//evil/x",
+            "https://u:p@h:8443/x",
+            "x",
+            "file:///x",
+            "https://h:8443/a%2Fb",
+            "https://h:8443/../x",
+        ] {
             assert_eq!(at(bad).unwrap_err().status, StatusCode::BAD_REQUEST, "{bad}");
         }
     }

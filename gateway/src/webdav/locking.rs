@@ -5,8 +5,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 
 use super::headers::{self, Depth};
-use super::locks::{Lock, LockError, fresh_token, until};
 use super::locks::Reach;
+use super::locks::{Lock, LockError, fresh_token, until};
 use super::properties::active_lock;
 use super::request::{Answer, Request, empty, xml_answer};
 use super::status::{Refused, refuse};
@@ -53,9 +53,19 @@ pub async fn lock(request: &Request, body: Incoming) -> Answer {
         request.parent_is_there(&request.path).await?;
         request.may_change(&[(&request.path, Reach::Name)]).await?;
     }
-    let token = fresh_token().map_err(|_| Refused::new(StatusCode::SERVICE_UNAVAILABLE, "no randomness available"))?;
+    let token = fresh_token()
+        .map_err(|_| Refused::new(StatusCode::SERVICE_UNAVAILABLE, "no randomness available"))?;
     let deep = deep && found.as_ref().is_some_and(|found| found.kind == crate::vfs::Kind::Directory);
-    let lock = Lock { token, place, deep, exclusive, owner, user: request.user(), expires: until(secs, request.now), secs };
+    let lock = Lock {
+        token,
+        place,
+        deep,
+        exclusive,
+        owner,
+        user: request.user(),
+        expires: until(secs, request.now),
+        secs,
+    };
     request.shared.locks.take(lock.clone(), request.now)?;
     let status = match take(request, found.is_none(), &lock).await {
         Ok(status) => status,
@@ -91,7 +101,10 @@ async fn take(request: &Request, is_new: bool, lock: &Lock) -> Result<StatusCode
     let record = request.namespace.session().record(Action::LockSet);
     let path = coffre_storage::audit::DetailKey::Path;
     let vault = Some(coffre_storage::id::VaultId(lock.place.vault));
-    request.namespace.record(RecordDraft { vault, details: vec![(path, request.path.to_bytes())], ..record }).await?;
+    request
+        .namespace
+        .record(RecordDraft { vault, details: vec![(path, request.path.to_bytes())], ..record })
+        .await?;
     Ok(status)
 }
 

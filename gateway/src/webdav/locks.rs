@@ -19,7 +19,9 @@ pub struct Place {
 }
 
 impl Place {
-    fn is_at_or_below(&self, above: &Self) -> bool { self.vault == above.vault && self.names.starts_with(&above.names) }
+    fn is_at_or_below(&self, above: &Self) -> bool {
+        self.vault == above.vault && self.names.starts_with(&above.names)
+    }
 
     fn parent(&self) -> Option<Self> {
         let (_, names) = self.names.split_last()?;
@@ -49,7 +51,9 @@ pub struct Lock {
 }
 
 impl Lock {
-    fn covers(&self, place: &Place) -> bool { if self.deep { place.is_at_or_below(&self.place) } else { *place == self.place } }
+    fn covers(&self, place: &Place) -> bool {
+        if self.deep { place.is_at_or_below(&self.place) } else { *place == self.place }
+    }
 }
 
 /// How far a change reaches.
@@ -104,7 +108,9 @@ impl Locks {
         if conflict {
             return Err(LockError::Locked);
         }
-        if all.len() >= LOCKS_MAX || all.iter().filter(|known| known.user == lock.user).count() >= LOCKS_OF_USER_MAX {
+        if all.len() >= LOCKS_MAX
+            || all.iter().filter(|known| known.user == lock.user).count() >= LOCKS_OF_USER_MAX
+        {
             return Err(LockError::TooMany);
         }
         all.push(lock);
@@ -115,9 +121,17 @@ impl Locks {
     ///
     /// # Errors
     /// `Unknown`.
-    pub fn refresh(&self, place: &Place, tokens: &[String], user: UserId, (secs, now): (u64, i64)) -> Result<Lock, LockError> {
+    pub fn refresh(
+        &self,
+        place: &Place,
+        tokens: &[String],
+        user: UserId,
+        (secs, now): (u64, i64),
+    ) -> Result<Lock, LockError> {
         let mut all = self.live(now);
-        let found = all.iter_mut().find(|lock| lock.user == user && lock.covers(place) && tokens.contains(&lock.token));
+        let found = all
+            .iter_mut()
+            .find(|lock| lock.user == user && lock.covers(place) && tokens.contains(&lock.token));
         let lock = found.ok_or(LockError::Unknown)?;
         lock.secs = secs;
         lock.expires = until(secs, now);
@@ -130,7 +144,10 @@ impl Locks {
     /// `Unknown`, `NotYours`.
     pub fn release(&self, place: &Place, token: &str, user: UserId, now: i64) -> Result<(), LockError> {
         let mut all = self.live(now);
-        let at = all.iter().position(|lock| lock.token == token && lock.covers(place)).ok_or(LockError::Unknown)?;
+        let at = all
+            .iter()
+            .position(|lock| lock.token == token && lock.covers(place))
+            .ok_or(LockError::Unknown)?;
         if all.get(at).is_none_or(|lock| lock.user != user) {
             return Err(LockError::NotYours);
         }
@@ -142,7 +159,13 @@ impl Locks {
     ///
     /// # Errors
     /// `Locked`.
-    pub fn allows(&self, place: &Place, reach: Reach, (tokens, user): (&[String], UserId), now: i64) -> Result<(), LockError> {
+    pub fn allows(
+        &self,
+        place: &Place,
+        reach: Reach,
+        (tokens, user): (&[String], UserId),
+        now: i64,
+    ) -> Result<(), LockError> {
         let all = self.live(now);
         let parent = place.parent().filter(|_| reach == Reach::Name);
         let blocking = |lock: &&Lock| {
@@ -167,7 +190,9 @@ impl Locks {
     }
 
     /// What is gone has no locks.
-    pub fn forget(&self, place: &Place, now: i64) { self.live(now).retain(|lock| !lock.place.is_at_or_below(place)); }
+    pub fn forget(&self, place: &Place, now: i64) {
+        self.live(now).retain(|lock| !lock.place.is_at_or_below(place));
+    }
 }
 
 /// When a lock of so many seconds ends.
@@ -199,7 +224,14 @@ mod tests {
     const YOU: UserId = UserId([2; 16]);
 
     fn place(path: &str) -> Place {
-        Place { vault: [0; 16], names: path.split('/').filter(|name| !name.is_empty()).map(|name| name.as_bytes().to_vec()).collect() }
+        Place {
+            vault: [0; 16],
+            names: path
+                .split('/')
+                .filter(|name| !name.is_empty())
+                .map(|name| name.as_bytes().to_vec())
+                .collect(),
+        }
     }
 
     fn lock(path: &str, deep: bool, exclusive: bool, user: UserId) -> Lock {
@@ -232,7 +264,10 @@ mod tests {
         assert_eq!(locks.take(lock("/a/b", false, false, YOU), 0), Err(LockError::Locked));
         assert_eq!(locks.take(lock("/", true, true, YOU), 0), Err(LockError::Locked));
         locks.take(lock("/d", false, true, ME), 0).unwrap();
-        assert!(locks.allows(&place("/d/new"), Reach::Name, (&[], YOU), 0).is_err(), "a new name changes the directory");
+        assert!(
+            locks.allows(&place("/d/new"), Reach::Name, (&[], YOU), 0).is_err(),
+            "a new name changes the directory"
+        );
         assert!(locks.allows(&place("/d/old"), Reach::Itself, (&[], YOU), 0).is_ok());
     }
 

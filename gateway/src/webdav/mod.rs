@@ -91,7 +91,13 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor, service: Service, drain: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: TlsAcceptor,
+    service: Service,
+    drain: CancellationToken,
+) {
     let patience = Duration::from_secs(HANDSHAKE_SECS_MAX);
     drop(stream.set_nodelay(true));
     let stream = match tokio::time::timeout(patience, tls.accept(stream)).await {

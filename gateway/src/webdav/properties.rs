@@ -38,7 +38,9 @@ const HEADER: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n";
 
 type Dead = BTreeMap<Vec<u8>, Vec<u8>>;
 
-fn stored_key(name: &Name) -> Vec<u8> { format!("{}\0{}", name.space, name.local).into_bytes() }
+fn stored_key(name: &Name) -> Vec<u8> {
+    format!("{}\0{}", name.space, name.local).into_bytes()
+}
 
 fn name_of(key: &[u8]) -> Name {
     let text = String::from_utf8_lossy(key);
@@ -66,14 +68,18 @@ impl Wanted {
         match (root.dav("propname"), root.dav("allprop")) {
             (Some(_), None) => Ok(Self::Names),
             (None, Some(_)) => Ok(Self::All(root.dav("include").map(names).unwrap_or_default())),
-            (Some(_), Some(_)) | (None, None) => refuse(StatusCode::BAD_REQUEST, "the propfind asks for nothing"),
+            (Some(_), Some(_)) | (None, None) => {
+                refuse(StatusCode::BAD_REQUEST, "the propfind asks for nothing")
+            }
         }
     }
 
     fn needs_dead(&self) -> bool {
         match self {
             Self::All(_) | Self::Names => true,
-            Self::These(names) => names.iter().any(|name| live(name).is_none() || name.local == "displayname"),
+            Self::These(names) => {
+                names.iter().any(|name| live(name).is_none() || name.local == "displayname")
+            }
         }
     }
 
@@ -100,7 +106,9 @@ struct Described<'r> {
 }
 
 impl Described<'_> {
-    fn is_collection(&self) -> bool { self.attributes.kind == Kind::Directory }
+    fn is_collection(&self) -> bool {
+        self.attributes.kind == Kind::Directory
+    }
 
     /// The inner XML of one of our own properties; nothing when the resource does not have it.
     fn live(&self, local: &str) -> Option<String> {
@@ -151,7 +159,9 @@ impl Described<'_> {
             Self::put_dead(out, name, &String::from_utf8_lossy(value));
             return true;
         }
-        let Some((local, value)) = live(name).and_then(|local| Some((local, self.live(local)?))) else { return false };
+        let Some((local, value)) = live(name).and_then(|local| Some((local, self.live(local)?))) else {
+            return false;
+        };
         let _written = if value.is_empty() {
             write!(out, "<D:{local}/>")
         } else {
@@ -177,15 +187,23 @@ impl Described<'_> {
                     self.put(&mut found, &Name::dav(local));
                 }
                 if self.space.is_some() {
-                    ["quota-available-bytes", "quota-used-bytes"].iter().for_each(|local| drop(self.put(&mut found, &Name::dav(local))));
+                    ["quota-available-bytes", "quota-used-bytes"]
+                        .iter()
+                        .for_each(|local| drop(self.put(&mut found, &Name::dav(local))));
                 }
                 if !self.locks.is_empty() {
                     self.put(&mut found, &Name::dav("lockdiscovery"));
                 }
-                for (key, value) in self.dead.iter().filter(|(key, _)| live(&name_of(key)).is_none_or(|known| known == "displayname")) {
+                for (key, value) in self
+                    .dead
+                    .iter()
+                    .filter(|(key, _)| live(&name_of(key)).is_none_or(|known| known == "displayname"))
+                {
                     Self::put_dead(&mut found, &name_of(key), &String::from_utf8_lossy(value));
                 }
-                for name in more.iter().filter(|name| LIVE.iter().skip(ALLPROP).any(|local| name.is_dav(local))) {
+                for name in
+                    more.iter().filter(|name| LIVE.iter().skip(ALLPROP).any(|local| name.is_dav(local)))
+                {
                     self.put(&mut found, name);
                 }
             }
@@ -253,12 +271,15 @@ pub async fn find(request: &Request, body: Incoming) -> Answer {
     let wanted = Wanted::of(request.xml_body(body).await?.as_ref())?;
     let found = request.found().await?;
     let mut out = format!("{HEADER}<D:multistatus xmlns:D=\"DAV:\">\n");
-    let wants_space = matches!(wanted, Wanted::All(_)) || wanted.names("quota-available-bytes") || wanted.names("quota-used-bytes");
+    let wants_space = matches!(wanted, Wanted::All(_))
+        || wanted.names("quota-available-bytes")
+        || wanted.names("quota-used-bytes");
     let space = if wants_space { Some(request.namespace.space(&request.path).await?) } else { None };
     let place = request.place(&request.path).await?;
     let dead = dead_of(request, &request.path, &found, &wanted).await?;
     let locks = shown_locks(request, &place);
-    Described { path: &request.path, attributes: &found, dead: &dead, space, locks, now: request.now }.describe(&mut out, &wanted);
+    Described { path: &request.path, attributes: &found, dead: &dead, space, locks, now: request.now }
+        .describe(&mut out, &wanted);
     if members && found.kind == Kind::Directory {
         list(request, (&wanted, &place), &mut out).await?;
     }
@@ -266,11 +287,24 @@ pub async fn find(request: &Request, body: Incoming) -> Answer {
     Ok(xml_answer(StatusCode::MULTI_STATUS, out))
 }
 
-async fn dead_of(request: &Request, path: &VaultPath, attributes: &Attributes, wanted: &Wanted) -> Result<Dead, Refused> {
-    if attributes.has_properties && wanted.needs_dead() { Ok(request.namespace.properties(path).await?) } else { Ok(Dead::new()) }
+async fn dead_of(
+    request: &Request,
+    path: &VaultPath,
+    attributes: &Attributes,
+    wanted: &Wanted,
+) -> Result<Dead, Refused> {
+    if attributes.has_properties && wanted.needs_dead() {
+        Ok(request.namespace.properties(path).await?)
+    } else {
+        Ok(Dead::new())
+    }
 }
 
-async fn list(request: &Request, (wanted, place): (&Wanted, &Place), out: &mut String) -> Result<(), Refused> {
+async fn list(
+    request: &Request,
+    (wanted, place): (&Wanted, &Place),
+    out: &mut String,
+) -> Result<(), Refused> {
     let mut directory = request.namespace.open_directory(&request.path).await?;
     loop {
         let entries = directory.next(LISTING_PIECE).await?;
@@ -291,7 +325,14 @@ async fn list(request: &Request, (wanted, place): (&Wanted, &Place), out: &mut S
             let mut below = place.clone();
             below.names.push(entry.name);
             let locks = shown_locks(request, &below);
-            let described = Described { path: &path, attributes: &attributes, dead: &dead, space: None, locks, now: request.now };
+            let described = Described {
+                path: &path,
+                attributes: &attributes,
+                dead: &dead,
+                space: None,
+                locks,
+                now: request.now,
+            };
             described.describe(out, wanted);
         }
     }
@@ -315,10 +356,18 @@ fn patches(root: &Element) -> Result<Vec<Patch>, Refused> {
             (false, true) => false,
             (false, false) => continue,
         };
-        let list = step.dav("prop").ok_or_else(|| Refused::new(StatusCode::BAD_REQUEST, "a step has no prop"))?;
-        all.extend(list.elements().map(|element| Patch { name: element.name.clone(), value: sets.then(|| element.clone()) }));
+        let list =
+            step.dav("prop").ok_or_else(|| Refused::new(StatusCode::BAD_REQUEST, "a step has no prop"))?;
+        all.extend(
+            list.elements()
+                .map(|element| Patch { name: element.name.clone(), value: sets.then(|| element.clone()) }),
+        );
     }
-    if all.is_empty() { refuse(StatusCode::BAD_REQUEST, "the propertyupdate changes nothing") } else { Ok(all) }
+    if all.is_empty() {
+        refuse(StatusCode::BAD_REQUEST, "the propertyupdate changes nothing")
+    } else {
+        Ok(all)
+    }
 }
 
 /// The time that a property sets, if it is one that sets the file's own.
@@ -333,19 +382,25 @@ fn time_of(patch: &Patch) -> Option<UnixNanos> {
 
 /// PROPPATCH: all or nothing.
 pub async fn patch(request: &Request, body: Incoming) -> Answer {
-    let Some(root) = request.xml_body(body).await? else { return refuse(StatusCode::BAD_REQUEST, "the body is empty") };
+    let Some(root) = request.xml_body(body).await? else {
+        return refuse(StatusCode::BAD_REQUEST, "the body is empty");
+    };
     let patches = patches(&root)?;
     let found = request.found().await?;
     request.may_change(&[(&request.path, Reach::Itself)]).await?;
-    let is_protected =
-        |patch: &Patch| live(&patch.name).is_some_and(|local| local != "displayname") && time_of(patch).is_none();
+    let is_protected = |patch: &Patch| {
+        live(&patch.name).is_some_and(|local| local != "displayname") && time_of(patch).is_none()
+    };
     let mut out = format!(
         "{HEADER}<D:multistatus xmlns:D=\"DAV:\"><D:response><D:href>{}</D:href>",
         escape(&Request::href(&request.path, found.kind == Kind::Directory))
     );
     let listed = |chosen: &dyn Fn(&Patch) -> bool| {
         let mut names = String::new();
-        patches.iter().filter(|patch| chosen(patch)).for_each(|patch| Described::put_dead(&mut names, &patch.name, ""));
+        patches
+            .iter()
+            .filter(|patch| chosen(patch))
+            .for_each(|patch| Described::put_dead(&mut names, &patch.name, ""));
         names
     };
     if patches.iter().any(is_protected) {
@@ -366,7 +421,9 @@ async fn apply(request: &Request, patches: &[Patch]) -> Result<(), Refused> {
     // The file's own time is not kept twice.
     let kept = patches.iter().filter(|patch| !patch.name.is_dav("getlastmodified"));
     let changes: Vec<(Vec<u8>, Option<Vec<u8>>)> = kept
-        .map(|patch| (stored_key(&patch.name), patch.value.as_ref().map(|value| value.inner_xml().into_bytes())))
+        .map(|patch| {
+            (stored_key(&patch.name), patch.value.as_ref().map(|value| value.inner_xml().into_bytes()))
+        })
         .collect();
     if !changes.is_empty() {
         request.namespace.set_properties(&request.path, changes).await?;

@@ -50,7 +50,9 @@ pub struct Request {
 }
 
 /// A body of known bytes.
-pub fn full(bytes: impl Into<Bytes>) -> Body { Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync() }
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
 
 /// An answer without a body.
 pub fn empty(status: StatusCode) -> Response<Body> {
@@ -63,7 +65,9 @@ pub fn empty(status: StatusCode) -> Response<Body> {
 pub fn xml_answer(status: StatusCode, text: String) -> Response<Body> {
     let mut response = Response::new(full(text));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml; charset=utf-8"));
     response
 }
 
@@ -71,12 +75,16 @@ pub fn xml_answer(status: StatusCode, text: String) -> Response<Body> {
 pub fn refusal(refused: &Refused) -> Response<Body> {
     let mut response = Response::new(full(format!("{}\n", refused.reason)));
     *response.status_mut() = refused.status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
 /// An entity tag: changes with every committed content.
-pub fn etag(attributes: &Attributes) -> String { format!("\"{:x}-{:x}\"", attributes.inode.0, attributes.content.0) }
+pub fn etag(attributes: &Attributes) -> String {
+    format!("\"{:x}-{:x}\"", attributes.inode.0, attributes.content.0)
+}
 
 /// Puts an entity tag into an answer's headers.
 pub fn put_etag(headers: &mut HeaderMap, attributes: &Attributes) {
@@ -87,7 +95,9 @@ pub fn put_etag(headers: &mut HeaderMap, attributes: &Attributes) {
 
 impl Request {
     /// Whose.
-    pub fn user(&self) -> coffre_auth::UserId { self.namespace.session().principal.user }
+    pub fn user(&self) -> coffre_auth::UserId {
+        self.namespace.session().principal.user
+    }
 
     /// What is there; nothing when there is nothing.
     pub async fn existing(&self, path: &VaultPath) -> Result<Option<Attributes>, Refused> {
@@ -138,24 +148,32 @@ impl Request {
     }
 
     /// Tokens that the request submits.
-    pub fn submitted_tokens(&self) -> Result<Vec<String>, Refused> { Ok(submitted(&headers::if_lists(&self.headers)?)) }
+    pub fn submitted_tokens(&self) -> Result<Vec<String>, Refused> {
+        Ok(submitted(&headers::if_lists(&self.headers)?))
+    }
 
     /// Whether one list of the `If` header holds (RFC 4918 section 10.4.3).
     async fn holds(&self, lists: &[IfList]) -> Result<bool, Refused> {
         for list in lists {
             let path = match &list.resource {
                 None => self.path.clone(),
-                Some(uri) => match headers::local_path(uri, self.host.as_deref(), &self.shared.public_names) {
-                    Ok(path) => path,
-                    Err(_) => continue,
-                },
+                Some(uri) => {
+                    match headers::local_path(uri, self.host.as_deref(), &self.shared.public_names) {
+                        Ok(path) => path,
+                        Err(_) => continue,
+                    }
+                }
             };
             let tag = self.existing(&path).await?.map(|attributes| etag(&attributes));
             let place = self.place(&path).await?;
             let all = list.conditions.iter().all(|condition| {
                 let found = match &condition.state {
-                    StateToken::Lock(token) => self.shared.locks.is_held(&place, token, self.user(), self.now),
-                    StateToken::Tag(wanted) => tag.as_deref() == Some(wanted.strip_prefix("W/").unwrap_or(wanted)),
+                    StateToken::Lock(token) => {
+                        self.shared.locks.is_held(&place, token, self.user(), self.now)
+                    }
+                    StateToken::Tag(wanted) => {
+                        tag.as_deref() == Some(wanted.strip_prefix("W/").unwrap_or(wanted))
+                    }
                 };
                 found != condition.negated
             });

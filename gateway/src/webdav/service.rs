@@ -59,7 +59,9 @@ impl Service {
             Ok(session) => session,
             Err(error @ LoginError::Refused) => return refuse(StatusCode::UNAUTHORIZED, &error.to_string()),
             Err(LoginError::Throttled(secs)) => return Ok(throttled(secs)),
-            Err(error @ LoginError::Unavailable) => return refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+            Err(error @ LoginError::Unavailable) => {
+                return refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
+            }
         };
         let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         let host = host.or_else(|| parts.uri.authority().map(ToString::to_string));
@@ -89,7 +91,9 @@ impl Service {
             "PROPPATCH" => properties::patch(&request, body).await,
             "LOCK" => locking::lock(&request, body).await,
             "UNLOCK" => locking::unlock(&request).await,
-            "POST" | "PATCH" => Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "this method has no meaning here")),
+            "POST" | "PATCH" => {
+                Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "this method has no meaning here"))
+            }
             _ => Err(Refused::new(StatusCode::NOT_IMPLEMENTED, "this method is not known here")),
         }
     }

@@ -17,14 +17,20 @@ pub struct Refused {
 
 impl Refused {
     /// A status and its reason.
-    pub fn new(status: StatusCode, reason: impl Into<String>) -> Self { Self { status, reason: reason.into() } }
+    pub fn new(status: StatusCode, reason: impl Into<String>) -> Self {
+        Self { status, reason: reason.into() }
+    }
 }
 
 /// Shorthand for a refusal as a result.
-pub fn refuse<T>(status: StatusCode, reason: &str) -> Result<T, Refused> { Err(Refused::new(status, reason)) }
+pub fn refuse<T>(status: StatusCode, reason: &str) -> Result<T, Refused> {
+    Err(Refused::new(status, reason))
+}
 
 impl From<PathError> for Refused {
-    fn from(error: PathError) -> Self { VfsError::from(error).into() }
+    fn from(error: PathError) -> Self {
+        VfsError::from(error).into()
+    }
 }
 
 impl From<VfsError> for Refused {

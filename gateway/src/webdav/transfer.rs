@@ -15,7 +15,9 @@ use super::locks::Reach;
 use super::request::{Answer, Body, Request, empty, etag, full, put_etag};
 use super::status::{Refused, refuse};
 use crate::limits::{GET_PIECE_BYTES, LISTING_PIECE, PAGE_ENTRIES_MAX, PUT_PIECE_BYTES, STALL_SECS_MAX};
-use crate::vfs::{AttributeChange, Attributes, FileHandle, Kind, OpenOptions, Precondition, UnixNanos, VfsError};
+use crate::vfs::{
+    AttributeChange, Attributes, FileHandle, Kind, OpenOptions, Precondition, UnixNanos, VfsError,
+};
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -28,7 +30,10 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
 /// Headers that keep a browser from running what it downloads.
 fn put_safety(headers: &mut HeaderMap) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; sandbox"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; sandbox"),
+    );
 }
 
 /// GET and HEAD.
@@ -52,7 +57,11 @@ pub async fn get(request: &Request, head: bool) -> Answer {
         Range::Whole => (0, found.size),
         Range::Part(from, to) => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            insert(response.headers_mut(), header::CONTENT_RANGE, format!("bytes {from}-{}/{}", to - 1, found.size));
+            insert(
+                response.headers_mut(),
+                header::CONTENT_RANGE,
+                format!("bytes {from}-{}/{}", to - 1, found.size),
+            );
             (from, to)
         }
         Range::Unsatisfiable => {
@@ -71,7 +80,10 @@ pub async fn get(request: &Request, head: bool) -> Answer {
     headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     if !head {
-        let handle = request.namespace.open(&request.path, OpenOptions { read: true, ..OpenOptions::default() }).await?;
+        let handle = request
+            .namespace
+            .open(&request.path, OpenOptions { read: true, ..OpenOptions::default() })
+            .await?;
         // The first piece before the status: what is damaged is refused, not broken off.
         *response.body_mut() = download(handle, from, to).await?;
     }
@@ -79,7 +91,11 @@ pub async fn get(request: &Request, head: bool) -> Answer {
 }
 
 /// 304 or 412, if a condition says so.
-fn precondition_of_read(request: &Request, found: &Attributes, modified: i64) -> Result<Option<Response<Body>>, Refused> {
+fn precondition_of_read(
+    request: &Request,
+    found: &Attributes,
+    modified: i64,
+) -> Result<Option<Response<Body>>, Refused> {
     let tag = etag(found);
     let since = |name| -> Result<Option<i64>, Refused> {
         Ok(headers::text(&request.headers, name)?.and_then(headers::parse_date))
@@ -105,7 +121,8 @@ fn precondition_of_read(request: &Request, found: &Attributes, modified: i64) ->
 type Piece = Result<Bytes, VfsError>;
 
 fn ahead(handle: &Arc<FileHandle>, at: u64, to: u64) -> tokio::task::JoinHandle<Piece> {
-    let (handle, len) = (Arc::clone(handle), usize::try_from(to - at).unwrap_or(usize::MAX).min(GET_PIECE_BYTES));
+    let (handle, len) =
+        (Arc::clone(handle), usize::try_from(to - at).unwrap_or(usize::MAX).min(GET_PIECE_BYTES));
     tokio::spawn(async move { handle.read(at, len).await })
 }
 
@@ -116,7 +133,8 @@ async fn download(handle: FileHandle, from: u64, to: u64) -> Result<Body, Refuse
         return Ok(full(Bytes::new()));
     }
     let handle = Arc::new(handle);
-    let first = handle.read(from, usize::try_from(to - from).unwrap_or(usize::MAX).min(GET_PIECE_BYTES)).await?;
+    let first =
+        handle.read(from, usize::try_from(to - from).unwrap_or(usize::MAX).min(GET_PIECE_BYTES)).await?;
     let broken = |why: String| std::io::Error::other(why);
     let state = (handle, from, Some(tokio::spawn(async move { Piece::Ok(first) })));
     let pieces = stream::unfold(state, move |(handle, at, next)| async move {
@@ -158,7 +176,8 @@ async fn page(request: &Request, head: bool) -> Answer {
             let is_directory = entry.attributes.kind == Kind::Directory;
             let shown = String::from_utf8_lossy(&entry.name).into_owned();
             let href = Request::href(&request.path.join(&entry.name)?, is_directory);
-            let (slash, size) = if is_directory { ("/", String::new()) } else { ("", entry.attributes.size.to_string()) };
+            let (slash, size) =
+                if is_directory { ("/", String::new()) } else { ("", entry.attributes.size.to_string()) };
             let date = headers::date(entry.attributes.mtime.0.div_euclid(NANOS));
             let row = format!(
                 "<tr><td><a href=\"{}\">{}{slash}</a></td><td>{size}</td><td>{date}</td></tr>\n",
@@ -218,7 +237,9 @@ pub async fn put(request: &Request, body: Incoming) -> Answer {
     let mut response = empty(if is_new { StatusCode::CREATED } else { StatusCode::NO_CONTENT });
     put_etag(response.headers_mut(), &now);
     if mtime.is_some() {
-        response.headers_mut().insert(HeaderName::from_static("x-oc-mtime"), HeaderValue::from_static("accepted"));
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static("x-oc-mtime"), HeaderValue::from_static("accepted"));
     }
     Ok(response)
 }

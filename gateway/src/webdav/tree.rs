@@ -26,7 +26,9 @@ pub async fn make_collection(request: &Request, body: Incoming) -> Answer {
 /// DELETE.
 pub async fn delete(request: &Request) -> Answer {
     let found = request.found().await?;
-    if found.kind == Kind::Directory && !matches!(headers::depth(&request.headers)?, None | Some(Depth::Infinity)) {
+    if found.kind == Kind::Directory
+        && !matches!(headers::depth(&request.headers)?, None | Some(Depth::Infinity))
+    {
         return refuse(StatusCode::BAD_REQUEST, "a directory is deleted with all below it");
     }
     request.may_change(&[(&request.path, Reach::Name)]).await?;
@@ -39,12 +41,15 @@ pub async fn delete(request: &Request) -> Answer {
 /// COPY and MOVE.
 pub async fn transfer(request: &Request, is_move: bool) -> Answer {
     let found = request.found().await?;
-    let target = headers::destination(&request.headers, request.host.as_deref(), &request.shared.public_names)?;
+    let target =
+        headers::destination(&request.headers, request.host.as_deref(), &request.shared.public_names)?;
     let replace = if headers::overwrite(&request.headers)? { Replace::Tree } else { Replace::Never };
     let deep = match (headers::depth(&request.headers)?, is_move) {
         (None | Some(Depth::Infinity), _) => true,
         (Some(Depth::Zero), false) => false,
-        (Some(Depth::Zero | Depth::One), _) => return refuse(StatusCode::BAD_REQUEST, "this Depth has no meaning here"),
+        (Some(Depth::Zero | Depth::One), _) => {
+            return refuse(StatusCode::BAD_REQUEST, "this Depth has no meaning here");
+        }
     };
     let (from, to) = (request.place(&request.path).await?, request.place(&target).await?);
     if from == to {
@@ -61,7 +66,9 @@ pub async fn transfer(request: &Request, is_move: bool) -> Answer {
     }
     let existing = request.existing(&target).await?;
     match (&existing, replace) {
-        (Some(_), Replace::Never) => return refuse(StatusCode::PRECONDITION_FAILED, "the destination exists"),
+        (Some(_), Replace::Never) => {
+            return refuse(StatusCode::PRECONDITION_FAILED, "the destination exists");
+        }
         (Some(_), Replace::Posix | Replace::Tree) => {}
         (None, _) => request.parent_is_there(&target).await?,
     }

@@ -26,10 +26,14 @@ pub struct Name {
 
 impl Name {
     /// A name of RFC 4918.
-    pub fn dav(local: &str) -> Self { Self { space: DAV.to_owned(), local: local.to_owned() } }
+    pub fn dav(local: &str) -> Self {
+        Self { space: DAV.to_owned(), local: local.to_owned() }
+    }
 
     /// Whether this is a name of RFC 4918.
-    pub fn is_dav(&self, local: &str) -> bool { self.space == DAV && self.local == local }
+    pub fn is_dav(&self, local: &str) -> bool {
+        self.space == DAV && self.local == local
+    }
 }
 
 /// An element.
@@ -79,7 +83,9 @@ impl Element {
     }
 
     /// The first child of that name of RFC 4918.
-    pub fn dav(&self, local: &str) -> Option<&Self> { self.elements().find(|child| child.name.is_dav(local)) }
+    pub fn dav(&self, local: &str) -> Option<&Self> {
+        self.elements().find(|child| child.name.is_dav(local))
+    }
 
     /// Its text, without that of its elements.
     pub fn text(&self) -> String {
@@ -110,8 +116,16 @@ impl Node {
                 for (at, (name, value)) in element.attributes.iter().enumerate() {
                     let _written = match name.space.as_str() {
                         "" => write!(out, " {}=\"{}\"", name.local, escape(value)),
-                        "http://www.w3.org/XML/1998/namespace" => write!(out, " xml:{}=\"{}\"", name.local, escape(value)),
-                        space => write!(out, " xmlns:a{at}=\"{}\" a{at}:{}=\"{}\"", escape(space), name.local, escape(value)),
+                        "http://www.w3.org/XML/1998/namespace" => {
+                            write!(out, " xml:{}=\"{}\"", name.local, escape(value))
+                        }
+                        space => write!(
+                            out,
+                            " xmlns:a{at}=\"{}\" a{at}:{}=\"{}\"",
+                            escape(space),
+                            name.local,
+                            escape(value)
+                        ),
                     };
                 }
                 if element.children.is_empty() {
@@ -130,7 +144,9 @@ fn space_of(resolved: &ResolveResult<'_>) -> Result<String, XmlError> {
     match resolved {
         ResolveResult::Unbound => Ok(String::new()),
         // Binding a prefix to nothing is not allowed in XML namespaces 1.0; the default one may be undone.
-        ResolveResult::Bound(space) => std::str::from_utf8(space.as_ref()).map(str::to_owned).map_err(|_| XmlError::Malformed),
+        ResolveResult::Bound(space) => {
+            std::str::from_utf8(space.as_ref()).map(str::to_owned).map_err(|_| XmlError::Malformed)
+        }
         ResolveResult::Unknown(_) => Err(XmlError::Malformed),
     }
 }
@@ -153,7 +169,10 @@ fn start(reader: &NsReader<&[u8]>, tag: &BytesStart<'_>) -> Result<Element, XmlE
             continue;
         }
         let (space, local) = reader.resolver().resolve_attribute(attribute.key);
-        let value = attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0).map_err(|_| XmlError::Malformed)?.into_owned();
+        let value = attribute
+            .normalized_value(quick_xml::XmlVersion::Implicit1_0)
+            .map_err(|_| XmlError::Malformed)?
+            .into_owned();
         attributes.push((Name { space: space_of(&space)?, local: text_of(local.as_ref())? }, value));
     }
     Ok(Element { name, attributes, children: Vec::new() })

@@ -68,7 +68,13 @@ pub fn parse_verifier(line: &str) -> Option<[u8; 32]> {
 
 impl Checkpoint {
     fn body(&self) -> String {
-        format!("{ORIGIN}\n{}\n{}\ncommit {}\ntime {}\n", self.size, BASE64.encode(self.root), self.commit, self.time.0)
+        format!(
+            "{ORIGIN}\n{}\n{}\ncommit {}\ntime {}\n",
+            self.size,
+            BASE64.encode(self.root),
+            self.commit,
+            self.time.0
+        )
     }
 
     /// The signed note; nothing when the seed is no key.
@@ -85,7 +91,8 @@ impl Checkpoint {
     pub fn verify(note: &str, public: &[u8; 32]) -> Option<Self> {
         let (body, line) = note.split_once("\n\n")?;
         let body = format!("{body}\n");
-        let line = line.strip_prefix('\u{2014}')?.strip_prefix(' ')?.strip_prefix(ORIGIN)?.strip_prefix(' ')?;
+        let line =
+            line.strip_prefix('\u{2014}')?.strip_prefix(' ')?.strip_prefix(ORIGIN)?.strip_prefix(' ')?;
         let signature = BASE64.decode(line.strip_suffix('\n')?).ok()?;
         let signature = signature.strip_prefix(&key_id(public))?;
         UnparsedPublicKey::new(&ED25519, public).verify(body.as_bytes(), signature).ok()?;

@@ -12,9 +12,13 @@ fn sha256(parts: &[&[u8]]) -> Hash {
 }
 
 /// Hash of a record.
-pub fn leaf_hash(record: &[u8]) -> Hash { sha256(&[&[0], record]) }
+pub fn leaf_hash(record: &[u8]) -> Hash {
+    sha256(&[&[0], record])
+}
 
-fn node_hash(left: &Hash, right: &Hash) -> Hash { sha256(&[&[1], left, right]) }
+fn node_hash(left: &Hash, right: &Hash) -> Hash {
+    sha256(&[&[1], left, right])
+}
 
 /// The right edge of a tree: the roots of its perfect subtrees, largest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,10 +34,14 @@ impl Frontier {
     }
 
     /// Leaves.
-    pub fn size(&self) -> u64 { self.size }
+    pub fn size(&self) -> u64 {
+        self.size
+    }
 
     /// Roots of the perfect subtrees, largest first.
-    pub fn edge(&self) -> &[Hash] { &self.edge }
+    pub fn edge(&self) -> &[Hash] {
+        &self.edge
+    }
 
     /// Adds a leaf.
     pub fn push(&mut self, leaf: Hash) {
@@ -85,8 +93,14 @@ mod tests {
     #[test]
     fn it_matches_the_vectors_of_certificate_transparency() {
         let inputs: [&[u8]; 8] = [
-            b"", b"\x00", b"\x10", b"\x20\x21", b"\x30\x31", b"\x40\x41\x42\x43",
-            b"\x50\x51\x52\x53\x54\x55\x56\x57", b"\x60\x61\x62\x63\x64\x65\x66\x67\x68\x69\x6a\x6b\x6c\x6d\x6e\x6f",
+            b"",
+            b"\x00",
+            b"\x10",
+            b"\x20\x21",
+            b"\x30\x31",
+            b"\x40\x41\x42\x43",
+            b"\x50\x51\x52\x53\x54\x55\x56\x57",
+            b"\x60\x61\x62\x63\x64\x65\x66\x67\x68\x69\x6a\x6b\x6c\x6d\x6e\x6f",
         ];
         let mut frontier = Frontier::default();
         inputs.iter().for_each(|input| frontier.push(leaf_hash(input)));

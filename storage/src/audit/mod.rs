@@ -48,38 +48,70 @@ pub enum Protocol {
 #[cbor(index_only)]
 #[allow(missing_docs, reason = "the names say it; `name()` is what people read")]
 pub enum Action {
-    #[n(0)] StoreCreate,
-    #[n(1)] StoreOpen,
-    #[n(2)] StoreShutdown,
-    #[n(3)] CustomerAdd,
-    #[n(4)] CustomerChange,
-    #[n(5)] UserAdd,
-    #[n(6)] UserChange,
-    #[n(7)] UserDelete,
-    #[n(8)] CredentialAdd,
-    #[n(9)] CredentialRevoke,
-    #[n(10)] VaultAdd,
-    #[n(11)] VaultOpen,
-    #[n(12)] Login,
-    #[n(13)] SessionOpen,
-    #[n(14)] SessionClose,
-    #[n(15)] FileOpen,
-    #[n(16)] FileRead,
-    #[n(17)] FileWrite,
-    #[n(18)] FileCreate,
-    #[n(19)] DirectoryCreate,
-    #[n(20)] DirectoryList,
-    #[n(21)] Remove,
-    #[n(22)] Rename,
-    #[n(23)] Copy,
-    #[n(24)] LinkCreate,
-    #[n(25)] AttributesSet,
-    #[n(26)] PropertiesSet,
-    #[n(27)] LockSet,
-    #[n(28)] LockRelease,
-    #[n(29)] AuditRead,
-    #[n(30)] Check,
-    #[n(31)] Stat,
+    #[n(0)]
+    StoreCreate,
+    #[n(1)]
+    StoreOpen,
+    #[n(2)]
+    StoreShutdown,
+    #[n(3)]
+    CustomerAdd,
+    #[n(4)]
+    CustomerChange,
+    #[n(5)]
+    UserAdd,
+    #[n(6)]
+    UserChange,
+    #[n(7)]
+    UserDelete,
+    #[n(8)]
+    CredentialAdd,
+    #[n(9)]
+    CredentialRevoke,
+    #[n(10)]
+    VaultAdd,
+    #[n(11)]
+    VaultOpen,
+    #[n(12)]
+    Login,
+    #[n(13)]
+    SessionOpen,
+    #[n(14)]
+    SessionClose,
+    #[n(15)]
+    FileOpen,
+    #[n(16)]
+    FileRead,
+    #[n(17)]
+    FileWrite,
+    #[n(18)]
+    FileCreate,
+    #[n(19)]
+    DirectoryCreate,
+    #[n(20)]
+    DirectoryList,
+    #[n(21)]
+    Remove,
+    #[n(22)]
+    Rename,
+    #[n(23)]
+    Copy,
+    #[n(24)]
+    LinkCreate,
+    #[n(25)]
+    AttributesSet,
+    #[n(26)]
+    PropertiesSet,
+    #[n(27)]
+    LockSet,
+    #[n(28)]
+    LockRelease,
+    #[n(29)]
+    AuditRead,
+    #[n(30)]
+    Check,
+    #[n(31)]
+    Stat,
 }
 
 /// How it ended.
@@ -102,12 +134,18 @@ pub enum Outcome {
 #[cbor(index_only)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum DetailKey {
-    #[n(0)] Path,
-    #[n(1)] Target,
-    #[n(2)] UserName,
-    #[n(3)] Client,
-    #[n(4)] Name,
-    #[n(5)] Note,
+    #[n(0)]
+    Path,
+    #[n(1)]
+    Target,
+    #[n(2)]
+    UserName,
+    #[n(3)]
+    Client,
+    #[n(4)]
+    Name,
+    #[n(5)]
+    Note,
 }
 
 /// What a caller says of an access; the store adds number and times and seals the details.
@@ -149,9 +187,21 @@ impl RecordDraft {
     /// A done action of `actor` with nothing else known.
     pub fn new(actor: Actor, action: Action) -> Self {
         Self {
-            customer: None, actor, credential: None, factors: Vec::new(), source: None, protocol: Protocol::Local,
-            session: None, action, vault: None, object: None, bytes: None, content_hash: None,
-            outcome: Outcome::Done, reason: None, details: Vec::new(),
+            customer: None,
+            actor,
+            credential: None,
+            factors: Vec::new(),
+            source: None,
+            protocol: Protocol::Local,
+            session: None,
+            action,
+            vault: None,
+            object: None,
+            bytes: None,
+            content_hash: None,
+            outcome: Outcome::Done,
+            reason: None,
+            details: Vec::new(),
         }
     }
 }

@@ -89,11 +89,14 @@ pub struct Record {
 
 impl Record {
     /// Factors proven, in order.
-    pub fn factors(&self) -> &[String] { &self.factors }
+    pub fn factors(&self) -> &[String] {
+        &self.factors
+    }
 
     /// Opens the details with the vault's audit key or the system's.
     pub fn open_details(&self, key: &RecordKey) -> Option<Vec<(DetailKey, Vec<u8>)>> {
-        let plain = key.open(Table::AuditDetails, &self.number.0.to_be_bytes(), self.sealed_details.as_deref()?)?;
+        let plain =
+            key.open(Table::AuditDetails, &self.number.0.to_be_bytes(), self.sealed_details.as_deref()?)?;
         let rows: Vec<(DetailKey, ByteVec)> = minicbor::decode(&plain).ok()?;
         Some(rows.into_iter().map(|(key, value)| (key, value.into())).collect())
     }
@@ -114,7 +117,8 @@ pub fn encode_record(
     let sealed = if draft.details.is_empty() {
         None
     } else {
-        let rows: Vec<(DetailKey, ByteVec)> = draft.details.iter().map(|(key, value)| (*key, value.clone().into())).collect();
+        let rows: Vec<(DetailKey, ByteVec)> =
+            draft.details.iter().map(|(key, value)| (*key, value.clone().into())).collect();
         let mut plain = Vec::new();
         minicbor::encode(&rows, &mut plain).map_err(|_| too_large())?;
         Some(details.seal(Table::AuditDetails, &number.0.to_be_bytes(), &plain)?)

@@ -28,7 +28,9 @@ impl SegmentReader {
         let len = blob.len()?;
         let mut reader = Self { blob, at: 0, len, window: Vec::new(), window_at: 0 };
         let Some(header) = reader.take(SEGMENT_HEADER_BYTES as usize)? else { return Ok(None) };
-        let first = header.strip_prefix(SEGMENT_MAGIC).and_then(|rest| Some(u64::from_le_bytes(*rest.first_chunk()?)));
+        let first = header
+            .strip_prefix(SEGMENT_MAGIC)
+            .and_then(|rest| Some(u64::from_le_bytes(*rest.first_chunk()?)));
         Ok(first.map(|first| (reader, first)))
     }
 
@@ -63,17 +65,24 @@ impl SegmentReader {
     }
 }
 
-fn segments(blobs: &dyn BlobStore) -> io::Result<u64> { Ok(blobs.list("audit/segment-")?.len() as u64) }
+fn segments(blobs: &dyn BlobStore) -> io::Result<u64> {
+    Ok(blobs.list("audit/segment-")?.len() as u64)
+}
 
 /// Calls `each` with every record, in order, until it says stop. Returns the number of the first record that is not
 /// readable, if one is not.
 ///
 /// # Errors
 /// Reading failed.
-pub fn for_each_record(blobs: &dyn BlobStore, each: &mut dyn FnMut(&[u8], Record) -> bool) -> io::Result<Option<RecordNumber>> {
+pub fn for_each_record(
+    blobs: &dyn BlobStore,
+    each: &mut dyn FnMut(&[u8], Record) -> bool,
+) -> io::Result<Option<RecordNumber>> {
     let mut next = 0;
     for segment in 0..segments(blobs)? {
-        let Some((mut reader, first)) = SegmentReader::open(blobs, segment)? else { return Ok(Some(RecordNumber(next))) };
+        let Some((mut reader, first)) = SegmentReader::open(blobs, segment)? else {
+            return Ok(Some(RecordNumber(next)));
+        };
         if first != next {
             return Ok(Some(RecordNumber(next)));
         }
@@ -89,10 +98,15 @@ pub fn for_each_record(blobs: &dyn BlobStore, each: &mut dyn FnMut(&[u8], Record
     Ok(None)
 }
 
-fn read_checkpoints(blobs: &dyn BlobStore, public_key: &[u8; 32]) -> io::Result<Result<Vec<Checkpoint>, String>> {
+fn read_checkpoints(
+    blobs: &dyn BlobStore,
+    public_key: &[u8; 32],
+) -> io::Result<Result<Vec<Checkpoint>, String>> {
     let blob = match blobs.open(CHECKPOINTS) {
         Ok(blob) => blob,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Err("there are no signed checkpoints".into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Err("there are no signed checkpoints".into()));
+        }
         Err(error) => return Err(error),
     };
     let (len, mut at, mut found) = (blob.len()?, 0, Vec::<Checkpoint>::new());
@@ -110,7 +124,9 @@ fn read_checkpoints(blobs: &dyn BlobStore, public_key: &[u8; 32]) -> io::Result<
         }
         let mut note = vec![0; bytes as usize];
         blob.read_at(at + 4, &mut note)?;
-        let Some(checkpoint) = std::str::from_utf8(&note).ok().and_then(|note| Checkpoint::verify(note, public_key)) else {
+        let Some(checkpoint) =
+            std::str::from_utf8(&note).ok().and_then(|note| Checkpoint::verify(note, public_key))
+        else {
             return bad("is not signed by this log's key");
         };
         if found.last().is_some_and(|last| checkpoint.size < last.size || checkpoint.commit < last.commit) {
@@ -151,14 +167,16 @@ pub fn verify(blobs: &dyn BlobStore, public_key: &[u8; 32]) -> io::Result<Verify
         true
     })?;
     report.records = frontier.size();
-    report.uncovered = frontier.size() - checkpoints.last().map_or(0, |checkpoint| checkpoint.size.min(frontier.size()));
+    report.uncovered =
+        frontier.size() - checkpoints.last().map_or(0, |checkpoint| checkpoint.size.min(frontier.size()));
     if let Some(size) = wrong {
         report.damage = Some(format!("the first {size} records are not those that were signed"));
     } else if let Some(number) = unreadable {
         report.damage = Some(format!("record {number} cannot be read"));
         report.at = Some(number);
     } else if let Some(checkpoint) = waiting.next() {
-        report.damage = Some(format!("{} records were signed, {} are there", checkpoint.size, frontier.size()));
+        report.damage =
+            Some(format!("{} records were signed, {} are there", checkpoint.size, frontier.size()));
     }
     Ok(report)
 }

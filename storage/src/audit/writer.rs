@@ -41,6 +41,9 @@ pub struct AuditPosition {
     /// Bytes of it in use.
     #[n(3)]
     pub segment_bytes: u64,
+    /// Bytes of signed notes that must be there: these are never written again.
+    #[n(4)]
+    pub notes_bytes: u64,
 }
 
 /// Lays records out in segments and signs checkpoints.
@@ -57,10 +60,13 @@ pub struct AuditWriter {
     /// Records taken and not yet written.
     pending: Vec<u8>,
     signed_size: u64,
+    notes_bytes: u64,
 }
 
 /// The blob of a segment.
-pub fn segment_name(segment: u64) -> String { format!("audit/segment-{segment:016}.log") }
+pub fn segment_name(segment: u64) -> String {
+    format!("audit/segment-{segment:016}.log")
+}
 
 fn open_or_create(blobs: &dyn BlobStore, name: &str) -> io::Result<Arc<dyn Blob>> {
     match blobs.open(name) {
@@ -69,7 +75,9 @@ fn open_or_create(blobs: &dyn BlobStore, name: &str) -> io::Result<Arc<dyn Blob>
     }
 }
 
-fn invalid(why: &'static str) -> io::Error { io::Error::new(io::ErrorKind::InvalidData, why) }
+fn invalid(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
 
 impl AuditWriter {
     /// Opens the log at a durable position (default for a new store); what lies beyond it in the segment is cut: replay
@@ -77,9 +85,14 @@ impl AuditWriter {
     ///
     /// # Errors
     /// The segments are shorter than the position, or the system fails.
-    pub fn open(blobs: Arc<dyn BlobStore>, signing_seed: &Secret32, position: AuditPosition) -> io::Result<Self> {
+    pub fn open(
+        blobs: Arc<dyn BlobStore>,
+        signing_seed: &Secret32,
+        position: AuditPosition,
+    ) -> io::Result<Self> {
         let edge = position.frontier.into_iter().map(Into::into).collect();
-        let frontier = Frontier::from_parts(position.records, edge).ok_or(invalid("its position does not fit its size"))?;
+        let frontier = Frontier::from_parts(position.records, edge)
+            .ok_or(invalid("its position does not fit its size"))?;
         let public = public_key(signing_seed).ok_or(invalid("its signing key is none"))?;
         let line = verifier(&public);
         let held = open_or_create(blobs.as_ref(), VERIFIER)?;
@@ -115,6 +128,7 @@ impl AuditWriter {
             used: position.segment_bytes,
             pending: Vec::new(),
             signed_size: 0,
+            notes_bytes: position.notes_bytes,
         })
     }
 
@@ -152,12 +166,18 @@ impl AuditWriter {
             self.used += self.pending.len() as u64;
             self.pending.clear();
         }
-        Ok(AuditPosition {
+        Ok(self.position())
+    }
+
+    /// How far the log is durable, once nothing is pending.
+    pub fn position(&self) -> AuditPosition {
+        AuditPosition {
             records: self.frontier.size(),
             frontier: self.frontier.edge().iter().map(|hash| (*hash).into()).collect(),
             segment: self.segment,
             segment_bytes: self.used,
-        })
+            notes_bytes: self.notes_bytes,
+        }
     }
 
     fn pending_records(&self) -> u64 {
@@ -177,25 +197,31 @@ impl AuditWriter {
         if self.frontier.size() == self.signed_size || !self.pending.is_empty() {
             return Ok(());
         }
-        let checkpoint = Checkpoint { size: self.frontier.size(), root: self.frontier.root(), commit, time: now };
+        let checkpoint =
+            Checkpoint { size: self.frontier.size(), root: self.frontier.root(), commit, time: now };
         let note = checkpoint.sign(&self.seed).ok_or(invalid("its signing key is none"))?;
         let blob = open_or_create(self.blobs.as_ref(), CHECKPOINTS)?;
         let mut framed = u32::try_from(note.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
         framed.extend_from_slice(note.as_bytes());
-        blob.write_at(whole_notes_bytes(blob.as_ref())?, &framed)?;
+        let at = whole_notes_bytes(blob.as_ref(), self.notes_bytes)?;
+        blob.write_at(at, &framed)?;
         blob.sync()?;
+        self.notes_bytes = at + framed.len() as u64;
         self.signed_size = checkpoint.size;
         Ok(())
     }
 
     /// Number of the next record.
-    pub fn next_number(&self) -> RecordNumber { RecordNumber(self.frontier.size()) }
+    pub fn next_number(&self) -> RecordNumber {
+        RecordNumber(self.frontier.size())
+    }
 }
 
-/// Bytes of the notes that are there as a whole: a crash may have torn the last one.
-fn whole_notes_bytes(blob: &dyn Blob) -> io::Result<u64> {
+/// Bytes of the notes that are there as a whole: a crash may have torn the last one. What is before `from` is never
+/// looked at, so that a damaged note is not overwritten but found.
+fn whole_notes_bytes(blob: &dyn Blob, from: u64) -> io::Result<u64> {
     let len = blob.len()?;
-    let mut at = 0;
+    let mut at = from;
     while at + 4 <= len {
         let mut prefix = [0; 4];
         blob.read_at(at, &mut prefix)?;

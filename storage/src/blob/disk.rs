@@ -49,9 +49,13 @@ impl DiskBlobs {
     }
 }
 
-fn make_directory(path: &Path) -> io::Result<()> { DirBuilder::new().recursive(true).mode(0o700).create(path) }
+fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
 
-fn sync_directory(path: &Path) -> io::Result<()> { File::open(path)?.sync_all() }
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
 
 fn open_blob(path: &Path) -> io::Result<DiskBlob> {
     let buffered = OpenOptions::new().read(true).write(true).open(path)?;
@@ -69,7 +73,8 @@ impl BlobStore for DiskBlobs {
             sync_directory(&self.root)?;
         }
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let made = preallocate(&file, bytes).and_then(|()| file.sync_all()).and_then(|()| sync_directory(parent));
+        let made =
+            preallocate(&file, bytes).and_then(|()| file.sync_all()).and_then(|()| sync_directory(parent));
         match made.and_then(|()| open_blob(&path)) {
             Ok(blob) => Ok(Arc::new(blob)),
             Err(error) => {
@@ -80,7 +85,9 @@ impl BlobStore for DiskBlobs {
         }
     }
 
-    fn open(&self, name: &str) -> io::Result<Arc<dyn Blob>> { Ok(Arc::new(open_blob(&self.path(name)?)?)) }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn Blob>> {
+        Ok(Arc::new(open_blob(&self.path(name)?)?))
+    }
 
     fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
         let (directory, start) = prefix.rsplit_once('/').unwrap_or(("", prefix));
@@ -97,7 +104,11 @@ impl BlobStore for DiskBlobs {
             if let Some(name) = name.to_str().filter(|name| name.starts_with(start))
                 && entry.file_type()?.is_file()
             {
-                names.push(if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") });
+                names.push(if directory.is_empty() {
+                    name.to_owned()
+                } else {
+                    format!("{directory}/{name}")
+                });
             }
         }
         names.sort();
@@ -129,7 +140,9 @@ fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
 }
 
 impl Blob for DiskBlob {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> { self.buffered.read_exact_at(buffer, offset) }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.buffered.read_exact_at(buffer, offset)
+    }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let block = BLOCK_BYTES as u64;
@@ -151,12 +164,16 @@ impl Blob for DiskBlob {
         self.buffered.write_all_at(bytes, offset)
     }
 
-    fn sync(&self) -> io::Result<()> { self.buffered.sync_data() }
+    fn sync(&self) -> io::Result<()> {
+        self.buffered.sync_data()
+    }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.buffered.set_len(bytes)?;
         self.buffered.sync_all()
     }
 
-    fn len(&self) -> io::Result<u64> { Ok(self.buffered.metadata()?.len()) }
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.buffered.metadata()?.len())
+    }
 }

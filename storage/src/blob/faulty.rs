@@ -40,7 +40,9 @@ struct FaultyBlob {
     name: String,
 }
 
-fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> { disk.lock().unwrap_or_else(PoisonError::into_inner) }
+fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
+    disk.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Disk {
     /// Counts a call that changes something; an error when it is its turn to fail.
@@ -66,24 +68,35 @@ impl Disk {
 impl FaultyBlobs {
     /// A disk that holds exactly these blobs, all durable.
     pub fn holding(blobs: BTreeMap<String, Vec<u8>>) -> Self {
-        let blobs = blobs.into_iter().map(|(name, bytes)| (name, Cached { seen: bytes.clone(), durable: bytes }));
+        let blobs =
+            blobs.into_iter().map(|(name, bytes)| (name, Cached { seen: bytes.clone(), durable: bytes }));
         Self { disk: Arc::new(Mutex::new(Disk { blobs: blobs.collect(), ..Disk::default() })) }
     }
 
     /// Makes the `n`-th changing call from the beginning fail (once).
-    pub fn fail_at(&self, n: u64) { lock(&self.disk).fail_at = Some(n); }
+    pub fn fail_at(&self, n: u64) {
+        lock(&self.disk).fail_at = Some(n);
+    }
 
     /// Switches the power off right after the `n`-th sync.
-    pub fn cut_after_sync(&self, n: u64) { lock(&self.disk).cut_after_sync = Some(n); }
+    pub fn cut_after_sync(&self, n: u64) {
+        lock(&self.disk).cut_after_sync = Some(n);
+    }
 
     /// Switches the power off now.
-    pub fn cut(&self) { lock(&self.disk).dead = true; }
+    pub fn cut(&self) {
+        lock(&self.disk).dead = true;
+    }
 
     /// Changing calls so far.
-    pub fn calls(&self) -> u64 { lock(&self.disk).calls }
+    pub fn calls(&self) -> u64 {
+        lock(&self.disk).calls
+    }
 
     /// Syncs so far.
-    pub fn syncs(&self) -> u64 { lock(&self.disk).syncs }
+    pub fn syncs(&self) -> u64 {
+        lock(&self.disk).syncs
+    }
 
     /// What is found after the power came back: everything synced, and of the rest a subset of sectors that `seed` picks.
     pub fn after_power_cut(&self, seed: u64) -> MemoryBlobs {
@@ -109,7 +122,9 @@ impl FaultyBlobs {
             bytes
         };
         let disk = lock(&self.disk);
-        MemoryBlobs::holding(disk.blobs.iter().map(|(name, cached)| (name.clone(), survive(cached, &mut coin))).collect())
+        MemoryBlobs::holding(
+            disk.blobs.iter().map(|(name, cached)| (name.clone(), survive(cached, &mut coin))).collect(),
+        )
     }
 }
 
@@ -145,7 +160,9 @@ impl BlobStore for FaultyBlobs {
         Ok(())
     }
 
-    fn free_bytes(&self) -> io::Result<u64> { Ok(u64::MAX) }
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
 }
 
 impl FaultyBlob {

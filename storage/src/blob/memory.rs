@@ -18,7 +18,9 @@ pub struct MemoryBlob {
     bytes: Mutex<Vec<u8>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> { mutex.lock().unwrap_or_else(PoisonError::into_inner) }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 pub(super) fn position(offset: u64) -> io::Result<usize> {
     usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput.into())
@@ -27,7 +29,8 @@ pub(super) fn position(offset: u64) -> io::Result<usize> {
 impl MemoryBlobs {
     /// A store that holds exactly these blobs.
     pub fn holding(blobs: BTreeMap<String, Vec<u8>>) -> Self {
-        let blobs = blobs.into_iter().map(|(name, bytes)| (name, Arc::new(MemoryBlob { bytes: Mutex::new(bytes) })));
+        let blobs =
+            blobs.into_iter().map(|(name, bytes)| (name, Arc::new(MemoryBlob { bytes: Mutex::new(bytes) })));
         Self { blobs: Arc::new(Mutex::new(blobs.collect())) }
     }
 
@@ -61,7 +64,9 @@ impl BlobStore for MemoryBlobs {
         lock(&self.blobs).remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn free_bytes(&self) -> io::Result<u64> { Ok(u64::MAX) }
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
 }
 
 impl Blob for MemoryBlob {
@@ -84,7 +89,9 @@ impl Blob for MemoryBlob {
         Ok(())
     }
 
-    fn sync(&self) -> io::Result<()> { Ok(()) }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         lock(&self.bytes).resize(position(bytes)?, 0);

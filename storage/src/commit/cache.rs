@@ -23,7 +23,9 @@ struct State {
 }
 
 impl ChunkCache {
-    pub(super) fn new(bytes_max: usize) -> Self { Self { state: Mutex::default(), bytes_max } }
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { state: Mutex::default(), bytes_max }
+    }
 
     pub(super) fn get(&self, key: Key) -> Option<Arc<[u8]>> {
         let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -65,7 +65,12 @@ pub(super) struct OpenPack {
 
 impl OpenPack {
     /// Makes a pack: its header is durable when this returns.
-    pub(super) fn create(inner_blobs: &dyn crate::blob::BlobStore, packs: &crate::keys::Secret32, pack: PackId, bytes: u64) -> Result<Self, std::io::Error> {
+    pub(super) fn create(
+        inner_blobs: &dyn crate::blob::BlobStore,
+        packs: &crate::keys::Secret32,
+        pack: PackId,
+        bytes: u64,
+    ) -> Result<Self, std::io::Error> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).map_err(|_| std::io::Error::other("no randomness available"))?;
         let header = PackHeader { pack, salt };
@@ -116,7 +121,7 @@ impl Committer {
         loop {
             let outcome = match self.next_work() {
                 Work::Write(batch) => self.write(batch),
-                Work::Checkpoint => self.checkpoint(),
+                Work::Checkpoint => self.checkpoint(false),
                 Work::Room => {
                     self.find_room();
                     Ok(())
@@ -182,15 +187,22 @@ impl Committer {
         batch.meta.sequence = batch.sequence.last_number;
         batch.meta.time = batch.sequence.last_time;
         let encoded = batch.meta.encode().len();
-        let blocks = crate::log::batch::blocks_for(batch.buffer.len() - crate::log::batch::HEADER_BYTES, encoded) as u64;
+        let blocks =
+            crate::log::batch::blocks_for(batch.buffer.len() - crate::log::batch::HEADER_BYTES, encoded)
+                as u64;
         let (used, wanted) = (blocks * BLOCK, state.room_wanted);
         let left = batch.room.saturating_sub(used);
-        let enough = (self.inner.log.target() as u64 + 64 * BLOCK).min(self.inner.options.pack_bytes / 4).max(wanted);
+        let enough =
+            (self.inner.log.target() as u64 + 64 * BLOCK).min(self.inner.options.pack_bytes / 4).max(wanted);
         if left >= enough {
-            let buffer = self.spare.take().unwrap_or_else(|| AlignedBuffer::with_capacity(self.inner.log.target() + (1 << 20)));
+            let buffer = self
+                .spare
+                .take()
+                .unwrap_or_else(|| AlignedBuffer::with_capacity(self.inner.log.target() + (1 << 20)));
             let number = BatchNumber(batch.number.0 + 1);
             let sequence = batch.sequence.clone();
-            state.open = Some(OpenBatch::new(number, batch.pack, batch.offset + used, left, buffer, sequence));
+            state.open =
+                Some(OpenBatch::new(number, batch.pack, batch.offset + used, left, buffer, sequence));
             state.room_wanted = 0;
             state.last_number = number;
         }
@@ -215,7 +227,7 @@ impl Committer {
             state.checkpoints_wanted > state.checkpoints_done
                 && state.open.as_ref().is_none_or(|open| !open.must_sync() && !open.has_frames())
         };
-        if self.checkpoint_due(asked) { self.checkpoint() } else { Ok(()) }
+        if self.checkpoint_due(asked) { self.checkpoint(false) } else { Ok(()) }
     }
 
     fn write_batch(&mut self, batch: OpenBatch, must_sync: bool) -> Result<(), StoreError> {
@@ -301,15 +313,19 @@ impl Committer {
         }
         let inner = Arc::clone(&self.inner);
         let next = PackId(inner.current.read().unwrap_or_else(PoisonError::into_inner).0.0 + 1);
-        match OpenPack::create(inner.options.blobs.as_ref(), &inner.packs_key, next, inner.options.pack_bytes) {
+        match OpenPack::create(inner.options.blobs.as_ref(), &inner.packs_key, next, inner.options.pack_bytes)
+        {
             Ok(pack) => {
                 let header = pack.header.clone();
                 let row = inner.pack_row(&header);
                 inner.salts.write().unwrap_or_else(PoisonError::into_inner).insert(next, header.salt);
                 *inner.current.write().unwrap_or_else(PoisonError::into_inner) = (next, header.salt);
                 self.pack = Some(pack);
-                let buffer = self.spare.take().unwrap_or_else(|| AlignedBuffer::with_capacity(inner.log.target() + (1 << 20)));
-                let room = inner.options.pack_bytes - 2 * BLOCK;
+                let buffer = self
+                    .spare
+                    .take()
+                    .unwrap_or_else(|| AlignedBuffer::with_capacity(inner.log.target() + (1 << 20)));
+                let room = inner.options.pack_bytes - 3 * BLOCK;
                 let sequence = Sequence {
                     last_commit: self.position.last_commit,
                     last_time: self.position.last_time,
@@ -338,7 +354,7 @@ impl Committer {
         inner.look_at_free_space();
     }
 
-    fn checkpoint(&mut self) -> Result<(), StoreError> {
+    fn checkpoint(&mut self, sign: bool) -> Result<(), StoreError> {
         let wanted = self.inner.log.lock().checkpoints_wanted;
         if self.unsynced
             && let Some(pack) = &self.pack
@@ -348,17 +364,23 @@ impl Committer {
             self.synced_through = BatchNumber(self.position.batch);
         }
         self.position.audit = self.audit.flush()?;
+        // Signed before the position, which tells how much of the signed notes must be there from now on.
+        if sign || self.last_signed.elapsed() >= Duration::from_secs(AUDIT_CHECKPOINT_SECS) {
+            self.sign()?;
+            self.position.audit = self.audit.position();
+        }
         let mut row = Vec::new();
         minicbor::encode(&self.position, &mut row).map_err(|_| StoreError::TooLarge("the position"))?;
         let sealed = self.inner.system_key.seal(Table::Store, POSITION_KEY, &row)?;
-        self.inner.index.apply(&[Change { table: Table::Store, key: POSITION_KEY.to_vec(), value: Some(sealed) }])?;
+        self.inner.index.apply(&[Change {
+            table: Table::Store,
+            key: POSITION_KEY.to_vec(),
+            value: Some(sealed),
+        }])?;
         self.inner.index.checkpoint()?;
         self.bytes_since = 0;
         self.changed = false;
         self.last_checkpoint = Instant::now();
-        if self.last_signed.elapsed() >= Duration::from_secs(AUDIT_CHECKPOINT_SECS) {
-            self.sign()?;
-        }
         self.inner.look_at_free_space();
         let mut state = self.inner.log.lock();
         state.checkpoints_done = state.checkpoints_done.max(wanted);
@@ -368,7 +390,8 @@ impl Committer {
     }
 
     pub(super) fn sign(&mut self) -> Result<(), StoreError> {
-        self.audit.sign_checkpoint(CommitNumber(self.position.last_commit), self.inner.options.clock.now())?;
+        self.audit
+            .sign_checkpoint(CommitNumber(self.position.last_commit), self.inner.options.clock.now())?;
         self.last_signed = Instant::now();
         Ok(())
     }
@@ -378,7 +401,7 @@ impl Committer {
             self.poison();
             return;
         }
-        let closed = self.checkpoint().and_then(|()| self.sign()).and_then(|()| {
+        let closed = self.checkpoint(true).and_then(|()| {
             let end = self.position.offset.max(BLOCK);
             match self.pack.take() {
                 // A pack of which nothing was used leaves nothing.

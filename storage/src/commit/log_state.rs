@@ -37,10 +37,27 @@ pub(super) struct OpenBatch {
 }
 
 impl OpenBatch {
-    pub(super) fn new(number: BatchNumber, pack: PackId, offset: u64, room: u64, mut buffer: AlignedBuffer, sequence: Sequence) -> Self {
+    pub(super) fn new(
+        number: BatchNumber,
+        pack: PackId,
+        offset: u64,
+        room: u64,
+        mut buffer: AlignedBuffer,
+        sequence: Sequence,
+    ) -> Self {
         buffer.clear();
         buffer.pad_to(HEADER_BYTES);
-        Self { number, pack, offset, room, buffer, meta: Meta::default(), sequence, cells: Vec::new(), meta_bytes: META_BYTES }
+        Self {
+            number,
+            pack,
+            offset,
+            room,
+            buffer,
+            meta: Meta::default(),
+            sequence,
+            cells: Vec::new(),
+            meta_bytes: META_BYTES,
+        }
     }
 
     fn fits(&self, frame_bytes: usize, meta_bytes: usize) -> bool {
@@ -48,9 +65,13 @@ impl OpenBatch {
         (blocks * BLOCK_BYTES) as u64 <= self.room
     }
 
-    pub(super) fn has_frames(&self) -> bool { self.buffer.len() > HEADER_BYTES }
+    pub(super) fn has_frames(&self) -> bool {
+        self.buffer.len() > HEADER_BYTES
+    }
 
-    pub(super) fn must_sync(&self) -> bool { !self.cells.is_empty() }
+    pub(super) fn must_sync(&self) -> bool {
+        !self.cells.is_empty()
+    }
 
     /// Adds changes of the store's own, which nobody waits for.
     pub(super) fn add_changes(&mut self, changes: Vec<Change>) {
@@ -123,7 +144,7 @@ pub(super) struct Submission<'o> {
 impl LogShared {
     pub(super) fn new(open: OpenBatch, pack_bytes: u64) -> Self {
         // Header and footer blocks are not for batches; small packs of tests get small batches.
-        let room_max = pack_bytes.saturating_sub(2 * BLOCK_BYTES as u64);
+        let room_max = pack_bytes.saturating_sub(3 * BLOCK_BYTES as u64);
         let target = BATCH_BYTES_TARGET.min(usize::try_from(room_max / 2).unwrap_or(BATCH_BYTES_TARGET));
         let last_number = open.number;
         let state = LogState {
@@ -143,9 +164,13 @@ impl LogShared {
     }
 
     /// Bytes of a batch at which it is closed.
-    pub(super) fn target(&self) -> usize { self.target }
+    pub(super) fn target(&self) -> usize {
+        self.target
+    }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, LogState> { self.state.lock().unwrap_or_else(PoisonError::into_inner) }
+    pub(super) fn lock(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     fn wait_for_room<'s>(&'s self, state: MutexGuard<'s, LogState>) -> MutexGuard<'s, LogState> {
         self.wake.notify_one();
@@ -160,7 +185,11 @@ impl LogShared {
     }
 
     /// Appends a frame to the open batch; waits while it is full and the one before is being written.
-    pub(super) fn append_frame(&self, sealed: &[u8], row: impl FnOnce(PackId, u64) -> FrameRow) -> Result<FramePlace, StoreError> {
+    pub(super) fn append_frame(
+        &self,
+        sealed: &[u8],
+        row: impl FnOnce(PackId, u64) -> FrameRow,
+    ) -> Result<FramePlace, StoreError> {
         let mut state = self.lock();
         loop {
             if let Some(refusal) = Self::refusal(&state) {
@@ -220,7 +249,8 @@ impl LogShared {
     /// A frame that is not on the disk yet.
     pub(super) fn unwritten_frame(&self, pack: PackId, offset: u64, len: usize) -> Option<Vec<u8>> {
         let mut state = self.lock();
-        while !state.poisoned && state.sealing.is_some_and(|(taken, start)| taken == pack && start <= offset)
+        while !state.poisoned
+            && state.sealing.is_some_and(|(taken, start)| taken == pack && start <= offset)
             && state.open.as_ref().is_none_or(|open| open.pack != pack || offset < open.offset)
         {
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -232,7 +262,8 @@ impl LogShared {
         if let Some(open) = state.open.as_ref().filter(|open| open.pack == pack && open.offset <= offset) {
             return cut(open.offset, open.buffer.bytes());
         }
-        let writing = state.writing.as_ref().filter(|writing| writing.pack == pack && writing.offset <= offset)?;
+        let writing =
+            state.writing.as_ref().filter(|writing| writing.pack == pack && writing.offset <= offset)?;
         cut(writing.offset, writing.buffer.bytes())
     }
 
@@ -241,7 +272,9 @@ impl LogShared {
         state.poisoned || state.life == Life::Abandoned
     }
 
-    pub(super) fn batch_number(&self) -> BatchNumber { self.lock().last_number }
+    pub(super) fn batch_number(&self) -> BatchNumber {
+        self.lock().last_number
+    }
 
     pub(super) fn ask_to_stop(&self) {
         let mut state = self.lock();

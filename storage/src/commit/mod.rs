@@ -38,8 +38,8 @@ use log_state::LogShared;
 pub use open::OpenError;
 use overlay::Overlay;
 pub use ticket::{Pending, Ticket};
-pub use txn::Txn;
 use txn::Sequence;
+pub use txn::Txn;
 
 /// Pack files kept open for readers.
 const PACK_HANDLES_MAX: usize = 256;
@@ -149,7 +149,9 @@ pub struct StoreStatus {
     pub poisoned: bool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> { mutex.lock().unwrap_or_else(PoisonError::into_inner) }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Store {
     /// Opens one value as of now (overlay, then index).
@@ -179,7 +181,13 @@ impl Store {
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
         // The overlay first: what it drops meanwhile is in the index by then.
         let pending = self.inner.overlay.range(table, from, to);
-        self.merged_range(key, table, (from, to), max, pending.into_iter().map(|(at, value)| (at, value.map(|v| v.to_vec()))).collect())
+        self.merged_range(
+            key,
+            table,
+            (from, to),
+            max,
+            pending.into_iter().map(|(at, value)| (at, value.map(|v| v.to_vec()))).collect(),
+        )
     }
 
     fn merged_range(
@@ -191,14 +199,17 @@ impl Store {
         pending: std::collections::BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
         // A deleted entry hides one of the index: ask for as many more.
-        let stored = self.inner.index.snapshot()?.range(table, from, to, max.saturating_add(pending.len()))?;
+        let stored =
+            self.inner.index.snapshot()?.range(table, from, to, max.saturating_add(pending.len()))?;
         let exhausted = stored.len() < max.saturating_add(pending.len());
         let last = stored.last().map(|(at, _)| at.clone());
         let mut merged: std::collections::BTreeMap<Vec<u8>, Vec<u8>> = stored.into_iter().collect();
         for (at, value) in pending {
             match value {
                 // Beyond what the index gave, entries of the index could be missing between.
-                Some(value) if exhausted || last.as_ref().is_some_and(|last| at <= *last) => drop(merged.insert(at, value)),
+                Some(value) if exhausted || last.as_ref().is_some_and(|last| at <= *last) => {
+                    drop(merged.insert(at, value))
+                }
                 Some(_) => {}
                 None => drop(merged.remove(&at)),
             }
@@ -214,30 +225,49 @@ impl Store {
     }
 
     /// The key of system tables (`Store, Customers, Users, Credentials, Vaults, Packs, Usage, Incidents`).
-    pub fn system_key(&self) -> &RecordKey { &self.inner.system_key }
+    pub fn system_key(&self) -> &RecordKey {
+        &self.inner.system_key
+    }
 
     /// The gateway key that the store was opened with.
-    pub fn gateway_key(&self) -> &GatewayKey { &self.inner.options.gateway_key }
+    pub fn gateway_key(&self) -> &GatewayKey {
+        &self.inner.options.gateway_key
+    }
 
     /// Seals details of audit records that belong to no vault.
-    pub fn audit_details_key(&self) -> &RecordKey { &self.inner.audit_details }
+    pub fn audit_details_key(&self) -> &RecordKey {
+        &self.inner.audit_details
+    }
 
     /// The key that verifies audit checkpoints.
-    pub fn audit_public_key(&self) -> [u8; 32] { self.inner.signing_public }
+    pub fn audit_public_key(&self) -> [u8; 32] {
+        self.inner.signing_public
+    }
 
     /// Packs and audit segments.
-    pub fn blobs(&self) -> &Arc<dyn BlobStore> { &self.inner.options.blobs }
+    pub fn blobs(&self) -> &Arc<dyn BlobStore> {
+        &self.inner.options.blobs
+    }
 
-    pub(crate) fn packs_key(&self) -> &Secret32 { &self.inner.packs_key }
+    pub(crate) fn packs_key(&self) -> &Secret32 {
+        &self.inner.packs_key
+    }
 
-    pub(crate) fn index(&self) -> &SharedIndex { &self.inner.index }
+    pub(crate) fn index(&self) -> &SharedIndex {
+        &self.inner.index
+    }
 
     /// Seals a chunk and appends its frame to the open batch; waits while two batches are full. Readable at once
     /// through [`Store::read_frame`]; durable with any transaction submitted later.
     ///
     /// # Errors
     /// `DiskFull`, `Poisoned`.
-    pub fn stage(&self, keys: &VaultKeys, chunk: ChunkId, plaintext: &[u8]) -> Result<FramePlace, StoreError> {
+    pub fn stage(
+        &self,
+        keys: &VaultKeys,
+        chunk: ChunkId,
+        plaintext: &[u8],
+    ) -> Result<FramePlace, StoreError> {
         if plaintext.len() > CHUNK_BYTES_MAX {
             return Err(StoreError::TooLarge("a chunk"));
         }
@@ -262,14 +292,22 @@ impl Store {
         if kept.len() >= FRAME_KEYS_MAX {
             kept.clear();
         }
-        Arc::clone(kept.entry((keys.vault, salt_of)).or_insert_with(|| Arc::new(FrameKey::derive(&keys.content, salt))))
+        Arc::clone(
+            kept.entry((keys.vault, salt_of))
+                .or_insert_with(|| Arc::new(FrameKey::derive(&keys.content, salt))),
+        )
     }
 
     /// Reads and opens a frame (cache, open batches, packs).
     ///
     /// # Errors
     /// `Damaged`, `Io`.
-    pub fn read_frame(&self, keys: &VaultKeys, chunk: ChunkId, place: &FramePlace) -> Result<Arc<[u8]>, StoreError> {
+    pub fn read_frame(
+        &self,
+        keys: &VaultKeys,
+        chunk: ChunkId,
+        place: &FramePlace,
+    ) -> Result<Arc<[u8]>, StoreError> {
         if let Some(found) = self.inner.cache.get((keys.vault, chunk)) {
             return Ok(found);
         }
@@ -295,17 +333,28 @@ impl Store {
                 let mut sealed = vec![0; len];
                 match self.pack_handle(place.pack).and_then(|blob| blob.read_at(place.offset, &mut sealed)) {
                     Ok(()) => sealed,
-                    Err(error) if matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::NotFound) => {
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::NotFound
+                        ) =>
+                    {
                         return Err(damaged);
                     }
                     Err(error) => return Err(error.into()),
                 }
             }
         };
-        let salt = self.inner.salts.read().unwrap_or_else(PoisonError::into_inner).get(&place.salt_of).copied();
+        let salt =
+            self.inner.salts.read().unwrap_or_else(PoisonError::into_inner).get(&place.salt_of).copied();
         let key = self.frame_key(keys, place.salt_of, &salt.ok_or_else(|| damaged.clone())?);
-        let context =
-            FrameContext { vault: keys.vault, key_epoch: KEY_EPOCH, chunk, plain_bytes: place.plain_bytes, codec: place.codec };
+        let context = FrameContext {
+            vault: keys.vault,
+            key_epoch: KEY_EPOCH,
+            chunk,
+            plain_bytes: place.plain_bytes,
+            codec: place.codec,
+        };
         frame::open(&key, &context, &mut sealed).map(|plain| Arc::from(&*plain)).ok_or(damaged)
     }
 
@@ -323,7 +372,9 @@ impl Store {
     }
 
     /// Whether [`Store::read_frame`] would answer from the cache.
-    pub fn is_cached(&self, keys: &VaultKeys, chunk: ChunkId) -> bool { self.inner.cache.contains((keys.vault, chunk)) }
+    pub fn is_cached(&self, keys: &VaultKeys, chunk: ChunkId) -> bool {
+        self.inner.cache.contains((keys.vault, chunk))
+    }
 
     /// Records an access that changes nothing (login, download, refusal).
     ///
@@ -337,10 +388,14 @@ impl Store {
     }
 
     /// The store's time.
-    pub fn clock_now(&self) -> UnixNanos { self.inner.options.clock.now() }
+    pub fn clock_now(&self) -> UnixNanos {
+        self.inner.options.clock.now()
+    }
 
     /// The counters of bytes per owner.
-    pub fn quotas(&self) -> &Arc<Quotas> { &self.inner.quotas }
+    pub fn quotas(&self) -> &Arc<Quotas> {
+        &self.inner.quotas
+    }
 
     /// Figures for the operator.
     pub fn status(&self) -> StoreStatus {
@@ -382,5 +437,7 @@ impl Store {
     ///
     /// # Errors
     /// `Poisoned`.
-    pub fn checkpoint(&self) -> Result<(), StoreError> { self.inner.log.checkpoint_now() }
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        self.inner.log.checkpoint_now()
+    }
 }

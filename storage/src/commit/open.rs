@@ -94,7 +94,9 @@ impl From<IndexError> for OpenError {
 }
 
 impl StoreOptions {
-    fn redb_path(&self) -> std::path::PathBuf { self.directory.join(INDEX_FILE) }
+    fn redb_path(&self) -> std::path::PathBuf {
+        self.directory.join(INDEX_FILE)
+    }
 
     /// The directory's lock: for as long as the file is open nobody else serves it.
     fn take_lock(&self) -> Result<Option<fs::File>, OpenError> {
@@ -167,14 +169,29 @@ impl Store {
         let packs_key = options.gateway_key.derive(GatewayLabel::Packs);
         let position = read_position(&index, &system_key)?;
         let seed = options.gateway_key.derive(GatewayLabel::AuditSigning);
-        let audit = AuditWriter::open(Arc::clone(&options.blobs), &seed, position.audit.clone()).map_err(OpenError::AuditDamaged)?;
-        let mut replay = Replay { options: &options, packs_key: &packs_key, index: &index, audit, position, salts: HashMap::new() };
+        let audit = AuditWriter::open(Arc::clone(&options.blobs), &seed, position.audit.clone())
+            .map_err(OpenError::AuditDamaged)?;
+        let mut replay = Replay {
+            options: &options,
+            packs_key: &packs_key,
+            index: &index,
+            audit,
+            position,
+            salts: HashMap::new(),
+        };
         replay.read_salts(&system_key)?;
         let newest = replay.run()?;
         let Replay { audit, position, mut salts, .. } = replay;
 
-        let pack = OpenPack::create(options.blobs.as_ref(), &packs_key, PackId(newest.0 + 1), options.pack_bytes)
-            .map_err(|error| if error.kind() == std::io::ErrorKind::StorageFull { StoreError::DiskFull.into() } else { OpenError::Io(error) })?;
+        let pack =
+            OpenPack::create(options.blobs.as_ref(), &packs_key, PackId(newest.0 + 1), options.pack_bytes)
+                .map_err(|error| {
+                    if error.kind() == std::io::ErrorKind::StorageFull {
+                        StoreError::DiskFull.into()
+                    } else {
+                        OpenError::Io(error)
+                    }
+                })?;
         salts.insert(pack.header.pack, pack.header.salt);
         let sequence = Sequence {
             last_commit: position.last_commit,
@@ -184,7 +201,7 @@ impl Store {
         };
         let number = BatchNumber(position.batch + 1);
         let buffer = AlignedBuffer::with_capacity(crate::limits::BATCH_BYTES_TARGET + (1 << 20));
-        let room = options.pack_bytes - 2 * BLOCK;
+        let room = options.pack_bytes - 3 * BLOCK;
         let open = OpenBatch::new(number, pack.header.pack, BLOCK, room, buffer, sequence.clone());
         let signing_public = checkpoint::public_key(&seed).ok_or(StoreError::Randomness)?;
         let pack_bytes = options.pack_bytes;
@@ -251,20 +268,44 @@ impl Store {
 
 fn check_format(options: &StoreOptions, index: &SharedIndex) -> Result<(), OpenError> {
     let row = index.snapshot()?.get(Table::Store, FORMAT_KEY)?.ok_or(OpenError::Absent)?;
-    let (version, check) = row.split_first_chunk::<4>().ok_or(OpenError::IndexDamaged("its format row is short"))?;
+    let (version, check) =
+        row.split_first_chunk::<4>().ok_or(OpenError::IndexDamaged("its format row is short"))?;
     let found = u32::from_le_bytes(*version);
     if found > VERSION {
         return Err(OpenError::NewerFormat { found, known: VERSION });
     }
+    if found == 0 {
+        return Err(OpenError::IndexDamaged("its format is none that ever was"));
+    }
     let expected = options.gateway_key.derive(GatewayLabel::KeyCheck);
-    if bool::from(subtle::ConstantTimeEq::ct_eq(check, expected.expose().as_slice())) { Ok(()) } else { Err(OpenError::WrongKey) }
+    if bool::from(subtle::ConstantTimeEq::ct_eq(check, expected.expose().as_slice())) {
+        Ok(())
+    } else {
+        Err(OpenError::WrongKey)
+    }
 }
 
 fn read_position(index: &SharedIndex, system_key: &RecordKey) -> Result<Position, OpenError> {
-    let Some(sealed) = index.snapshot()?.get(Table::Store, POSITION_KEY)? else { return Ok(Position::default()) };
+    let Some(sealed) = index.snapshot()?.get(Table::Store, POSITION_KEY)? else {
+        return Ok(Position::default());
+    };
     let damaged = || OpenError::IndexDamaged("its log position does not open");
     let row = system_key.open(Table::Store, POSITION_KEY, &sealed).ok_or_else(damaged)?;
     minicbor::decode(&row).map_err(|_| damaged())
+}
+
+impl Store {
+    /// Where the log ended at the checkpoint that a snapshot shows: pack and byte offset.
+    pub(crate) fn position_of(
+        &self,
+        snapshot: &dyn crate::index::Snapshot,
+    ) -> Result<(PackId, u64), StoreError> {
+        let sealed = snapshot.get(Table::Store, POSITION_KEY)?.ok_or(StoreError::DamagedRecord)?;
+        let row =
+            self.system_key().open(Table::Store, POSITION_KEY, &sealed).ok_or(StoreError::DamagedRecord)?;
+        let position: Position = minicbor::decode(&row).map_err(|_| StoreError::DamagedRecord)?;
+        Ok((PackId(position.pack), position.offset.max(BLOCK)))
+    }
 }
 
 struct Replay<'o> {
@@ -298,7 +339,9 @@ impl Replay<'_> {
         for (at, &pack) in todo.iter().enumerate() {
             let reader = match PackReader::open(blobs, self.packs_key, pack)? {
                 Ok(reader) => reader,
-                Err(HeaderError::Newer(found)) => return Err(OpenError::NewerFormat { found, known: VERSION }),
+                Err(HeaderError::Newer(found)) => {
+                    return Err(OpenError::NewerFormat { found, known: VERSION });
+                }
                 // The newest pack may be one that was being made: then it never held a batch.
                 Err(HeaderError::Damaged) if at + 1 == todo.len() && pack.0 != self.position.pack => {
                     blobs.remove(&blob_name(pack))?;
@@ -319,7 +362,9 @@ impl Replay<'_> {
         loop {
             let expected = BatchNumber(self.position.batch + 1);
             match reader.batch_at(offset)? {
-                Some(batch) if batch.header.number == expected && batch.header.previous == self.position.tag => {
+                Some(batch)
+                    if batch.header.number == expected && batch.header.previous == self.position.tag =>
+                {
                     self.index.apply(&batch.meta.changes)?;
                     for (at, record) in batch.meta.records.iter().enumerate() {
                         let number = RecordNumber(batch.meta.first_record + at as u64);
@@ -343,6 +388,15 @@ impl Replay<'_> {
             }
         }
         if reader.footer_at(self.packs_key, offset)?.is_some() {
+            // A crash may have come between the footer and giving the rest back.
+            if reader.bytes > offset + BLOCK {
+                reader.blob.set_len(offset + BLOCK)?;
+            }
+            return Ok(());
+        }
+        // Cut to its footer after that was durable, so the footer is damaged: `check` tells; healing it would hide it. (A
+        // pack is never so full that it could look like this without having been closed.)
+        if reader.bytes == offset + BLOCK {
             return Ok(());
         }
         // Here the log ends, torn or not; unless something that came later was built on what is missing.
@@ -358,7 +412,12 @@ impl Replay<'_> {
                 return Err(OpenError::LogDamaged { pack, offset });
             }
         }
-        let footer = crate::log::pack::PackFooter { pack, end: offset, batches, last: BatchNumber(self.position.batch) };
+        let footer = crate::log::pack::PackFooter {
+            pack,
+            end: offset,
+            batches,
+            last: BatchNumber(self.position.batch),
+        };
         reader.blob.write_at(offset, &footer.encode(self.packs_key, &reader.header.salt))?;
         reader.blob.sync()?;
         reader.blob.set_len(offset + BLOCK)?;

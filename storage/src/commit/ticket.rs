@@ -21,7 +21,9 @@ pub(super) struct TicketCell {
 }
 
 impl std::fmt::Debug for TicketCell {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "TicketCell({})", self.commit) }
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TicketCell({})", self.commit)
+    }
 }
 
 impl TicketCell {

@@ -50,16 +50,28 @@ impl Store {
         let mut own = shared.clone();
         own.last_commit += 1;
         own.last_time = self.inner.options.clock.now().0.max(shared.last_time + 1);
-        Ok(Txn { store: self, shared, own, changes: BTreeMap::new(), records: Vec::new(), bytes: 0, failed: None })
+        Ok(Txn {
+            store: self,
+            shared,
+            own,
+            changes: BTreeMap::new(),
+            records: Vec::new(),
+            bytes: 0,
+            failed: None,
+        })
     }
 }
 
 impl Txn<'_> {
     /// The number this transaction gets.
-    pub fn number(&self) -> CommitNumber { CommitNumber(self.own.last_commit) }
+    pub fn number(&self) -> CommitNumber {
+        CommitNumber(self.own.last_commit)
+    }
 
     /// The time of this transaction; strictly increasing from one to the next.
-    pub fn time(&self) -> UnixNanos { UnixNanos(self.own.last_time) }
+    pub fn time(&self) -> UnixNanos {
+        UnixNanos(self.own.last_time)
+    }
 
     /// A fresh number from the store's sequence (inode, content and segment numbers), never given twice.
     pub fn next_number(&mut self) -> u64 {

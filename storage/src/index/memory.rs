@@ -42,7 +42,9 @@ impl MemoryIndex {
         state.rows = Arc::new(rows);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> { self.state.lock().unwrap_or_else(PoisonError::into_inner) }
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Snapshot for MemorySnapshot {
@@ -50,7 +52,13 @@ impl Snapshot for MemorySnapshot {
         Ok(self.0.get(&(table, key.to_vec())).cloned())
     }
 
-    fn range(&self, table: Table, from: &[u8], to: &[u8], max: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError> {
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        max: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError> {
         if from >= to {
             return Ok(Vec::new());
         }
@@ -60,7 +68,9 @@ impl Snapshot for MemorySnapshot {
 }
 
 impl Index for MemoryIndex {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, IndexError> { Ok(Box::new(MemorySnapshot(Arc::clone(&self.lock().rows)))) }
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, IndexError> {
+        Ok(Box::new(MemorySnapshot(Arc::clone(&self.lock().rows))))
+    }
 
     fn apply(&self, changes: &[Change]) -> Result<(), IndexError> {
         let mut state = self.lock();
@@ -80,5 +90,7 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
-    fn verify(&self) -> Result<bool, IndexError> { Ok(true) }
+    fn verify(&self) -> Result<bool, IndexError> {
+        Ok(true)
+    }
 }

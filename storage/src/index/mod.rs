@@ -86,7 +86,9 @@ impl Table {
     }
 
     /// The table with this number on disk.
-    pub fn from_number(number: u8) -> Option<Self> { Self::ALL.into_iter().find(|table| *table as u8 == number) }
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| *table as u8 == number)
+    }
 }
 
 /// One change of the index; values are already sealed.
@@ -125,7 +127,13 @@ pub trait Snapshot: Send {
     ///
     /// # Errors
     /// [`IndexError`] when the back end fails.
-    fn range(&self, table: Table, from: &[u8], to: &[u8], max: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError>;
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        max: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError>;
 }
 
 /// The index of a store.

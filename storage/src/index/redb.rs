@@ -19,12 +19,18 @@ pub struct RedbIndex {
 }
 
 impl std::fmt::Debug for RedbIndex {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("RedbIndex(..)") }
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RedbIndex(..)")
+    }
 }
 
-fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> { TableDefinition::new(table.name()) }
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(table.name())
+}
 
-fn backend(error: impl std::error::Error + Send + Sync + 'static) -> IndexError { IndexError::Backend(Box::new(error)) }
+fn backend(error: impl std::error::Error + Send + Sync + 'static) -> IndexError {
+    IndexError::Backend(Box::new(error))
+}
 
 impl RedbIndex {
     /// Makes an empty index at `path`: under a temporary name first, for a crash while creating leaves a file that
@@ -73,7 +79,13 @@ impl Snapshot for RedbSnapshot {
         }
     }
 
-    fn range(&self, table: Table, from: &[u8], to: &[u8], max: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError> {
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        max: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError> {
         let opened = match self.0.open_table(definition(table)) {
             Ok(opened) => opened,
             Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
@@ -108,7 +120,9 @@ impl Index for RedbIndex {
             let mut table = transaction.open_table(definition(first.table)).map_err(backend)?;
             for change in &rest[..run] {
                 match &change.value {
-                    Some(value) => drop(table.insert(change.key.as_slice(), value.as_slice()).map_err(backend)?),
+                    Some(value) => {
+                        drop(table.insert(change.key.as_slice(), value.as_slice()).map_err(backend)?)
+                    }
                     None => drop(table.remove(change.key.as_slice()).map_err(backend)?),
                 }
             }

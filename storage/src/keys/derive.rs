@@ -84,10 +84,14 @@ fn expand(secret: &Secret32, salt: &[u8], label: &[u8], context: &[u8]) -> Secre
 }
 
 /// The key of one vault's frames first written to the pack with this salt.
-pub(crate) fn frame_key(content: &Secret32, pack_salt: &[u8; 32]) -> Secret32 { expand(content, pack_salt, FRAMES, b"") }
+pub(crate) fn frame_key(content: &Secret32, pack_salt: &[u8; 32]) -> Secret32 {
+    expand(content, pack_salt, FRAMES, b"")
+}
 
 /// The key of one pack's batches.
-pub(crate) fn batch_key(packs: &Secret32, pack_salt: &[u8; 32]) -> Secret32 { expand(packs, pack_salt, BATCHES, b"") }
+pub(crate) fn batch_key(packs: &Secret32, pack_salt: &[u8; 32]) -> Secret32 {
+    expand(packs, pack_salt, BATCHES, b"")
+}
 
 /// The key of one pack header's MAC.
 pub(crate) fn pack_header_key(packs: &Secret32, pack_salt: &[u8; 32]) -> Secret32 {
@@ -114,13 +118,19 @@ impl GatewayKey {
     }
 
     /// Takes a stored key.
-    pub fn from_secret(secret: Secret32) -> Self { Self(secret) }
+    pub fn from_secret(secret: Secret32) -> Self {
+        Self(secret)
+    }
 
     /// The key itself, to store it in its own file.
-    pub fn expose(&self) -> &Secret32 { &self.0 }
+    pub fn expose(&self) -> &Secret32 {
+        &self.0
+    }
 
     /// The key for one use.
-    pub fn derive(&self, label: GatewayLabel) -> Secret32 { expand(&self.0, b"", label.bytes(), b"") }
+    pub fn derive(&self, label: GatewayLabel) -> Secret32 {
+        expand(&self.0, b"", label.bytes(), b"")
+    }
 
     pub(crate) fn derive_for_vault(&self, label: GatewayLabel, vault: VaultId) -> Secret32 {
         expand(&self.0, b"", label.bytes(), &vault.0)
@@ -144,7 +154,8 @@ mod tests {
             GatewayLabel::TokenMac,
             GatewayLabel::KeyCheck,
         ];
-        let keys: std::collections::BTreeSet<_> = labels.iter().map(|label| *gateway.derive(*label).expose()).collect();
+        let keys: std::collections::BTreeSet<_> =
+            labels.iter().map(|label| *gateway.derive(*label).expose()).collect();
         assert_eq!(keys.len(), labels.len());
         assert!(!keys.contains(&[0; 32]));
     }

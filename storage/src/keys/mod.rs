@@ -7,7 +7,7 @@ mod slot;
 mod vault;
 
 pub use derive::{GatewayKey, GatewayLabel};
-pub use secret::Secret32;
 pub(crate) use derive::{batch_key, frame_key, pack_header_key};
+pub use secret::Secret32;
 pub use slot::{ManagedSlot, SlotError};
 pub use vault::{RootKey, VaultKeys};

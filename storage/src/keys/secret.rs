@@ -5,11 +5,17 @@ pub struct Secret32(pub(crate) [u8; 32]);
 
 impl Secret32 {
     /// Takes bytes that are secret from now on.
-    pub fn new(bytes: [u8; 32]) -> Self { Self(bytes) }
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
     /// The bytes, for a cipher or a MAC.
-    pub fn expose(&self) -> &[u8; 32] { &self.0 }
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 impl std::fmt::Debug for Secret32 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("Secret32(..)") }
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret32(..)")
+    }
 }

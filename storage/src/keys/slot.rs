@@ -68,7 +68,9 @@ impl ManagedSlot {
     }
 }
 
-fn aad(vault: VaultId) -> Vec<u8> { [FORMAT, &vault.0].concat() }
+fn aad(vault: VaultId) -> Vec<u8> {
+    [FORMAT, &vault.0].concat()
+}
 
 #[cfg(test)]
 mod tests {

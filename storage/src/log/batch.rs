@@ -127,7 +127,9 @@ impl Meta {
         // Encoding into a Vec cannot fail.
         match minicbor::encode(&rows, &mut bytes) {
             Ok(()) => bytes,
-            Err(never) => match never.into_write() { None | Some(_) => bytes },
+            Err(never) => match never.into_write() {
+                None | Some(_) => bytes,
+            },
         }
     }
 
@@ -135,7 +137,11 @@ impl Meta {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let rows: MetaRows = minicbor::decode(bytes).ok()?;
         let change = |row: ChangeRow| {
-            Some(Change { table: Table::from_number(row.table)?, key: row.key.into(), value: row.value.map(Into::into) })
+            Some(Change {
+                table: Table::from_number(row.table)?,
+                key: row.key.into(),
+                value: row.value.map(Into::into),
+            })
         };
         Some(Self {
             frames: rows.frames,
@@ -154,7 +160,9 @@ pub struct BatchKey(FastAead);
 
 impl BatchKey {
     /// From the pack's derived key.
-    pub fn new(key: &crate::keys::Secret32) -> Self { Self(FastAead::new(key)) }
+    pub fn new(key: &crate::keys::Secret32) -> Self {
+        Self(FastAead::new(key))
+    }
 }
 
 fn nonce(domain: [u8; 4], number: BatchNumber) -> [u8; 12] {
@@ -197,7 +205,12 @@ pub struct BatchPlace {
 
 /// Finishes a batch: `buffer` holds `HEADER_BYTES` zeros and the frames; seals `meta` behind them, pads, fills the header in.
 /// Returns the header's tag; nothing when a length passes its bound or there is no randomness.
-pub fn finish(key: &BatchKey, place: &BatchPlace, buffer: &mut AlignedBuffer, mut meta: Vec<u8>) -> Option<[u8; TAG_BYTES]> {
+pub fn finish(
+    key: &BatchKey,
+    place: &BatchPlace,
+    buffer: &mut AlignedBuffer,
+    mut meta: Vec<u8>,
+) -> Option<[u8; TAG_BYTES]> {
     let frames_bytes = buffer.len() - HEADER_BYTES;
     let blocks = blocks_for(frames_bytes, meta.len());
     let aad = place_aad(place.pack, place.offset, place.number);
@@ -236,13 +249,20 @@ pub fn finish(key: &BatchKey, place: &BatchPlace, buffer: &mut AlignedBuffer, mu
 }
 
 /// Opens a batch header at a place; with its tag. Nothing when it is none, belongs elsewhere or was changed.
-pub fn open_header(key: &BatchKey, pack: PackId, offset: u64, bytes: &[u8]) -> Option<(BatchHeader, [u8; TAG_BYTES])> {
+pub fn open_header(
+    key: &BatchKey,
+    pack: PackId,
+    offset: u64,
+    bytes: &[u8],
+) -> Option<(BatchHeader, [u8; TAG_BYTES])> {
     let bytes = bytes.get(..HEADER_BYTES)?;
     bytes.starts_with(MAGIC).then_some(())?;
     let number = BatchNumber(u64::from_le_bytes(*bytes[8..].first_chunk()?));
     let mut sealed: [u8; SEALED_BYTES] = *bytes[16..].first_chunk()?;
     let tag: [u8; TAG_BYTES] = *bytes[16 + SEALED_BYTES..].first_chunk()?;
-    key.0.open(nonce(HEADER_DOMAIN, number), &place_aad(pack, offset, number), &mut sealed, &tag).then_some(())?;
+    key.0
+        .open(nonce(HEADER_DOMAIN, number), &place_aad(pack, offset, number), &mut sealed, &tag)
+        .then_some(())?;
     let u32_at = |at: usize| Some(u32::from_le_bytes(*sealed.get(at..)?.first_chunk()?));
     let u64_at = |at: usize| Some(u64::from_le_bytes(*sealed.get(at..)?.first_chunk()?));
     let header = BatchHeader {
@@ -261,7 +281,13 @@ pub fn open_header(key: &BatchKey, pack: PackId, offset: u64, bytes: &[u8]) -> O
 }
 
 /// Verifies and opens what follows a header (`body` = the rest of the batch after `HEADER_BYTES`).
-pub fn open_body(key: &BatchKey, pack: PackId, offset: u64, header: &BatchHeader, body: &[u8]) -> Option<Meta> {
+pub fn open_body(
+    key: &BatchKey,
+    pack: PackId,
+    offset: u64,
+    header: &BatchHeader,
+    body: &[u8],
+) -> Option<Meta> {
     (xxh3_128(body) == header.checksum).then_some(())?;
     let from = usize::try_from(header.frames_bytes).ok()?;
     let sealed = body.get(from..from.checked_add(usize::try_from(header.meta_bytes).ok()?)?)?;

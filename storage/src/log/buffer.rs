@@ -19,10 +19,14 @@ impl AlignedBuffer {
     }
 
     /// Bytes held.
-    pub fn len(&self) -> usize { self.storage.len() - self.start }
+    pub fn len(&self) -> usize {
+        self.storage.len() - self.start
+    }
 
     /// Whether nothing is held.
-    pub fn is_empty(&self) -> bool { self.len() == 0 }
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 
     /// Appends.
     pub fn extend(&mut self, bytes: &[u8]) {
@@ -37,13 +41,19 @@ impl AlignedBuffer {
     }
 
     /// Forgets the bytes, keeps the room.
-    pub fn clear(&mut self) { self.storage.truncate(self.start); }
+    pub fn clear(&mut self) {
+        self.storage.truncate(self.start);
+    }
 
     /// The bytes.
-    pub fn bytes(&self) -> &[u8] { &self.storage[self.start..] }
+    pub fn bytes(&self) -> &[u8] {
+        &self.storage[self.start..]
+    }
 
     /// The bytes, to fill in.
-    pub fn bytes_mut(&mut self) -> &mut [u8] { &mut self.storage[self.start..] }
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.storage[self.start..]
+    }
 
     fn reserve(&mut self, more: usize) {
         if self.storage.len() + more > self.storage.capacity() {

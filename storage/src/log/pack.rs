@@ -18,7 +18,9 @@ const FOOTER_MAGIC: &[u8; 8] = b"COFFOOT1";
 const MAC_BYTES: usize = 32;
 
 /// The blob of a pack.
-pub fn blob_name(pack: PackId) -> String { format!("packs/{:016x}.pack", pack.0) }
+pub fn blob_name(pack: PackId) -> String {
+    format!("packs/{:016x}.pack", pack.0)
+}
 
 /// The pack of a blob.
 pub fn pack_of(name: &str) -> Option<PackId> {
@@ -58,7 +60,9 @@ pub struct PackFooter {
     pub last: BatchNumber,
 }
 
-fn mac(key: &Secret32, bytes: &[u8]) -> [u8; MAC_BYTES] { *blake3::keyed_hash(key.expose(), bytes).as_bytes() }
+fn mac(key: &Secret32, bytes: &[u8]) -> [u8; MAC_BYTES] {
+    *blake3::keyed_hash(key.expose(), bytes).as_bytes()
+}
 
 fn close(key: &Secret32, mut block: Vec<u8>) -> Vec<u8> {
     block.resize(BLOCK_BYTES - MAC_BYTES, 0);
@@ -71,7 +75,9 @@ fn is_authentic(key: &Secret32, block: &[u8]) -> bool {
     block.split_last_chunk::<MAC_BYTES>().is_some_and(|(body, found)| bool::from(mac(key, body).ct_eq(found)))
 }
 
-fn u64_at(block: &[u8], at: usize) -> Option<u64> { Some(u64::from_le_bytes(*block.get(at..)?.first_chunk()?)) }
+fn u64_at(block: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*block.get(at..)?.first_chunk()?))
+}
 
 impl PackHeader {
     /// The header block.
@@ -101,7 +107,9 @@ impl PackHeader {
     }
 
     /// The key of its batches.
-    pub fn batch_key(&self, packs: &Secret32) -> Secret32 { batch_key(packs, &self.salt) }
+    pub fn batch_key(&self, packs: &Secret32) -> Secret32 {
+        batch_key(packs, &self.salt)
+    }
 }
 
 impl PackFooter {

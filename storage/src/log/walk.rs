@@ -53,7 +53,11 @@ impl PackReader {
     ///
     /// # Errors
     /// The outer one is the system's; the inner one tells that its header is not right.
-    pub fn open(blobs: &dyn BlobStore, packs: &Secret32, pack: PackId) -> io::Result<Result<Self, HeaderError>> {
+    pub fn open(
+        blobs: &dyn BlobStore,
+        packs: &Secret32,
+        pack: PackId,
+    ) -> io::Result<Result<Self, HeaderError>> {
         let blob = blobs.open(&blob_name(pack))?;
         let bytes = blob.len()?;
         let mut block = vec![0; BLOCK_BYTES];

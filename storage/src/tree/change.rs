@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::rows::{
-    Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, chunk_key, decode, dentry_key,
-    encode, inode_key, past_key, segment_key, usage_key,
+    Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, chunk_key,
+    decode, dentry_key, encode, inode_key, past_key, segment_key, usage_key,
 };
 use super::{Kind, Vault};
 use crate::audit::RecordDraft;
@@ -28,7 +28,12 @@ pub(crate) struct Change<'v> {
 
 /// Refuses names that no directory can hold.
 pub(crate) fn check_name(name: &[u8]) -> Result<(), StoreError> {
-    let bad = name.is_empty() || name.len() > NAME_BYTES_MAX || name == b"." || name == b".." || name.contains(&0) || name.contains(&b'/');
+    let bad = name.is_empty()
+        || name.len() > NAME_BYTES_MAX
+        || name == b"."
+        || name == b".."
+        || name.contains(&0)
+        || name.contains(&b'/');
     if bad { Err(StoreError::InvalidName) } else { Ok(()) }
 }
 
@@ -46,7 +51,9 @@ impl<'v> Change<'v> {
         })
     }
 
-    pub(crate) fn moment(&self) -> Moment { Moment { commit: self.txn.number(), time: self.txn.time() } }
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { commit: self.txn.number(), time: self.txn.time() }
+    }
 
     fn put(&mut self, table: Table, key: &[u8], row: &impl minicbor::Encode<()>) -> Result<(), StoreError> {
         let bytes = encode(row)?;
@@ -54,7 +61,11 @@ impl<'v> Change<'v> {
         Ok(())
     }
 
-    fn get<T: for<'b> minicbor::Decode<'b, ()>>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
+    fn get<T: for<'b> minicbor::Decode<'b, ()>>(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<T>, StoreError> {
         self.txn.get(&self.vault.keys().records, table, key)?.map(|bytes| decode(&bytes)).transpose()
     }
 
@@ -73,7 +84,11 @@ impl<'v> Change<'v> {
         }
         let row: Option<DentryRow> = self.get(Table::Dentries, &self.dentry_key(parent, name))?;
         // Two names with one MAC: as likely as guessing a key, and told apart all the same.
-        if row.as_ref().is_some_and(|row| row.name.as_slice() != name) { Err(StoreError::DamagedRecord) } else { Ok(row) }
+        if row.as_ref().is_some_and(|row| row.name.as_slice() != name) {
+            Err(StoreError::DamagedRecord)
+        } else {
+            Ok(row)
+        }
     }
 
     fn dentry_key(&self, parent: InodeId, name: &[u8]) -> Vec<u8> {
@@ -98,7 +113,12 @@ impl<'v> Change<'v> {
     }
 
     /// Replaces an inode's record; the old one goes to history.
-    pub(crate) fn replace_inode(&mut self, inode: InodeId, old: &InodeRow, mut new: InodeRow) -> Result<(), StoreError> {
+    pub(crate) fn replace_inode(
+        &mut self,
+        inode: InodeId,
+        old: &InodeRow,
+        mut new: InodeRow,
+    ) -> Result<(), StoreError> {
         self.keep_inode(inode, old)?;
         new.begin = self.moment();
         new.ctime = self.txn.time();
@@ -130,7 +150,13 @@ impl<'v> Change<'v> {
         Ok(())
     }
 
-    pub(crate) fn add_dentry(&mut self, parent: InodeId, name: &[u8], inode: InodeId, kind: Kind) -> Result<(), StoreError> {
+    pub(crate) fn add_dentry(
+        &mut self,
+        parent: InodeId,
+        name: &[u8],
+        inode: InodeId,
+        kind: Kind,
+    ) -> Result<(), StoreError> {
         check_name(name)?;
         let row = DentryRow { name: name.to_vec().into(), inode, kind, begin: self.moment() };
         let key = self.dentry_key(parent, name);
@@ -143,7 +169,11 @@ impl<'v> Change<'v> {
         let key = self.dentry_key(parent, &row.name);
         if row.begin.commit != self.txn.number() {
             let end = self.moment();
-            self.put(Table::DentryHistory, &past_key(&key, self.txn.number()), &PastRow { row: row.clone(), end })?;
+            self.put(
+                Table::DentryHistory,
+                &past_key(&key, self.txn.number()),
+                &PastRow { row: row.clone(), end },
+            )?;
         }
         self.txn.delete(Table::Dentries, &key);
         self.touch_directory(parent)
@@ -195,13 +225,21 @@ impl<'v> Change<'v> {
     }
 
     /// A content of inline extents.
-    pub(crate) fn inline_body(&mut self, extents: Vec<Extent>, places: &HashMap<ChunkId, FramePlace>) -> Body {
+    pub(crate) fn inline_body(
+        &mut self,
+        extents: Vec<Extent>,
+        places: &HashMap<ChunkId, FramePlace>,
+    ) -> Body {
         self.refer(&extents, places);
         Body::Inline(extents)
     }
 
     /// A new segment.
-    pub(crate) fn add_segment(&mut self, extents: Vec<Extent>, places: &HashMap<ChunkId, FramePlace>) -> Result<SegmentId, StoreError> {
+    pub(crate) fn add_segment(
+        &mut self,
+        extents: Vec<Extent>,
+        places: &HashMap<ChunkId, FramePlace>,
+    ) -> Result<SegmentId, StoreError> {
         self.refer(&extents, places);
         let segment = SegmentId(self.txn.next_number());
         self.put(Table::Segments, &segment_key(self.vault.id(), segment), &SegmentRow { refs: 1, extents })?;
@@ -237,14 +275,20 @@ impl<'v> Change<'v> {
     }
 
     /// Bytes that the transaction adds to what is in use.
-    pub(crate) fn bytes_grown(&self) -> u64 { self.bytes_added.saturating_sub(self.bytes_removed) }
+    pub(crate) fn bytes_grown(&self) -> u64 {
+        self.bytes_added.saturating_sub(self.bytes_removed)
+    }
 
     /// Writes references and usage, adds the record, submits. A quota is asked for what was not reserved before.
     pub(crate) fn submit(mut self, audit: RecordDraft) -> Result<Ticket, StoreError> {
         let records = &self.vault.keys().records;
         for (chunk, (place, gained)) in std::mem::take(&mut self.chunks) {
             let key = chunk_key(self.vault.id(), chunk);
-            let found = self.txn.get(records, Table::Chunks, &key)?.map(|bytes| decode::<ChunkRow>(&bytes)).transpose()?;
+            let found = self
+                .txn
+                .get(records, Table::Chunks, &key)?
+                .map(|bytes| decode::<ChunkRow>(&bytes))
+                .transpose()?;
             let row = match (found, place) {
                 (Some(found), _) => ChunkRow { refs: found.refs + gained, ..found },
                 (None, Some(place)) => ChunkRow { place, refs: gained },
@@ -255,7 +299,11 @@ impl<'v> Change<'v> {
         let (owner, system) = (self.vault.owner(), self.vault.store().system_key());
         if self.bytes_added != self.bytes_removed || self.inodes_added != self.inodes_removed {
             let key = usage_key(owner, self.vault.id());
-            let found = self.txn.get(system, Table::Usage, &key)?.map(|bytes| decode::<UsageRow>(&bytes)).transpose()?;
+            let found = self
+                .txn
+                .get(system, Table::Usage, &key)?
+                .map(|bytes| decode::<UsageRow>(&bytes))
+                .transpose()?;
             let mut row = found.unwrap_or_default();
             row.bytes = (row.bytes + self.bytes_added).saturating_sub(self.bytes_removed);
             row.inodes = (row.inodes + self.inodes_added).saturating_sub(self.inodes_removed);

@@ -142,18 +142,28 @@ struct VaultInner {
 
 impl Vault {
     /// Identity.
-    pub fn id(&self) -> VaultId { self.inner.keys.vault }
+    pub fn id(&self) -> VaultId {
+        self.inner.keys.vault
+    }
 
     /// Who pays for its bytes.
-    pub fn owner(&self) -> OwnerId { self.inner.owner }
+    pub fn owner(&self) -> OwnerId {
+        self.inner.owner
+    }
 
     /// Its store.
-    pub fn store(&self) -> &Store { &self.inner.store }
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
 
-    pub(crate) fn keys(&self) -> &VaultKeys { &self.inner.keys }
+    pub(crate) fn keys(&self) -> &VaultKeys {
+        &self.inner.keys
+    }
 
     /// Seals and opens details of this vault's audit records.
-    pub fn audit_key(&self) -> &RecordKey { &self.inner.keys.audit }
+    pub fn audit_key(&self) -> &RecordKey {
+        &self.inner.keys.audit
+    }
 
     fn lock_open(&self) -> MutexGuard<'_, HashMap<InodeId, Weak<FileState>>> {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
@@ -164,7 +174,9 @@ impl Vault {
     }
 
     /// Forgets an open file: who opens the inode next gets another.
-    pub(crate) fn close_registered(&self, inode: InodeId) { self.lock_open().remove(&inode); }
+    pub(crate) fn close_registered(&self, inode: InodeId) {
+        self.lock_open().remove(&inode);
+    }
 
     /// The open file of an inode, one for all who have it open.
     ///
@@ -196,5 +208,7 @@ impl Vault {
     ///
     /// # Errors
     /// The store's own errors.
-    pub fn begin_upload(&self) -> Result<Upload, StoreError> { Ok(Upload::new(self.clone())) }
+    pub fn begin_upload(&self) -> Result<Upload, StoreError> {
+        Ok(Upload::new(self.clone()))
+    }
 }

@@ -99,13 +99,21 @@ impl Change<'_> {
     }
 
     /// Makes room at a target name, as `replace` allows. `from` is what will come there.
-    fn clear_target(&mut self, from: &DentryRow, to: InodeId, name: &[u8], replace: Replace) -> Result<(), StoreError> {
+    fn clear_target(
+        &mut self,
+        from: &DentryRow,
+        to: InodeId,
+        name: &[u8],
+        replace: Replace,
+    ) -> Result<(), StoreError> {
         let Some(target) = self.dentry(to, name)? else { return Ok(()) };
         match replace {
             Replace::Never => Err(StoreError::Exists),
             Replace::Tree => self.unlink_tree(to, &target),
             Replace::Posix => match (from.kind, target.kind) {
-                (Kind::Directory, Kind::Directory) if !self.is_empty(target.inode)? => Err(StoreError::NotEmpty),
+                (Kind::Directory, Kind::Directory) if !self.is_empty(target.inode)? => {
+                    Err(StoreError::NotEmpty)
+                }
                 (Kind::Directory, Kind::Directory) => self.unlink(to, &target),
                 (Kind::Directory, _) => Err(StoreError::NotADirectory),
                 (_, Kind::Directory) => Err(StoreError::IsADirectory),
@@ -127,7 +135,13 @@ impl Change<'_> {
         }
     }
 
-    fn copy_tree(&mut self, from: InodeId, to: InodeId, name: &[u8], deep: bool) -> Result<InodeId, StoreError> {
+    fn copy_tree(
+        &mut self,
+        from: InodeId,
+        to: InodeId,
+        name: &[u8],
+        deep: bool,
+    ) -> Result<InodeId, StoreError> {
         let source = self.inode(from)?;
         let content = match source.kind {
             Kind::File => Some(self.share_content(&source.content)?),
@@ -218,9 +232,12 @@ impl Vault {
             Some(Cursor(last)) => [&prefix[..], &last, &[0]].concat(),
             None => prefix.clone(),
         };
-        let rows = self.store().range(&self.keys().records, Table::Dentries, &from, &after_prefix(&prefix), max)?;
+        let rows =
+            self.store().range(&self.keys().records, Table::Dentries, &from, &after_prefix(&prefix), max)?;
         let next = match rows.last() {
-            Some((key, _)) if rows.len() == max => Some(Cursor(*key.last_chunk().ok_or(StoreError::DamagedRecord)?)),
+            Some((key, _)) if rows.len() == max => {
+                Some(Cursor(*key.last_chunk().ok_or(StoreError::DamagedRecord)?))
+            }
             _ => None,
         };
         let mut entries = Vec::with_capacity(rows.len());
@@ -290,18 +307,36 @@ impl Vault {
     ///
     /// # Errors
     /// As for [`Vault::make_directory`]; `TooLarge`.
-    pub fn make_link(&self, parent: InodeId, name: &[u8], target: &[u8], audit: RecordDraft) -> Result<Pending<InodeId>, StoreError> {
+    pub fn make_link(
+        &self,
+        parent: InodeId,
+        name: &[u8],
+        target: &[u8],
+        audit: RecordDraft,
+    ) -> Result<Pending<InodeId>, StoreError> {
         if target.is_empty() || target.len() > LINK_BYTES_MAX || target.contains(&0) {
             return Err(StoreError::TooLarge("the link's target"));
         }
-        self.create((parent, name), Kind::SymbolicLink, &AttributeChange::default(), Some(target.to_vec()), audit)
+        self.create(
+            (parent, name),
+            Kind::SymbolicLink,
+            &AttributeChange::default(),
+            Some(target.to_vec()),
+            audit,
+        )
     }
 
     /// Adds a name to a file or link.
     ///
     /// # Errors
     /// `Exists`, `NotFound`, `IsADirectory` for a directory as source, `TooLarge`.
-    pub fn hard_link(&self, inode: InodeId, parent: InodeId, name: &[u8], mut audit: RecordDraft) -> Result<Pending<()>, StoreError> {
+    pub fn hard_link(
+        &self,
+        inode: InodeId,
+        parent: InodeId,
+        name: &[u8],
+        mut audit: RecordDraft,
+    ) -> Result<Pending<()>, StoreError> {
         check_name(name)?;
         let mut change = Change::begin(self)?;
         let old = change.inode(inode)?;
@@ -340,7 +375,12 @@ impl Vault {
     ///
     /// # Errors
     /// `NotFound`, `IsADirectory`.
-    pub fn remove(&self, parent: InodeId, name: &[u8], audit: RecordDraft) -> Result<Pending<()>, StoreError> {
+    pub fn remove(
+        &self,
+        parent: InodeId,
+        name: &[u8],
+        audit: RecordDraft,
+    ) -> Result<Pending<()>, StoreError> {
         self.remove_as((parent, name), audit, |change, row| match row.kind {
             Kind::Directory => Err(StoreError::IsADirectory),
             Kind::File | Kind::SymbolicLink => change.unlink(parent, row),
@@ -351,7 +391,12 @@ impl Vault {
     ///
     /// # Errors
     /// `NotFound`, `NotADirectory`, `NotEmpty`.
-    pub fn remove_directory(&self, parent: InodeId, name: &[u8], audit: RecordDraft) -> Result<Pending<()>, StoreError> {
+    pub fn remove_directory(
+        &self,
+        parent: InodeId,
+        name: &[u8],
+        audit: RecordDraft,
+    ) -> Result<Pending<()>, StoreError> {
         self.remove_as((parent, name), audit, |change, row| match row.kind {
             Kind::Directory if !change.is_empty(row.inode)? => Err(StoreError::NotEmpty),
             Kind::Directory => change.unlink(parent, row),
@@ -363,7 +408,12 @@ impl Vault {
     ///
     /// # Errors
     /// `NotFound`; `TooLarge` for a tree whose journal would not fit a batch.
-    pub fn remove_tree(&self, parent: InodeId, name: &[u8], audit: RecordDraft) -> Result<Pending<()>, StoreError> {
+    pub fn remove_tree(
+        &self,
+        parent: InodeId,
+        name: &[u8],
+        audit: RecordDraft,
+    ) -> Result<Pending<()>, StoreError> {
         self.remove_as((parent, name), audit, |change, row| change.unlink_tree(parent, row))
     }
 
@@ -433,11 +483,17 @@ impl Vault {
             return Err(StoreError::InvalidMove);
         }
         if let Some(target) = change.dentry(to.0, to.1)? {
-            if target.inode == from || (target.kind == Kind::Directory && source.parent.is_some_and(|parent| change.is_below(parent, target.inode).unwrap_or(true))) {
+            if target.inode == from
+                || (target.kind == Kind::Directory
+                    && source
+                        .parent
+                        .is_some_and(|parent| change.is_below(parent, target.inode).unwrap_or(true)))
+            {
                 return Err(StoreError::InvalidMove);
             }
         }
-        let row = DentryRow { name: to.1.to_vec().into(), inode: from, kind: source.kind, begin: change.moment() };
+        let row =
+            DentryRow { name: to.1.to_vec().into(), inode: from, kind: source.kind, begin: change.moment() };
         change.clear_target(&row, to.0, to.1, replace)?;
         let made = change.copy_tree(from, to.0, to.1, deep)?;
         self.store().quotas().check(self.owner(), change.bytes_grown())?;
@@ -449,7 +505,12 @@ impl Vault {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn set_attributes(&self, inode: InodeId, attributes: &AttributeChange, mut audit: RecordDraft) -> Result<Pending<()>, StoreError> {
+    pub fn set_attributes(
+        &self,
+        inode: InodeId,
+        attributes: &AttributeChange,
+        mut audit: RecordDraft,
+    ) -> Result<Pending<()>, StoreError> {
         let open = self.opened(inode);
         // A time set while the file is written is the client's last word until it writes again.
         let mut held = open.as_ref().map(OpenHold::take);
@@ -503,4 +564,3 @@ impl Vault {
         Ok(Pending { value: (), ticket: change.submit(audit)? })
     }
 }
-

@@ -64,7 +64,9 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    pub(crate) fn end(&self) -> u64 { self.start + u64::from(self.len) }
+    pub(crate) fn end(&self) -> u64 {
+        self.start + u64::from(self.len)
+    }
 }
 
 /// Where a content's extents are.
@@ -96,7 +98,13 @@ pub(crate) struct Content {
 
 impl Content {
     pub(crate) fn empty(id: ContentId) -> Self {
-        Self { id, size: 0, stored: 0, blake3: Some(*blake3::hash(b"").as_bytes()), body: Body::Inline(Vec::new()) }
+        Self {
+            id,
+            size: 0,
+            stored: 0,
+            blake3: Some(*blake3::hash(b"").as_bytes()),
+            body: Body::Inline(Vec::new()),
+        }
     }
 }
 
@@ -206,22 +214,34 @@ pub(crate) fn decode<T: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Result<T, Store
 }
 
 /// vault | number.
-pub(crate) fn number_key(vault: VaultId, number: u64) -> Vec<u8> { [&vault.0[..], &number.to_be_bytes()].concat() }
+pub(crate) fn number_key(vault: VaultId, number: u64) -> Vec<u8> {
+    [&vault.0[..], &number.to_be_bytes()].concat()
+}
 
-pub(crate) fn inode_key(vault: VaultId, inode: InodeId) -> Vec<u8> { number_key(vault, inode.0) }
+pub(crate) fn inode_key(vault: VaultId, inode: InodeId) -> Vec<u8> {
+    number_key(vault, inode.0)
+}
 
-pub(crate) fn segment_key(vault: VaultId, segment: SegmentId) -> Vec<u8> { number_key(vault, segment.0) }
+pub(crate) fn segment_key(vault: VaultId, segment: SegmentId) -> Vec<u8> {
+    number_key(vault, segment.0)
+}
 
-pub(crate) fn chunk_key(vault: VaultId, chunk: ChunkId) -> Vec<u8> { [&vault.0[..], &chunk.0].concat() }
+pub(crate) fn chunk_key(vault: VaultId, chunk: ChunkId) -> Vec<u8> {
+    [&vault.0[..], &chunk.0].concat()
+}
 
 pub(crate) fn dentry_key(vault: VaultId, parent: InodeId, mac: [u8; 16]) -> Vec<u8> {
     [&vault.0[..], &parent.0.to_be_bytes(), &mac].concat()
 }
 
-pub(crate) fn usage_key(owner: OwnerId, vault: VaultId) -> Vec<u8> { [owner.0, vault.0].concat() }
+pub(crate) fn usage_key(owner: OwnerId, vault: VaultId) -> Vec<u8> {
+    [owner.0, vault.0].concat()
+}
 
 /// The key of a superseded state: the live one's, then the transaction that ended it.
-pub(crate) fn past_key(live: &[u8], end: CommitNumber) -> Vec<u8> { [live, &end.0.to_be_bytes()].concat() }
+pub(crate) fn past_key(live: &[u8], end: CommitNumber) -> Vec<u8> {
+    [live, &end.0.to_be_bytes()].concat()
+}
 
 /// The first key after all that begin with `prefix`.
 pub(crate) fn after_prefix(prefix: &[u8]) -> Vec<u8> {

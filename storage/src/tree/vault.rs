@@ -37,9 +37,15 @@ impl Store {
         }
         let now = txn.time();
         let slot = ManagedSlot::seal(id, &root, self.gateway_key())?;
-        let row = VaultRow { owner, name: name.to_owned(), created: now, retention_secs, managed: Some(slot) };
+        let row =
+            VaultRow { owner, name: name.to_owned(), created: now, retention_secs, managed: Some(slot) };
         txn.put(self.system_key(), Table::Vaults, &id.0, &encode(&row)?);
-        txn.put(self.system_key(), Table::Usage, &usage_key(owner, id), &encode(&UsageRow { bytes: 0, inodes: 1 })?);
+        txn.put(
+            self.system_key(),
+            Table::Usage,
+            &usage_key(owner, id),
+            &encode(&UsageRow { bytes: 0, inodes: 1 })?,
+        );
         let root_directory = InodeRow {
             kind: Kind::Directory,
             mode: 0o755,
@@ -101,9 +107,11 @@ impl Store {
         let unavailable = || StoreError::VaultUnavailable(id);
         let row = self.get(self.system_key(), Table::Vaults, &id.0)?.ok_or_else(unavailable)?;
         let row: VaultRow = decode(&row)?;
-        let root = row.managed.ok_or_else(unavailable)?.open(id, self.gateway_key()).map_err(|_| unavailable())?;
+        let root =
+            row.managed.ok_or_else(unavailable)?.open(id, self.gateway_key()).map_err(|_| unavailable())?;
         let keys = VaultKeys::derive(id, &root);
-        let inner = VaultInner { store: self.clone(), owner: row.owner, keys, open: Mutex::new(HashMap::new()) };
+        let inner =
+            VaultInner { store: self.clone(), owner: row.owner, keys, open: Mutex::new(HashMap::new()) };
         let vault = Vault { inner: Arc::new(inner) };
         vaults.insert(id, vault.clone());
         Ok(vault)

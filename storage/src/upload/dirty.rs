@@ -10,12 +10,14 @@ pub(super) struct Dirty {
 }
 
 impl Dirty {
-    pub(super) fn bytes(&self) -> usize { self.bytes }
-
-    pub(super) fn is_empty(&self) -> bool { self.runs.is_empty() }
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
 
     /// Where the last byte ends.
-    pub(super) fn end(&self) -> u64 { self.runs.last_key_value().map_or(0, |(start, run)| start + run.len() as u64) }
+    pub(super) fn end(&self) -> u64 {
+        self.runs.last_key_value().map_or(0, |(start, run)| start + run.len() as u64)
+    }
 
     /// Writes over what is there.
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
@@ -100,7 +102,8 @@ impl Dirty {
     }
 
     fn touching(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, &Vec<u8>)> {
-        let before = self.runs.range(..from).next_back().filter(|(start, run)| *start + run.len() as u64 > from);
+        let before =
+            self.runs.range(..from).next_back().filter(|(start, run)| *start + run.len() as u64 > from);
         before.into_iter().chain(self.runs.range(from..to.max(from))).map(|(start, run)| (*start, run))
     }
 }

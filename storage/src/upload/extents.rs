@@ -43,7 +43,10 @@ fn cut_out(extents: &mut BTreeMap<u64, Extent>, from: u64, to: u64) {
             before.len = (from - whole.start) as u32;
             if whole.end() > to {
                 let dropped = (to - whole.start) as u32;
-                extents.insert(to, Extent { start: to, len: whole.len - dropped, skip: whole.skip + dropped, ..whole });
+                extents.insert(
+                    to,
+                    Extent { start: to, len: whole.len - dropped, skip: whole.skip + dropped, ..whole },
+                );
                 return;
             }
         }
@@ -54,7 +57,10 @@ fn cut_out(extents: &mut BTreeMap<u64, Extent>, from: u64, to: u64) {
             && extent.end() > to
         {
             let dropped = (to - start) as u32;
-            extents.insert(to, Extent { start: to, len: extent.len - dropped, skip: extent.skip + dropped, ..extent });
+            extents.insert(
+                to,
+                Extent { start: to, len: extent.len - dropped, skip: extent.skip + dropped, ..extent },
+            );
         }
     }
 }
@@ -65,13 +71,20 @@ impl Extents {
         match body {
             Body::Inline(list) => {
                 for extent in list {
-                    extents.loaded.entry(extent.start / SEGMENT_BYTES).or_default().insert(extent.start, *extent);
+                    extents
+                        .loaded
+                        .entry(extent.start / SEGMENT_BYTES)
+                        .or_default()
+                        .insert(extent.start, *extent);
                 }
                 // Inline extents have no segment to come back from.
                 extents.changed = extents.loaded.keys().copied().collect();
             }
             Body::Segments(list) => {
-                let stored = list.iter().enumerate().filter_map(|(at, segment)| segment.map(|segment| (at as u64, segment)));
+                let stored = list
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(at, segment)| segment.map(|segment| (at as u64, segment)));
                 extents.stored = stored.collect();
             }
         }
@@ -87,7 +100,10 @@ impl Extents {
             let mut found = BTreeMap::new();
             if let Some(segment) = self.stored.get(&at) {
                 let key = segment_key(vault.id(), *segment);
-                let bytes = vault.store().get(&vault.keys().records, Table::Segments, &key)?.ok_or(StoreError::DamagedRecord)?;
+                let bytes = vault
+                    .store()
+                    .get(&vault.keys().records, Table::Segments, &key)?
+                    .ok_or(StoreError::DamagedRecord)?;
                 let row: SegmentRow = decode(&bytes)?;
                 found = row.extents.into_iter().map(|extent| (extent.start, extent)).collect();
             }
@@ -171,7 +187,10 @@ impl Extents {
                 self.changed = self.loaded.keys().copied().collect();
             }
             Body::Segments(list) => {
-                let stored = list.iter().enumerate().filter_map(|(at, segment)| segment.map(|segment| (at as u64, segment)));
+                let stored = list
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(at, segment)| segment.map(|segment| (at as u64, segment)));
                 self.stored = stored.collect();
                 self.changed.clear();
             }

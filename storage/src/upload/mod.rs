@@ -20,10 +20,14 @@ use crate::commit::{FramePlace, Pending};
 use crate::error::StoreError;
 use crate::id::{ChunkId, ContentId, InodeId};
 use crate::index::Table;
-use crate::limits::{CHUNK_BYTES_MIN, DIRTY_BYTES_TARGET, EXTENTS_CHANGED_MAX, FILE_BYTES_MAX, SEGMENT_BYTES};
+use crate::limits::{
+    CHUNK_BYTES_MIN, DIRTY_BYTES_TARGET, EXTENTS_CHANGED_MAX, FILE_BYTES_MAX, SEGMENT_BYTES,
+};
 use crate::quota::Reservation;
 use crate::tree::change::Change;
-use crate::tree::rows::{Body, ChunkRow, Content, Extent, INCIDENT_BROKEN_UPLOAD, INLINE_EXTENTS_MAX, InodeRow, chunk_key, decode};
+use crate::tree::rows::{
+    Body, ChunkRow, Content, Extent, INCIDENT_BROKEN_UPLOAD, INLINE_EXTENTS_MAX, InodeRow, chunk_key, decode,
+};
 use crate::tree::{AttributeChange, Attributes, Kind, Vault};
 
 use dirty::Dirty;
@@ -74,7 +78,9 @@ impl Editor {
         }
     }
 
-    fn end_of_what_is_there(&self) -> u64 { self.size }
+    fn end_of_what_is_there(&self) -> u64 {
+        self.size
+    }
 
     /// Bytes of a range that are neither stored nor dirty.
     fn holes(&mut self, from: u64, to: u64) -> Result<u64, StoreError> {
@@ -82,8 +88,12 @@ impl Editor {
             return Ok(to - from);
         }
         let vault = self.vault.clone();
-        let mut covered: Vec<(u64, u64)> =
-            self.extents.touching(&vault, from, to)?.iter().map(|extent| (extent.start, extent.end())).collect();
+        let mut covered: Vec<(u64, u64)> = self
+            .extents
+            .touching(&vault, from, to)?
+            .iter()
+            .map(|extent| (extent.start, extent.end()))
+            .collect();
         covered.extend(self.dirty.ranges(from, to));
         covered.sort_unstable();
         let (mut holes, mut at) = (0, from);
@@ -215,7 +225,8 @@ impl Editor {
         let place = self.place(extent.chunk)?;
         let chunk = self.vault.store().read_frame(keys, extent.chunk, &place)?;
         let from = extent.skip as usize;
-        let found = chunk.get(from..from + extent.len as usize).ok_or(StoreError::Damaged { pack: place.pack })?;
+        let found =
+            chunk.get(from..from + extent.len as usize).ok_or(StoreError::Damaged { pack: place.pack })?;
         into.copy_from_slice(found);
         Ok(())
     }
@@ -261,7 +272,8 @@ impl Editor {
             Some(extents) => change.inline_body(extents, &self.staged),
             None => {
                 let count = segments.last().map_or(0, |(at, _)| at + 1);
-                let mut list = vec![None; usize::try_from(count).map_err(|_| StoreError::TooLarge("the file"))?];
+                let mut list =
+                    vec![None; usize::try_from(count).map_err(|_| StoreError::TooLarge("the file"))?];
                 for (at, segment) in segments {
                     let id = match segment {
                         Ok(unchanged) => {
@@ -311,16 +323,22 @@ impl FileState {
         Ok(Self { vault, inode, edited: Mutex::new(Edited { editor, row, time_set: false }) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Edited> { self.edited.lock().unwrap_or_else(PoisonError::into_inner) }
+    fn lock(&self) -> MutexGuard<'_, Edited> {
+        self.edited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// An open file whose state is held still while a transaction runs.
 pub(crate) struct OpenHold<'f>(MutexGuard<'f, Edited>);
 
 impl<'f> OpenHold<'f> {
-    pub(crate) fn take(file: &'f OpenFile) -> Self { Self(file.state.lock()) }
+    pub(crate) fn take(file: &'f OpenFile) -> Self {
+        Self(file.state.lock())
+    }
 
-    pub(crate) fn time_was_set(&mut self) { self.0.time_set = true; }
+    pub(crate) fn time_was_set(&mut self) {
+        self.0.time_set = true;
+    }
 }
 
 /// The one open file of an inode: every handle of both protocols reads and writes this. Cheap to clone.
@@ -330,12 +348,18 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
-    pub(crate) fn from_state(state: Arc<FileState>) -> Self { Self { state } }
+    pub(crate) fn from_state(state: Arc<FileState>) -> Self {
+        Self { state }
+    }
 
-    pub(crate) fn size(&self) -> u64 { self.state.lock().editor.size }
+    pub(crate) fn size(&self) -> u64 {
+        self.state.lock().editor.size
+    }
 
     /// Which inode.
-    pub fn inode(&self) -> InodeId { self.state.inode }
+    pub fn inode(&self) -> InodeId {
+        self.state.inode
+    }
 
     /// Attributes now, dirty size included.
     ///
@@ -355,7 +379,9 @@ impl OpenFile {
     ///
     /// # Errors
     /// `Damaged` when stored bytes do not open; nothing is returned then.
-    pub fn read_at(&self, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> { self.state.lock().editor.read(offset, len) }
+    pub fn read_at(&self, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
+        self.state.lock().editor.read(offset, len)
+    }
 
     /// Whether [`OpenFile::read_at`] would be answered from memory (so needs no blocking pool).
     pub fn is_in_memory(&self, offset: u64, len: usize) -> bool {
@@ -394,7 +420,9 @@ impl OpenFile {
     }
 
     /// Whether anything is written and not yet committed.
-    pub fn is_dirty(&self) -> bool { self.state.lock().editor.changed }
+    pub fn is_dirty(&self) -> bool {
+        self.state.lock().editor.changed
+    }
 
     /// Commits all that was written so far (CLOSE, fsync): content, references, mtime (now, unless set by the client
     /// since the last write) and the record in one transaction. The store fills the record's object and content hash.
@@ -474,7 +502,9 @@ pub struct Upload {
 }
 
 impl Upload {
-    pub(crate) fn new(vault: Vault) -> Self { Self { editor: Editor::of(vault, &Content::empty(ContentId(0))) } }
+    pub(crate) fn new(vault: Vault) -> Self {
+        Self { editor: Editor::of(vault, &Content::empty(ContentId(0))) }
+    }
 
     /// Takes the next bytes.
     ///
@@ -486,7 +516,9 @@ impl Upload {
     }
 
     /// Bytes taken so far.
-    pub fn size(&self) -> u64 { self.editor.size }
+    pub fn size(&self) -> u64 {
+        self.editor.size
+    }
 
     /// Makes it the content of `name`: replaces the content of an existing file (same inode, old content to history) or
     /// creates one. Returns the inode, and whether the name is new.
@@ -517,10 +549,13 @@ impl Upload {
                     (Kind::Directory, _) => return Err(StoreError::IsADirectory),
                     (Kind::SymbolicLink, _) => return Err(StoreError::WrongKind),
                     (Kind::File, Precondition::Absent) => return Err(StoreError::Changed),
-                    (Kind::File, Precondition::Content(expected)) if expected != old.content.id => return Err(StoreError::Changed),
+                    (Kind::File, Precondition::Content(expected)) if expected != old.content.id => {
+                        return Err(StoreError::Changed);
+                    }
                     (Kind::File, _) => {}
                 }
-                let mut new = InodeRow { content, mtime: change.txn.time(), incomplete: false, ..old.clone() };
+                let mut new =
+                    InodeRow { content, mtime: change.txn.time(), incomplete: false, ..old.clone() };
                 new.apply(attributes);
                 change.replace_inode(row.inode, &old, new.clone())?;
                 (row.inode, Some(new))

@@ -14,8 +14,12 @@ use coffre_storage::{Store, StoreOptions};
 #[derive(Debug)]
 struct Tick;
 impl Clock for Tick {
-    fn now(&self) -> UnixNanos { UnixNanos(1_700_000_000_000_000_000) }
-    fn boot_nanos(&self) -> u64 { 1 }
+    fn now(&self) -> UnixNanos {
+        UnixNanos(1_700_000_000_000_000_000)
+    }
+    fn boot_nanos(&self) -> u64 {
+        1
+    }
 }
 
 fn options(directory: &std::path::Path, key: &GatewayKey) -> StoreOptions {
@@ -30,7 +34,9 @@ fn options(directory: &std::path::Path, key: &GatewayKey) -> StoreOptions {
     }
 }
 
-fn draft(action: Action) -> RecordDraft { RecordDraft::new(Actor::System, action) }
+fn draft(action: Action) -> RecordDraft {
+    RecordDraft::new(Actor::System, action)
+}
 
 fn noise(seed: u8, len: usize) -> Vec<u8> {
     let mut out = vec![0; len];
@@ -40,7 +46,10 @@ fn noise(seed: u8, len: usize) -> Vec<u8> {
 
 fn put(store: &Store, vault: VaultId, name: &[u8], bytes: &[u8]) {
     let vault = store.vault(vault).unwrap();
-    let inode = vault.create_file(InodeId::ROOT, name, &AttributeChange::default(), draft(Action::FileCreate)).unwrap().value;
+    let inode = vault
+        .create_file(InodeId::ROOT, name, &AttributeChange::default(), draft(Action::FileCreate))
+        .unwrap()
+        .value;
     let file = vault.open(inode).unwrap();
     for (at, piece) in bytes.chunks(261_120).enumerate() {
         file.write_at(at as u64 * 261_120, piece).unwrap();
@@ -68,7 +77,8 @@ fn what_was_acknowledged_is_there_after_a_restart_and_after_a_kill() {
     let key = GatewayKey::generate().unwrap();
     Store::create(&options(home.path(), &key)).unwrap();
     let store = Store::open(options(home.path(), &key)).unwrap();
-    let vault = store.create_vault(OwnerId([1; 16]), "v", 0, draft(Action::VaultAdd)).unwrap().wait().unwrap();
+    let vault =
+        store.create_vault(OwnerId([1; 16]), "v", 0, draft(Action::VaultAdd)).unwrap().wait().unwrap();
     let files: Vec<(Vec<u8>, Vec<u8>)> = [0, 1, 4096, 70_000, 5 << 20, 100 << 20]
         .iter()
         .enumerate()
