@@ -76,3 +76,34 @@ pub const SFTP_REPLY_BATCH_BYTES: usize = 32 * 1024;
 pub const SFTP_ATTRIBUTE_EXTENSIONS_MAX: u32 = 64;
 
 // ---- webdav ----
+
+/// Bytes of an XML body: the largest that a real client sent is a tenth of it.
+pub const XML_BYTES_MAX: usize = 64 * 1024;
+/// Levels of nested XML elements: RFC 4918 needs six, properties some more.
+pub const XML_DEPTH_MAX: usize = 32;
+/// Events of an XML body: bounds the tree that is built of it.
+pub const XML_NODES_MAX: usize = 10_000;
+/// Seconds a lock lives when its client does not say.
+pub const LOCK_SECS_DEFAULT: u64 = 600;
+/// Seconds a lock lives at most without being refreshed.
+pub const LOCK_SECS_MAX: u64 = 3600;
+/// Locks in all: about 500 bytes each.
+pub const LOCKS_MAX: usize = 100_000;
+/// Locks of one user: an office suite holds a dozen.
+pub const LOCKS_OF_USER_MAX: usize = 1000;
+/// Bytes of what a client says of a lock's owner.
+pub const LOCK_OWNER_BYTES_MAX: usize = 4096;
+/// Bytes that hyper buffers for a connection.
+pub const HTTP_BUFFER_BYTES_MAX: usize = 128 * 1024;
+/// Bytes read from a file at once for a download; one more piece is read ahead.
+pub const GET_PIECE_BYTES: usize = 512 * 1024;
+/// Bytes of an upload that are handed to the vault at once; one piece is sealed while the next comes in.
+pub const PUT_PIECE_BYTES: usize = 512 * 1024;
+/// Seconds in which a body or a reader must move at least one byte.
+pub const STALL_SECS_MAX: u64 = 120;
+/// Seconds for a TLS handshake, and for a request's headers.
+pub const HANDSHAKE_SECS_MAX: u64 = 30;
+/// Entries of a directory that a browser's page shows.
+pub const PAGE_ENTRIES_MAX: usize = 10_000;
+/// Entries asked of a directory at a time.
+pub const LISTING_PIECE: usize = 512;

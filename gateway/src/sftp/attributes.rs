@@ -104,6 +104,7 @@ mod tests {
             content: ContentId(0),
             blake3: None,
             incomplete: false,
+            has_properties: false,
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use coffre_auth::Rights;
 use coffre_auth::permit::{Permit, action};
 use coffre_storage::audit::{Action, DetailKey, Outcome, RecordDraft};
+use coffre_storage::id::VaultId;
 use coffre_storage::upload::Completion;
 use coffre_storage::{Pending, StoreError};
 
@@ -498,6 +499,36 @@ impl Namespace {
             // Clients ask for what they are about to make.
             Err(VfsError::Store(StoreError::NotFound)) => Ok(path),
             other => other,
+        })
+        .await
+    }
+
+    /// Whether policy lets this session write to what is there (a lock is asked for).
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn may_write(&self, path: &VaultPath) -> Result<(), VfsError> {
+        let path = path.clone();
+        self.audited(self.about(Action::LockSet, &path), move |own| {
+            let (_, inside) = own.inside(&path, Follow::Yes)?;
+            own.permit_change(&inside, Rights::Overwrite).map(drop)
+        })
+        .await
+    }
+
+    /// Where a path lies for good: its vault and the names inside it, the same for every user who sees it. The last name
+    /// may be missing and is not followed.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn location(&self, path: &VaultPath) -> Result<(VaultId, Vec<Vec<u8>>), VfsError> {
+        let path = path.clone();
+        self.audited(self.about(Action::Stat, &path), move |own| {
+            let real = match path.split_last() {
+                None => path,
+                Some((above, name)) => own.real(&above)?.join(name)?,
+            };
+            Ok(own.lies_at(&real))
         })
         .await
     }

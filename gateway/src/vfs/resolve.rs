@@ -82,6 +82,7 @@ impl Namespace {
             content: ContentId(0),
             blake3: None,
             incomplete: false,
+            has_properties: false,
         }
     }
 
@@ -111,6 +112,20 @@ impl Namespace {
         self.mounts().iter().any(|mount| {
             mount.path.len() >= path.len() && mount.path.iter().zip(path).all(|(a, b)| **a == **b)
         })
+    }
+
+    /// The vault and the names inside it of a path without links. Above every mount: no vault.
+    pub(super) fn lies_at(&self, path: &VaultPath) -> (VaultId, Vec<Vec<u8>>) {
+        let names = path.components();
+        let over = |mount: &&Mount| mount.path.len() <= names.len() && mount.path.iter().zip(names).all(|(a, b)| **a == **b);
+        match self.mounts().iter().filter(over).max_by_key(|mount| mount.path.len()) {
+            None => (VaultId([0; 16]), names.to_vec()),
+            Some(mount) => {
+                let mut inside: Vec<Vec<u8>> = mount.subtree.iter().map(|name| name.to_vec()).collect();
+                inside.extend(names.iter().skip(mount.path.len()).cloned());
+                (VaultId(mount.vault), inside)
+            }
+        }
     }
 
     /// The directory that a mount shows.

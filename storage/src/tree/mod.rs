@@ -63,6 +63,8 @@ pub struct Attributes {
     pub blake3: Option<[u8; 32]>,
     /// An upload broke off before its CLOSE.
     pub incomplete: bool,
+    /// It has properties worth asking for.
+    pub has_properties: bool,
 }
 
 /// A change of attributes; `None` leaves as is.

@@ -39,6 +39,7 @@ impl InodeRow {
             content: self.content.id,
             blake3: self.content.blake3,
             incomplete: self.incomplete,
+            has_properties: !self.properties.is_empty(),
         }
     }
 

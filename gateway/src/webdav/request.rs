@@ -1,0 +1,225 @@
+//! One request with what every method needs, and the answers they give.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, BodyStream, Full};
+use hyper::body::Incoming;
+
+use super::headers::{self, IfList, StateToken};
+use super::locks::{Locks, Place, Reach};
+use super::status::{Refused, refuse};
+use super::xml::{self, Element, XmlError};
+use crate::limits::XML_BYTES_MAX;
+use crate::vfs::{Attributes, Follow, Kind, Namespace, VaultPath, VfsError};
+
+/// A body on its way out.
+pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+/// An answer.
+pub type Answer = Result<Response<Body>, Refused>;
+
+/// What the listener knows.
+#[derive(Debug)]
+pub struct Shared {
+    /// Authorities accepted besides the request's own.
+    pub public_names: Vec<String>,
+    /// All locks.
+    pub locks: Locks,
+}
+
+/// A request whose sender was proven.
+#[derive(Debug)]
+pub struct Request {
+    /// What the listener knows.
+    pub shared: Arc<Shared>,
+    /// The sender's files.
+    pub namespace: Namespace,
+    /// What it is about.
+    pub path: VaultPath,
+    /// The path ended with `/`.
+    pub names_collection: bool,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// `Host`.
+    pub host: Option<String>,
+    /// Nanoseconds since 1970.
+    pub now: i64,
+}
+
+/// A body of known bytes.
+pub fn full(bytes: impl Into<Bytes>) -> Body { Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync() }
+
+/// An answer without a body.
+pub fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}
+
+/// An answer in XML.
+pub fn xml_answer(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(full(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml; charset=utf-8"));
+    response
+}
+
+/// A refusal in words.
+pub fn refusal(refused: &Refused) -> Response<Body> {
+    let mut response = Response::new(full(format!("{}\n", refused.reason)));
+    *response.status_mut() = refused.status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// An entity tag: changes with every committed content.
+pub fn etag(attributes: &Attributes) -> String { format!("\"{:x}-{:x}\"", attributes.inode.0, attributes.content.0) }
+
+/// Puts an entity tag into an answer's headers.
+pub fn put_etag(headers: &mut HeaderMap, attributes: &Attributes) {
+    if let Ok(value) = HeaderValue::try_from(etag(attributes)) {
+        headers.insert(header::ETAG, value);
+    }
+}
+
+impl Request {
+    /// Whose.
+    pub fn user(&self) -> coffre_auth::UserId { self.namespace.session().principal.user }
+
+    /// What is there; nothing when there is nothing.
+    pub async fn existing(&self, path: &VaultPath) -> Result<Option<Attributes>, Refused> {
+        match self.namespace.stat(path, Follow::Yes).await {
+            Ok(attributes) => Ok(Some(attributes)),
+            Err(VfsError::Store(coffre_storage::StoreError::NotFound)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What is there.
+    pub async fn found(&self) -> Result<Attributes, Refused> {
+        match self.existing(&self.path).await? {
+            Some(attributes) => Ok(attributes),
+            None => refuse(StatusCode::NOT_FOUND, "no such file or directory"),
+        }
+    }
+
+    /// Refuses when a new name's directory is not there.
+    pub async fn parent_is_there(&self, path: &VaultPath) -> Result<(), Refused> {
+        let Some((parent, _)) = path.split_last() else { return Ok(()) };
+        match self.existing(&parent).await? {
+            Some(attributes) if attributes.kind == Kind::Directory => Ok(()),
+            Some(_) | None => refuse(StatusCode::CONFLICT, "the directory it would be in does not exist"),
+        }
+    }
+
+    /// Where locks on a path lie.
+    pub async fn place(&self, path: &VaultPath) -> Result<Place, Refused> {
+        let (vault, names) = self.namespace.location(path).await?;
+        Ok(Place { vault: vault.0, names })
+    }
+
+    /// Refuses what the `If` header or somebody's lock does not allow, for each path that changes.
+    pub async fn may_change(&self, paths: &[(&VaultPath, Reach)]) -> Result<(), Refused> {
+        let lists = headers::if_lists(&self.headers)?;
+        if !lists.is_empty() && !self.holds(&lists).await? {
+            return refuse(StatusCode::PRECONDITION_FAILED, "the If header does not hold");
+        }
+        let tokens = submitted(&lists);
+        for (path, reach) in paths {
+            let place = self.place(path).await?;
+            if let Err(error) = self.shared.locks.allows(&place, *reach, (&tokens, self.user()), self.now) {
+                return refuse(StatusCode::LOCKED, &error.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Tokens that the request submits.
+    pub fn submitted_tokens(&self) -> Result<Vec<String>, Refused> { Ok(submitted(&headers::if_lists(&self.headers)?)) }
+
+    /// Whether one list of the `If` header holds (RFC 4918 section 10.4.3).
+    async fn holds(&self, lists: &[IfList]) -> Result<bool, Refused> {
+        for list in lists {
+            let path = match &list.resource {
+                None => self.path.clone(),
+                Some(uri) => match headers::local_path(uri, self.host.as_deref(), &self.shared.public_names) {
+                    Ok(path) => path,
+                    Err(_) => continue,
+                },
+            };
+            let tag = self.existing(&path).await?.map(|attributes| etag(&attributes));
+            let place = self.place(&path).await?;
+            let all = list.conditions.iter().all(|condition| {
+                let found = match &condition.state {
+                    StateToken::Lock(token) => self.shared.locks.is_held(&place, token, self.user(), self.now),
+                    StateToken::Tag(wanted) => tag.as_deref() == Some(wanted.strip_prefix("W/").unwrap_or(wanted)),
+                };
+                found != condition.negated
+            });
+            if all {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The whole body, bounded.
+    pub async fn small_body(&self, body: Incoming) -> Result<Bytes, Refused> {
+        let mut stream = BodyStream::new(body);
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = stream.next().await {
+            let frame = frame.map_err(|_| Refused::new(StatusCode::BAD_REQUEST, "the body broke off"))?;
+            if let Ok(data) = frame.into_data() {
+                if bytes.len() + data.len() > XML_BYTES_MAX {
+                    return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 KiB");
+                }
+                bytes.extend_from_slice(&data);
+            }
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// The body as XML; nothing when there is none.
+    pub async fn xml_body(&self, body: Incoming) -> Result<Option<Element>, Refused> {
+        let bytes = self.small_body(body).await?;
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(None);
+        }
+        match xml::parse(&bytes) {
+            Ok(root) => Ok(Some(root)),
+            Err(error @ XmlError::TooLarge) => refuse(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string()),
+            Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+        }
+    }
+
+    /// A path as an href.
+    pub fn href(path: &VaultPath, is_collection: bool) -> String {
+        let mut href = String::new();
+        for name in path.components() {
+            href.push('/');
+            href.extend(percent_encoding::percent_encode(name, HREF));
+        }
+        if is_collection || href.is_empty() {
+            href.push('/');
+        }
+        href
+    }
+}
+
+/// What is encoded in a path segment: all but RFC 3986's unreserved characters.
+const HREF: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+fn submitted(lists: &[IfList]) -> Vec<String> {
+    lists
+        .iter()
+        .flat_map(|list| &list.conditions)
+        .filter_map(|condition| match &condition.state {
+            StateToken::Lock(token) if !condition.negated => Some(token.clone()),
+            StateToken::Lock(_) | StateToken::Tag(_) => None,
+        })
+        .collect()
+}

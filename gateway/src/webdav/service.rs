@@ -1,0 +1,113 @@
+//! One request: who asks, about what, by which method.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderValue, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use super::headers;
+use super::request::{Answer, Body, Request, Shared, empty, refusal};
+use super::status::{Refused, refuse};
+use super::{locking, properties, transfer, tree};
+use crate::accounts::{Accounts, LoginError};
+use crate::vfs::Vfs;
+
+/// Methods that are answered.
+const ALLOW: &str = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, COPY, MOVE, PROPFIND, PROPPATCH, LOCK, UNLOCK";
+
+/// Answers requests. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// What the listener knows.
+    pub shared: Arc<Shared>,
+    /// Who is who.
+    pub accounts: Accounts,
+    /// The door.
+    pub vfs: Vfs,
+    /// Nanoseconds since 1970.
+    pub clock: crate::clock::SystemClock,
+}
+
+impl Service {
+    /// Answers one request. Nothing of the body is read before its sender was proven.
+    pub async fn answer(&self, request: http::Request<Incoming>, source: IpAddr) -> Response<Body> {
+        let refused = match self.serve(request, source).await {
+            Ok(response) => return response,
+            Err(refused) => refused,
+        };
+        let mut response = refusal(&refused);
+        match refused.status {
+            StatusCode::UNAUTHORIZED => {
+                let realm = HeaderValue::from_static("Basic realm=\"Coffre\", charset=\"UTF-8\"");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
+            }
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(ALLOW));
+            }
+            _ => {}
+        }
+        response
+    }
+
+    async fn serve(&self, request: http::Request<Incoming>, source: IpAddr) -> Answer {
+        let (parts, body) = request.into_parts();
+        let Some((user, token)) = headers::basic(&parts.headers) else {
+            return refuse(StatusCode::UNAUTHORIZED, "log in with a user name and an app token");
+        };
+        let session = match self.accounts.request_session(&user, &token, source).await {
+            Ok(session) => session,
+            Err(error @ LoginError::Refused) => return refuse(StatusCode::UNAUTHORIZED, &error.to_string()),
+            Err(LoginError::Throttled(secs)) => return Ok(throttled(secs)),
+            Err(error @ LoginError::Unavailable) => return refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        };
+        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        let host = host.or_else(|| parts.uri.authority().map(ToString::to_string));
+        let encoded = parts.uri.path();
+        if encoded == "*" {
+            return Ok(options());
+        }
+        let request = Request {
+            shared: Arc::clone(&self.shared),
+            namespace: self.vfs.namespace(session),
+            path: headers::path(encoded)?,
+            names_collection: encoded.ends_with('/'),
+            headers: parts.headers,
+            host,
+            now: coffre_storage::time::Clock::now(&self.clock).0,
+        };
+        match parts.method.as_str() {
+            "OPTIONS" => Ok(options()),
+            "GET" => transfer::get(&request, false).await,
+            "HEAD" => transfer::get(&request, true).await,
+            "PUT" => transfer::put(&request, body).await,
+            "DELETE" => tree::delete(&request).await,
+            "MKCOL" => tree::make_collection(&request, body).await,
+            "COPY" => tree::transfer(&request, false).await,
+            "MOVE" => tree::transfer(&request, true).await,
+            "PROPFIND" => properties::find(&request, body).await,
+            "PROPPATCH" => properties::patch(&request, body).await,
+            "LOCK" => locking::lock(&request, body).await,
+            "UNLOCK" => locking::unlock(&request).await,
+            "POST" | "PATCH" => Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "this method has no meaning here")),
+            _ => Err(Refused::new(StatusCode::NOT_IMPLEMENTED, "this method is not known here")),
+        }
+    }
+}
+
+fn throttled(secs: u64) -> Response<Body> {
+    let reason = LoginError::Throttled(secs).to_string();
+    let mut response = refusal(&Refused::new(StatusCode::TOO_MANY_REQUESTS, reason));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
+    response
+}
+
+fn options() -> Response<Body> {
+    let mut response = empty(StatusCode::OK);
+    let headers = response.headers_mut();
+    headers.insert("dav", HeaderValue::from_static("1, 2"));
+    headers.insert("ms-author-via", HeaderValue::from_static("DAV"));
+    headers.insert(header::ALLOW, HeaderValue::from_static(ALLOW));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    response
+}

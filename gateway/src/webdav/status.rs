@@ -1,0 +1,61 @@
+//! From a file operation's error to an HTTP status: one total map.
+
+use coffre_storage::StoreError;
+use http::StatusCode;
+
+use crate::vfs::VfsError;
+use crate::vfs::path::PathError;
+
+/// Why a request is not answered as asked: status, and a reason for people.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// The status.
+    pub status: StatusCode,
+    /// The reason.
+    pub reason: String,
+}
+
+impl Refused {
+    /// A status and its reason.
+    pub fn new(status: StatusCode, reason: impl Into<String>) -> Self { Self { status, reason: reason.into() } }
+}
+
+/// Shorthand for a refusal as a result.
+pub fn refuse<T>(status: StatusCode, reason: &str) -> Result<T, Refused> { Err(Refused::new(status, reason)) }
+
+impl From<PathError> for Refused {
+    fn from(error: PathError) -> Self { VfsError::from(error).into() }
+}
+
+impl From<VfsError> for Refused {
+    fn from(error: VfsError) -> Self {
+        let status = match &error {
+            VfsError::Store(error) => of_store(error),
+            VfsError::Refused(_) | VfsError::MountPoint => StatusCode::FORBIDDEN,
+            VfsError::Path(PathError::TooLong | PathError::NameTooLong) => StatusCode::URI_TOO_LONG,
+            VfsError::Path(_) => StatusCode::BAD_REQUEST,
+            VfsError::CrossDevice => StatusCode::BAD_GATEWAY,
+            VfsError::LinkLoop => StatusCode::LOOP_DETECTED,
+            VfsError::WrongMode => StatusCode::FORBIDDEN,
+            VfsError::SessionEnded => StatusCode::UNAUTHORIZED,
+            VfsError::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self { status, reason: error.to_string() }
+    }
+}
+
+fn of_store(error: &StoreError) -> StatusCode {
+    match error {
+        StoreError::NotFound | StoreError::NotADirectory => StatusCode::NOT_FOUND,
+        StoreError::Exists | StoreError::IsADirectory => StatusCode::METHOD_NOT_ALLOWED,
+        StoreError::NotEmpty => StatusCode::CONFLICT,
+        StoreError::WrongKind | StoreError::InvalidMove => StatusCode::FORBIDDEN,
+        StoreError::InvalidName => StatusCode::BAD_REQUEST,
+        StoreError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        StoreError::QuotaExceeded { .. } | StoreError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+        StoreError::Changed => StatusCode::PRECONDITION_FAILED,
+        StoreError::Poisoned => StatusCode::SERVICE_UNAVAILABLE,
+        // The enum may grow; a new reason is our own failure until it is mapped.
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
