@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use coffre_tests::accounts::keygen;
 use coffre_tests::files::{noise, write_file};
-use coffre_tests::{Gateway, run, run_ok};
+use coffre_tests::{Gateway, RawSftp, run, run_ok, wait};
 
 fn login(gateway: &Gateway, user: &str, key: &std::path::Path) -> Result<bool> {
     let mut options = gateway.ssh_options();
@@ -148,15 +148,8 @@ fn revoking_a_credential_ends_its_live_session_and_transfer() -> Result<()> {
         .stderr(Stdio::null())
         .spawn()?;
     busy.stdin.as_mut().context("stdin")?.write_all(format!("put {} slow\n", big.display()).as_bytes())?;
-    let mut idle = Command::new("sftp")
-        .args(&options)
-        .args(["-b", "-"])
-        .arg(format!("{}@127.0.0.1", gateway.user))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    idle.stdin.as_mut().context("stdin")?.write_all(b"pwd\n")?;
+    // `sftp` waiting for a command does not notice that its connection is gone; `ssh` does.
+    let mut idle = RawSftp::start_with(&options, &gateway.user)?;
     for _ in 0..100 {
         if gateway.sftp_batch("ls -1\n")?.text().contains("slow") {
             break;
@@ -164,12 +157,8 @@ fn revoking_a_credential_ends_its_live_session_and_transfer() -> Result<()> {
     }
     assert!(gateway.sftp_batch("ls -1\n")?.text().contains("slow"), "the upload is under way");
     assert!(gateway.coffre(&["credential", "revoke", &id])?.status.success());
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while busy.try_wait()?.is_none() || idle.try_wait()?.is_none() {
-        assert!(Instant::now() < deadline, "a revoked session lives on");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-    assert!(!busy.wait()?.success());
+    assert!(!wait(&mut busy, 20)?.success(), "a revoked session went on with its upload");
+    idle.read_to_end()?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::Result;
+use coffre_tests::files::same_listing;
 use coffre_tests::{Gateway, Names, listing, run_ok, sample_tree};
 
 #[test]
@@ -25,6 +26,5 @@ fn lftp_mirrors_a_tree_there_and_back() -> Result<()> {
         back.display()
     );
     run_ok(Command::new("lftp").args(["--norc", "-c", &script]))?;
-    assert_eq!(listing(&here)?, listing(&back)?);
-    Ok(())
+    same_listing("there and back", &listing(&here)?, &listing(&back)?)
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::Result;
-use coffre_tests::files::{noise, write_file};
+use coffre_tests::files::{noise, same_listing, write_file};
 use coffre_tests::{Gateway, Names, listing, run, run_ok, sample_tree};
 
 #[test]
@@ -16,8 +16,7 @@ fn sftp_puts_and_gets_a_tree_back_byte_for_byte() -> Result<()> {
     fs::create_dir(&back)?;
     gateway.sftp_batch(&format!("mkdir tree\nput -pr {}/. tree\n", here.display()))?;
     gateway.sftp_batch(&format!("get -pr tree/. {}\n", back.display()))?;
-    assert_eq!(listing(&here)?, listing(&back)?);
-    Ok(())
+    same_listing("there and back", &listing(&here)?, &listing(&back)?)
 }
 
 #[test]
@@ -33,8 +32,7 @@ fn sftp_keeps_names_that_are_not_utf8_apart() -> Result<()> {
         here.display(),
         back.display()
     ))?;
-    assert_eq!(listing(&here)?, listing(&back)?);
-    Ok(())
+    same_listing("there and back", &listing(&here)?, &listing(&back)?)
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Real files go in over one protocol and come back over each, with their content and times.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File, FileTimes};
 use std::os::unix::ffi::OsStrExt;
@@ -10,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use coffre_tests::files::{Names, noise, sample_tree, sha256, write_file};
+use coffre_tests::files::{Names, noise, same_listing, sample_tree, sha256, write_file};
 use coffre_tests::{Gateway, Listing, listing, run_ok};
 
 /// Files taken from the system's own documentation.
@@ -168,22 +167,6 @@ fn dav_listing(gateway: &Gateway, work: &Path, from: &str, like: &Listing) -> Re
     Ok(found)
 }
 
-fn compare(what: &str, sent: &Listing, got: &Listing) -> Result<()> {
-    let differences: BTreeMap<String, _> = sent
-        .iter()
-        .filter(|(name, line)| got.get(*name) != Some(line))
-        .map(|(name, line)| (String::from_utf8_lossy(name).into_owned(), (line, got.get(name))))
-        .collect();
-    ensure!(
-        differences.is_empty(),
-        "{what}: {} differ, e.g. {:?}",
-        differences.len(),
-        differences.iter().next()
-    );
-    ensure!(sent.len() == got.len(), "{what}: {} names came for {}", got.len(), sent.len());
-    Ok(())
-}
-
 #[test]
 fn a_real_tree_comes_back_over_each_protocol_and_across_them() -> Result<()> {
     let mut gateway = Gateway::start()?;
@@ -199,10 +182,10 @@ fn a_real_tree_comes_back_over_each_protocol_and_across_them() -> Result<()> {
             let back = work.path().join("back");
             fs::create_dir(&back)?;
             gateway.sftp_batch(&format!("get -pr {tree}/. {}\n", back.display()))?;
-            compare(&format!("{tree}, read by sftp, {pass}"), &sent, &listing(&back)?)?;
+            same_listing(&format!("{tree}, read by sftp, {pass}"), &sent, &listing(&back)?)?;
             fs::remove_dir_all(&back)?;
             let fetched = dav_listing(&gateway, work.path(), tree, &sent)?;
-            compare(&format!("{tree}, read by WebDAV, {pass}"), &sent, &fetched)?;
+            same_listing(&format!("{tree}, read by WebDAV, {pass}"), &sent, &fetched)?;
         }
         if pass == "at once" {
             gateway.stop()?;

@@ -79,13 +79,20 @@ impl Gateway {
         run(&mut command, batch.as_bytes())
     }
 
-    /// An sftp that logs in with a password only; it reads its commands from standard input.
-    pub fn sftp_with_password(&self, user: &str, password: &str) -> Command {
+    /// OpenSSH's `sftp` or `ssh` that logs in with a password only; the user is still to be named.
+    pub fn with_password(&self, program: &str, password: &str) -> Command {
         let mut command = Command::new("sshpass");
-        command.args(["-e", "sftp", "-F", "/dev/null", "-o"]);
+        command.args(["-e", program, "-F", "/dev/null", "-o"]);
         command.arg(format!("UserKnownHostsFile={}", self.known_hosts.display()));
         command.args(["-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1"]);
-        command.args(["-P", self.sftp_port()]).arg(format!("{user}@127.0.0.1")).env("SSHPASS", password);
+        command.args(["-o", &format!("Port={}", self.sftp_port())]).env("SSHPASS", password);
+        command
+    }
+
+    /// An sftp that logs in with a password only; it reads its commands from standard input.
+    pub fn sftp_with_password(&self, user: &str, password: &str) -> Command {
+        let mut command = self.with_password("sftp", password);
+        command.arg(format!("{user}@127.0.0.1"));
         command
     }
 

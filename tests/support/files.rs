@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aws_lc_rs::digest::{Context, SHA256};
 
 /// What a tree holds: relative path (bytes) -> (SHA-256 or `dir` or link target, mtime in seconds of a file).
@@ -157,4 +157,25 @@ pub fn file_holds(path: &Path, needles: &[Vec<u8>]) -> Result<bool> {
         kept = overlap.min(seen);
         window.copy_within(seen - kept..seen, 0);
     }
+}
+
+/// Fails with the first differences of two listings.
+///
+/// # Errors
+/// When they differ.
+pub fn same_listing(what: &str, sent: &Listing, got: &Listing) -> Result<()> {
+    let shown = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+    let differing: Vec<String> = sent
+        .iter()
+        .filter(|(name, line)| got.get(*name) != Some(line))
+        .map(|(name, line)| format!("{}: sent {line:?}, got {:?}", shown(name), got.get(name)))
+        .chain(
+            got.keys()
+                .filter(|name| !sent.contains_key(*name))
+                .map(|name| format!("{}: not sent", shown(name))),
+        )
+        .collect();
+    let some = &differing[..differing.len().min(10)];
+    ensure!(differing.is_empty(), "{what}: {} names differ\n{}", differing.len(), some.join("\n"));
+    Ok(())
 }

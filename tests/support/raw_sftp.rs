@@ -110,15 +110,17 @@ impl RawSftp {
     /// # Errors
     /// When ssh cannot be started.
     pub fn with(options: &[String], user: &str) -> Result<Self> {
-        let mut child = Command::new("ssh")
-            .args(options)
-            .args(["-o", "LogLevel=ERROR", "-s"])
-            .arg(format!("{user}@127.0.0.1"))
-            .arg("sftp")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let mut ssh = Command::new("ssh");
+        ssh.args(options).args(["-o", "LogLevel=ERROR", "-s"]).arg(format!("{user}@127.0.0.1")).arg("sftp");
+        Self::through(&mut ssh)
+    }
+
+    /// The same through a program that speaks SFTP on its standard input and output.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn through(command: &mut Command) -> Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         Ok(Self { child, stdin, stdout, answers: None, next_id: 1 })
     }
@@ -136,7 +138,15 @@ impl RawSftp {
     /// # Errors
     /// When the server does not answer with its version.
     pub fn start_with(options: &[String], user: &str) -> Result<Self> {
-        let mut raw = Self::with(options, user)?;
+        Self::with(options, user)?.greet()
+    }
+
+    /// Exchanges versions on a channel that said nothing yet.
+    ///
+    /// # Errors
+    /// When the server does not answer with its version.
+    pub fn greet(self) -> Result<Self> {
+        let mut raw = self;
         raw.send(&packet(kind::INIT, &3_u32.to_be_bytes()))?;
         let version = raw.answer()?.context("a version")?;
         if version.kind != kind::VERSION || number(&version.body, 0) != 3 {

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::FuturesOrdered;
 use russh::ChannelWriteHalf;
 use russh::server::Msg;
 use tokio::sync::{Notify, mpsc};
@@ -164,7 +164,9 @@ async fn converse(
     replies: &mpsc::Sender<Bytes>,
     drain: &CancellationToken,
 ) -> Result<(), WireError> {
-    let mut running = FuturesUnordered::new();
+    // Answers leave in the order of their requests: OpenSSH 9.2 cuts a download short, without an error, at the place
+    // where it saw the first answer out of order.
+    let mut running = FuturesOrdered::new();
     let mut held: usize = 0;
     let mut open = true;
     loop {
@@ -185,7 +187,7 @@ async fn converse(
                     Effect::Reply(reply) => drop(replies.send(reply).await),
                     Effect::Run(work, bytes) => {
                         held = held.saturating_add(bytes);
-                        running.push(async move { (work.await, bytes) });
+                        running.push_back(async move { (work.await, bytes) });
                     }
                 },
             },
