@@ -44,14 +44,18 @@ pub const AUTH_ATTEMPTS_MAX: usize = 10;
 pub const CHANNELS_MAX: usize = 10;
 /// Bytes a client may send ahead on a channel: 16 MiB fill a line of 20 ms at 6 Gbit/s.
 pub const WINDOW_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Bytes a client may send ahead before it has shown that its requests are taken: half of it starts the first grant.
+pub const WINDOW_BYTES_START: u32 = 2 * 1024 * 1024;
 /// Bytes a client may always send ahead.
 pub const WINDOW_BYTES_MIN: u32 = 1024 * 1024;
 /// Bytes of windows that all connections share when there are many.
-pub const WINDOW_BYTES_ALL: u32 = 48 * 1024 * 1024;
-/// Bytes waiting on a channel above which nothing more is granted.
-pub const INBOX_BYTES_MARK: usize = 4 * 1024 * 1024;
+pub const WINDOW_BYTES_ALL: u32 = 32 * 1024 * 1024;
+/// Bytes waiting on a channel above which nothing more is granted: four of the largest writes.
+pub const INBOX_BYTES_MARK: usize = 1024 * 1024;
 /// Bytes waiting on all channels above which nothing more is granted to those that have some.
-pub const INBOX_BYTES_ALL: usize = 64 * 1024 * 1024;
+pub const INBOX_BYTES_ALL: usize = 32 * 1024 * 1024;
+/// How long a session that trickles rests at each packet: a full inbox then grows by 64 KB a second at most.
+pub const TRICKLE_REST: std::time::Duration = std::time::Duration::from_millis(1);
 /// Bytes of an SSH packet.
 pub const SSH_PACKET_BYTES_MAX: u32 = 65_535;
 /// Bytes read from a socket at once.
@@ -66,8 +70,8 @@ pub const SFTP_DATA_BYTES_MAX: u32 = 255 * 1024;
 pub const SFTP_HANDLES_MAX: usize = 256;
 /// Requests of a channel being worked on.
 pub const SFTP_IN_FLIGHT_MAX: usize = 64;
-/// Bytes of the requests of a channel being worked on: 16 clients at once stay far below 256 MiB.
-pub const SFTP_IN_FLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of the requests of a channel being worked on: eight of the largest reads, and 16 clients stay far below 256 MiB.
+pub const SFTP_IN_FLIGHT_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Names in one reply of a listing: at most 80 KiB with the longest names.
 pub const SFTP_NAMES_MAX: usize = 100;
 /// Replies are joined up to this size: one SSH packet.

@@ -29,7 +29,7 @@ pub const PROPERTIES_BYTES_MAX: usize = 64 * 1024;
 /// Size of the largest file: 8 TiB keeps a segment list at 131,072 entries.
 pub const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024 * 1024;
 /// Dirty bytes of one open file before it stages chunks.
-pub const DIRTY_BYTES_TARGET: usize = 2 * 1024 * 1024;
+pub const DIRTY_BYTES_TARGET: usize = 1024 * 1024;
 /// Changed extents of one open file that are not committed: bounds the memory of a file written in crumbs.
 pub const EXTENTS_CHANGED_MAX: usize = 1 << 20;
 /// Bytes of decrypted chunks kept for readers, all files together.

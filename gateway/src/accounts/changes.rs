@@ -54,6 +54,14 @@ pub enum AccountError {
     /// A mount is not `PATH=VAULT[:SUBPATH][,rights]`.
     #[error("`{0}` is not a mount: write PATH=VAULT[:SUBPATH][,read-only|append-only|read-write]")]
     Mount(String),
+    /// Which vault the user sees was not said, and is not clear.
+    #[error("customer `{customer}` has {vaults} vaults: say which one the user sees with --mount /=VAULT")]
+    NoMount {
+        /// Whose user.
+        customer: String,
+        /// How many vaults it has.
+        vaults: usize,
+    },
     /// Two mounts at one path.
     #[error("two mounts have the same path")]
     MountTwice,
@@ -270,7 +278,25 @@ impl Accounts {
         Ok(Mount { path: names(path)?, vault: vault.0, subtree: names(subtree)?, rights })
     }
 
-    /// Adds a user named `CUSTOMER/USER`. Without mounts its namespace is the customer's only vault, if it has one.
+    /// The customer's only vault at `/`, for a user whose mounts were not said.
+    fn default_mount(&self, customer: &Customer) -> Result<Mount, AccountError> {
+        let own: Vec<VaultId> = self
+            .vaults()?
+            .into_iter()
+            .filter(|(_, vault)| vault.owner.0 == customer.id.0)
+            .map(|(_, vault)| vault.id)
+            .collect();
+        match own.as_slice() {
+            [vault] => {
+                Ok(Mount { path: Vec::new(), vault: vault.0, subtree: Vec::new(), rights: RightsSet::ReadWrite })
+            }
+            none_or_several => {
+                Err(AccountError::NoMount { customer: customer.name.clone(), vaults: none_or_several.len() })
+            }
+        }
+    }
+
+    /// Adds a user named `CUSTOMER/USER`. Without mounts its namespace is the customer's only vault, with every right.
     ///
     /// # Errors
     /// [`AccountError`].
@@ -287,8 +313,10 @@ impl Accounts {
         {
             return Err(AccountError::UsersMax(max));
         }
-        let mounts =
-            mounts.iter().map(|mount| self.parse_mount(mount, &customer)).collect::<Result<Vec<_>, _>>()?;
+        let mounts = match mounts {
+            [] => vec![self.default_mount(&customer)?],
+            said => said.iter().map(|mount| self.parse_mount(mount, &customer)).collect::<Result<_, _>>()?,
+        };
         let mut paths: Vec<_> = mounts.iter().map(|mount| &mount.path).collect();
         paths.sort();
         if paths.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {

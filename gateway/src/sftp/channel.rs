@@ -3,8 +3,11 @@
 //!
 //! The SSH session's own loop only pushes into the inbox and never waits (it would stop reading window adjustments, and
 //! both sides would hang). The inbox is bounded by the window: the session grants little while it is above its mark.
-//! The dispatcher takes no more requests while too many are in flight or their replies are not read.
+//! A request holds its bytes until its reply is with the transport; the dispatcher takes no more while too many are held,
+//! so a client that does not read its replies stops itself.
 
+use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +21,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch::{Dispatcher, Effect};
-use super::wire::{self, WireError};
+use super::wire::{self, Assembly, WireError};
 use crate::limits::{SFTP_IN_FLIGHT_BYTES_MAX, SFTP_IN_FLIGHT_MAX, SFTP_REPLY_BATCH_BYTES};
 
 /// Bytes that the inboxes of all sessions hold.
@@ -33,8 +36,32 @@ pub struct Inbox {
 
 #[derive(Debug, Default)]
 struct Queue {
-    bytes: BytesMut,
+    /// Whole frames, each in memory of its own size.
+    frames: VecDeque<Bytes>,
+    /// The frame that is coming in.
+    coming: Assembly,
+    /// What the frames weigh.
+    weight: usize,
+    broken: Option<WireError>,
     ended: bool,
+}
+
+/// What a waiting frame weighs besides its bytes: its place in the queue and its allocation.
+const FRAME_WEIGHT: usize = 64;
+
+impl Queue {
+    fn take_in(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && self.broken.is_none() {
+            match self.coming.feed(&mut bytes) {
+                Ok(Some(frame)) => {
+                    self.weight += frame.len() + FRAME_WEIGHT;
+                    self.frames.push_back(frame);
+                }
+                Ok(None) => {}
+                Err(error) => self.broken = Some(error),
+            }
+        }
+    }
 }
 
 impl Inbox {
@@ -42,32 +69,28 @@ impl Inbox {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts bytes in; never waits. Tells how many wait now.
+    /// Puts bytes in; never waits. Tells how much waits now, in bytes of memory.
     pub fn push(&self, bytes: &[u8]) -> usize {
         let mut queue = self.lock();
         if queue.ended {
             return 0;
         }
-        queue.bytes.extend_from_slice(bytes);
-        QUEUED.fetch_add(bytes.len(), Ordering::Relaxed);
-        let waiting = queue.bytes.len();
+        let before = queue.weight;
+        queue.take_in(bytes);
+        let waiting = queue.weight;
+        QUEUED.fetch_add(waiting - before, Ordering::Relaxed);
         drop(queue);
         self.changed.notify_one();
         waiting
     }
 
-    /// Bytes that wait.
-    pub fn len(&self) -> usize {
-        self.lock().bytes.len()
-    }
-
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Bytes of memory that wait.
+    pub fn waiting(&self) -> usize {
+        self.lock().weight
     }
 
     /// Bytes that wait in every inbox of the process.
-    pub fn queued_everywhere() -> usize {
+    pub fn waiting_everywhere() -> usize {
         QUEUED.load(Ordering::Relaxed)
     }
 
@@ -79,13 +102,18 @@ impl Inbox {
 
     fn try_frame(&self) -> Result<Next, WireError> {
         let mut queue = self.lock();
-        let before = queue.bytes.len();
-        let frame = wire::next_frame(&mut queue.bytes)?;
-        QUEUED.fetch_sub(before - queue.bytes.len(), Ordering::Relaxed);
-        Ok(match frame {
-            Some(frame) => Next::Frame(frame),
-            None if queue.ended => Next::End,
-            None => Next::Wait,
+        Ok(match queue.frames.pop_front() {
+            Some(frame) => {
+                let weight = frame.len() + FRAME_WEIGHT;
+                queue.weight -= weight;
+                QUEUED.fetch_sub(weight, Ordering::Relaxed);
+                Next::Frame(frame)
+            }
+            None => match queue.broken {
+                Some(error) => return Err(error),
+                None if queue.ended => Next::End,
+                None => Next::Wait,
+            },
         })
     }
 
@@ -109,9 +137,12 @@ enum Next {
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        QUEUED.fetch_sub(self.len(), Ordering::Relaxed);
+        QUEUED.fetch_sub(self.waiting(), Ordering::Relaxed);
     }
 }
+
+/// A request under way, and what it holds.
+type Answering = Pin<Box<dyn Future<Output = (Bytes, Hold)> + Send>>;
 
 /// Bytes of one connection.
 #[derive(Debug, Default)]
@@ -120,6 +151,40 @@ pub struct Traffic {
     pub received: AtomicU64,
     /// To the client.
     pub sent: AtomicU64,
+}
+
+/// Bytes of the requests of a channel whose replies have not left.
+#[derive(Debug, Default)]
+struct Held {
+    bytes: AtomicUsize,
+    less: Notify,
+}
+
+impl Held {
+    fn hold(self: &Arc<Self>, bytes: usize) -> Hold {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Hold { held: Arc::clone(self), bytes }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= SFTP_IN_FLIGHT_BYTES_MAX
+    }
+}
+
+/// One request's share, given back on drop.
+#[derive(Debug)]
+struct Hold {
+    held: Arc<Held>,
+    bytes: usize,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.held.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.held.less.notify_one();
+        }
+    }
 }
 
 /// Serves a channel until the client ends it, breaks the protocol, or `ended` fires. Files that are still open then are
@@ -161,33 +226,38 @@ pub async fn serve(
 async fn converse(
     dispatcher: &mut Dispatcher,
     inbox: &Inbox,
-    replies: &mpsc::Sender<Bytes>,
+    replies: &mpsc::Sender<(Bytes, Hold)>,
     drain: &CancellationToken,
 ) -> Result<(), WireError> {
     // Answers leave in the order of their requests: OpenSSH 9.2 cuts a download short, without an error, at the place
     // where it saw the first answer out of order.
     let mut running = FuturesOrdered::new();
-    let mut held: usize = 0;
+    let held = Arc::new(Held::default());
     let mut open = true;
     loop {
         let draining = drain.is_cancelled() && dispatcher.is_idle();
         if running.is_empty() && (!open || draining) {
             return Ok(());
         }
-        let room = open && !draining && running.len() < SFTP_IN_FLIGHT_MAX && held < SFTP_IN_FLIGHT_BYTES_MAX;
+        let full = held.is_full();
+        let room = open && !draining && running.len() < SFTP_IN_FLIGHT_MAX && !full;
         tokio::select! {
-            Some((reply, bytes)) = running.next(), if !running.is_empty() => {
-                held = held.saturating_sub(bytes);
+            Some(answer) = running.next(), if !running.is_empty() => {
                 // The writer is gone with its client: what runs still ends, its replies are nobody's.
-                drop(replies.send(reply).await);
+                drop(replies.send(answer).await);
             }
+            () = held.less.notified(), if full => {}
             frame = inbox.frame(), if room => match frame? {
                 None => open = false,
                 Some(frame) => match dispatcher.accept(wire::parse(frame)?)? {
-                    Effect::Reply(reply) => drop(replies.send(reply).await),
+                    // In its turn, after what runs.
+                    Effect::Reply(reply) => {
+                        let hold = held.hold(0);
+                        running.push_back(Box::pin(async move { (reply, hold) }) as Answering);
+                    }
                     Effect::Run(work, bytes) => {
-                        held = held.saturating_add(bytes);
-                        running.push_back(async move { (work.await, bytes) });
+                        let hold = held.hold(bytes);
+                        running.push_back(Box::pin(async move { (work.await, hold) }));
                     }
                 },
             },
@@ -199,24 +269,19 @@ async fn converse(
 /// Sends replies, small ones together; gives the channel back at the end.
 async fn write_replies(
     channel: ChannelWriteHalf<Msg>,
-    mut outbox: mpsc::Receiver<Bytes>,
+    mut outbox: mpsc::Receiver<(Bytes, Hold)>,
     traffic: Arc<Traffic>,
 ) -> Option<ChannelWriteHalf<Msg>> {
-    while let Some(first) = outbox.recv().await {
-        let mut batch = first;
+    while let Some((first, hold)) = outbox.recv().await {
+        let (mut batch, mut holds) = (first, vec![hold]);
         if batch.len() < SFTP_REPLY_BATCH_BYTES {
-            if let Ok(second) = outbox.try_recv() {
-                let mut joined = BytesMut::with_capacity(SFTP_REPLY_BATCH_BYTES);
-                joined.extend_from_slice(&batch);
-                joined.extend_from_slice(&second);
-                while joined.len() < SFTP_REPLY_BATCH_BYTES {
-                    match outbox.try_recv() {
-                        Ok(next) => joined.extend_from_slice(&next),
-                        Err(_) => break,
-                    }
-                }
-                batch = joined.freeze();
+            let mut joined: Option<BytesMut> = None;
+            while joined.as_ref().map_or(batch.len(), BytesMut::len) < SFTP_REPLY_BATCH_BYTES {
+                let Ok((next, hold)) = outbox.try_recv() else { break };
+                joined.get_or_insert_with(|| BytesMut::from(&batch[..])).extend_from_slice(&next);
+                holds.push(hold);
             }
+            batch = joined.map_or(batch, BytesMut::freeze);
         }
         traffic.sent.fetch_add(batch.len() as u64, Ordering::Relaxed);
         channel.data_bytes(batch).await.ok()?;

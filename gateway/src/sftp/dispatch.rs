@@ -7,12 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use russh_sftp::protocol::{OpenFlags, StatusCode};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::attributes::{self, WireAttributes};
 use super::handles::{Handles, Open, OpenDirectory, SharedFile};
-use super::status::{self, code};
-use super::wire::{Extended, Frame, Malformed, Reply, Request, RequestId, WireError, pflags};
+use super::status;
+use super::wire::{Extended, Frame, Malformed, Reply, Request, RequestId, WireError};
 use crate::limits::{SFTP_DATA_BYTES_MAX, SFTP_FRAME_BYTES_MAX, SFTP_HANDLES_MAX, SFTP_NAMES_MAX};
 use crate::vfs::{Creation, Follow, Namespace, OpenOptions, Replace, SpaceState, VaultPath, VfsError};
 
@@ -25,6 +26,12 @@ pub enum Effect {
     Reply(Bytes),
     /// An answer when it is done; holds this many bytes until then.
     Run(Running, usize),
+}
+
+impl Effect {
+    fn run(work: impl Future<Output = Bytes> + Send + 'static, bytes: usize) -> Self {
+        Self::Run(Box::pin(work), bytes)
+    }
 }
 
 /// Where the conversation is.
@@ -70,7 +77,7 @@ struct Operations {
 
 /// Why a request has no good answer.
 enum Failure {
-    Status(u32, &'static str),
+    Status(StatusCode, &'static str),
     Vfs(VfsError),
 }
 
@@ -86,7 +93,7 @@ impl From<crate::vfs::path::PathError> for Failure {
     }
 }
 
-const UNKNOWN_HANDLE: Failure = Failure::Status(code::FAILURE, "no such handle");
+const UNKNOWN_HANDLE: Failure = Failure::Status(StatusCode::Failure, "no such handle");
 
 impl Failure {
     fn reply(&self, id: RequestId) -> Bytes {
@@ -101,7 +108,7 @@ impl Failure {
 }
 
 fn ok(id: RequestId) -> Bytes {
-    Reply::status(id, code::OK, "Success")
+    Reply::status(id, StatusCode::Ok, "Success")
 }
 
 impl Dispatcher {
@@ -133,10 +140,10 @@ impl Dispatcher {
                 Err(WireError::OutOfOrder)
             }
             (State::Ready, Frame::Request(id, Err(Malformed))) => {
-                Ok(Effect::Reply(Reply::status(id, code::BAD_MESSAGE, "the request is malformed")))
+                Ok(Effect::Reply(Reply::status(id, StatusCode::BadMessage, "the request is malformed")))
             }
             (State::Ready, Frame::Request(id, Ok(Request::Unknown))) => {
-                Ok(Effect::Reply(Reply::status(id, code::OP_UNSUPPORTED, "the request is not known here")))
+                Ok(Effect::Reply(Reply::status(id, StatusCode::OpUnsupported, "the request is not known here")))
             }
             (State::Ready, Frame::Request(id, Ok(request))) => Ok(self.start(id, request)),
         }
@@ -148,70 +155,168 @@ impl Dispatcher {
         match request {
             Request::Read { handle, offset, len } => {
                 let len = usize::try_from(len).unwrap_or(data_max).min(data_max);
-                match ops.handles.file(&handle) {
-                    Some(file) => Effect::Run(Box::pin(read(id, file, offset, len)), len),
-                    None => Effect::Reply(UNKNOWN_HANDLE.reply(id)),
-                }
+                self.on_file(id, &handle, |file| Effect::run(answered(id, read(id, file, offset, len)), len))
             }
             Request::Write { handle, offset, data } => {
                 let held = data.len();
-                match ops.handles.file(&handle) {
-                    Some(file) => Effect::Run(Box::pin(write(id, file, offset, data)), held),
-                    None => Effect::Reply(UNKNOWN_HANDLE.reply(id)),
-                }
+                self.on_file(id, &handle, |file| {
+                    Effect::run(answered(id, write(id, file, offset, data)), held)
+                })
             }
             // Forgotten now, so that what comes after does not find it; closed after what came before.
             Request::Close { handle } => match ops.handles.take(&handle) {
-                Some(open) => Effect::Run(Box::pin(close(id, open)), 0),
+                Some(open) => Effect::run(answered(id, close(id, open)), 0),
                 None => Effect::Reply(UNKNOWN_HANDLE.reply(id)),
             },
+            Request::FStat { handle } => {
+                self.on(id, &handle, |open| Effect::run(answered(id, stat_handle(id, open)), 0))
+            }
+            Request::FSetStat { handle, attributes } => self.on_file(id, &handle, |file| {
+                Effect::run(answered(id, set_handle_attributes(id, file, attributes)), 0)
+            }),
+            Request::ReadDir { handle } => {
+                self.on(id, &handle, |open| Effect::run(answered(id, read_directory(id, open)), 0))
+            }
+            Request::Extended(Extended::FSync { handle }) => {
+                self.on_file(id, &handle, |file| Effect::run(answered(id, sync(id, file)), 0))
+            }
+            Request::Extended(Extended::FStatVfs { handle }) => self.on(id, &handle, |_| {
+                Effect::run(answered(id, async move { ops.space(id, VaultPath::root()).await }), 0)
+            }),
+            Request::Extended(Extended::CopyData { from, offset, len, to, to_offset }) => {
+                self.on_file(id, &from, |source| {
+                    self.on_file(id, &to, |target| {
+                        let copy = copy_data(id, (source, offset), len, (target, to_offset));
+                        Effect::run(answered(id, copy), 0)
+                    })
+                })
+            }
             request => {
-                let run = async move {
-                    ops.run(id, request, links).await.unwrap_or_else(|failure| failure.reply(id))
-                };
-                Effect::Run(Box::pin(run), 0)
+                Effect::run(answered(id, async move { ops.run(id, request, links).await }), 0)
             }
+        }
+    }
+
+    /// Looks a handle up now, not when its turn comes: a CLOSE that follows forgets it.
+    fn on(&self, id: RequestId, handle: &[u8], effect: impl FnOnce(Open) -> Effect) -> Effect {
+        match self.ops.handles.get(handle) {
+            Some(open) => effect(open),
+            None => Effect::Reply(UNKNOWN_HANDLE.reply(id)),
+        }
+    }
+
+    fn on_file(&self, id: RequestId, handle: &[u8], effect: impl FnOnce(SharedFile) -> Effect) -> Effect {
+        match self.ops.handles.file(handle) {
+            Some(file) => effect(file),
+            None => Effect::Reply(UNKNOWN_HANDLE.reply(id)),
         }
     }
 }
 
-async fn read(id: RequestId, file: SharedFile, offset: u64, len: usize) -> Bytes {
-    let guard = file.read().await;
-    let Some(handle) = guard.as_ref() else { return UNKNOWN_HANDLE.reply(id) };
-    match handle.read(offset, len).await {
-        Ok(bytes) if bytes.is_empty() && len > 0 => Reply::status(id, code::EOF, "end of file"),
-        Ok(bytes) => Reply::data(id, &bytes),
-        Err(error) => Failure::from(error).reply(id),
-    }
-}
-
-async fn write(id: RequestId, file: SharedFile, offset: u64, data: Bytes) -> Bytes {
-    let guard = file.write().await;
-    let Some(handle) = guard.as_ref() else { return UNKNOWN_HANDLE.reply(id) };
-    match handle.write(offset, data).await {
-        Ok(()) => ok(id),
-        Err(error) => Failure::from(error).reply(id),
-    }
-}
-
-async fn close(id: RequestId, open: Open) -> Bytes {
-    let closed = match open {
-        Open::Directory(_) => Ok(()),
-        Open::File(file) => {
-            let handle = file.write().await.take();
-            match handle {
-                Some(handle) => handle.close().await,
-                None => return UNKNOWN_HANDLE.reply(id),
-            }
-        }
-    };
-    match closed {
-        Ok(()) => ok(id),
-        Err(error) => Failure::from(error).reply(id),
-    }
+/// A failure becomes its status.
+async fn answered(id: RequestId, work: impl Future<Output = Answer> + Send) -> Bytes {
+    work.await.unwrap_or_else(|failure| failure.reply(id))
 }
 
 type Answer = Result<Bytes, Failure>;
+
+async fn read(id: RequestId, file: SharedFile, offset: u64, len: usize) -> Answer {
+    let guard = file.read().await;
+    let bytes = guard.as_ref().ok_or(UNKNOWN_HANDLE)?.read(offset, len).await?;
+    Ok(if bytes.is_empty() && len > 0 {
+        Reply::status(id, StatusCode::Eof, "end of file")
+    } else {
+        Reply::data(id, &bytes)
+    })
+}
+
+async fn write(id: RequestId, file: SharedFile, offset: u64, data: Bytes) -> Answer {
+    let guard = file.write().await;
+    guard.as_ref().ok_or(UNKNOWN_HANDLE)?.write(offset, data).await?;
+    Ok(ok(id))
+}
+
+async fn sync(id: RequestId, file: SharedFile) -> Answer {
+    let guard = file.write().await;
+    guard.as_ref().ok_or(UNKNOWN_HANDLE)?.sync().await?;
+    Ok(ok(id))
+}
+
+async fn close(id: RequestId, open: Open) -> Answer {
+    if let Open::File(file) = open {
+        let handle = file.write().await.take();
+        handle.ok_or(UNKNOWN_HANDLE)?.close().await?;
+    }
+    Ok(ok(id))
+}
+
+async fn stat_handle(id: RequestId, open: Open) -> Answer {
+    let found = match open {
+        Open::File(file) => file.write().await.as_ref().ok_or(UNKNOWN_HANDLE)?.attributes().await?,
+        Open::Directory(directory) => directory.lock().await.handle.attributes().await?,
+    };
+    let mut reply = Reply::attributes(id);
+    attributes::put(&mut reply, &found);
+    Ok(reply.finish())
+}
+
+async fn set_handle_attributes(id: RequestId, file: SharedFile, attributes: WireAttributes) -> Answer {
+    let guard = file.write().await;
+    let handle = guard.as_ref().ok_or(UNKNOWN_HANDLE)?;
+    handle.set_attributes(attributes.change(), attributes.size).await?;
+    Ok(ok(id))
+}
+
+async fn read_directory(id: RequestId, open: Open) -> Answer {
+    let Open::Directory(directory) = open else { return Err(UNKNOWN_HANDLE) };
+    let mut directory = directory.lock().await;
+    let entries = directory.handle.next(SFTP_NAMES_MAX).await?;
+    let mut lines = Vec::with_capacity(entries.len() + 2);
+    if let Some(own) = directory.dots.take() {
+        lines.extend([&b"."[..], b".."].map(|name| (name.to_vec(), own.clone())));
+    }
+    lines.extend(entries.into_iter().map(|entry| (entry.name, entry.attributes)));
+    if lines.is_empty() {
+        return Ok(Reply::status(id, StatusCode::Eof, "end of directory"));
+    }
+    let mut reply = Reply::names(id, u32::try_from(lines.len()).unwrap_or(0));
+    for (name, own) in &lines {
+        reply.string(name);
+        reply.string(&attributes::long_name(name, own));
+        attributes::put(&mut reply, own);
+    }
+    Ok(reply.finish())
+}
+
+async fn copy_data(id: RequestId, from: (SharedFile, u64), len: u64, to: (SharedFile, u64)) -> Answer {
+    const TOO_FAR: Failure = Failure::Status(StatusCode::Failure, "the offset is too large");
+    if Arc::ptr_eq(&from.0, &to.0) {
+        return Err(Failure::Status(StatusCode::Failure, "a file cannot be copied through one handle"));
+    }
+    // Always in one order: two copies the other way round would wait for each other.
+    let (target, source) = if Arc::as_ptr(&to.0) < Arc::as_ptr(&from.0) {
+        let target = to.0.write().await;
+        (target, from.0.read().await)
+    } else {
+        let source = from.0.read().await;
+        (to.0.write().await, source)
+    };
+    let (target, source) = (target.as_ref().ok_or(UNKNOWN_HANDLE)?, source.as_ref().ok_or(UNKNOWN_HANDLE)?);
+    let mut done: u64 = 0;
+    // A length of 0 means to the end.
+    while len == 0 || done < len {
+        let left = if len == 0 { u64::MAX } else { len - done };
+        let piece = usize::try_from(left.min(u64::from(SFTP_DATA_BYTES_MAX))).unwrap_or(0);
+        let bytes = source.read(from.1.checked_add(done).ok_or(TOO_FAR)?, piece).await?;
+        if bytes.is_empty() {
+            break;
+        }
+        let read = bytes.len() as u64;
+        target.write(to.1.checked_add(done).ok_or(TOO_FAR)?, bytes).await?;
+        done += read;
+    }
+    Ok(ok(id))
+}
 
 impl Operations {
     async fn looking(&self) -> OwnedRwLockReadGuard<()> {
@@ -222,28 +327,15 @@ impl Operations {
         Arc::clone(&self.paths).write_owned().await
     }
 
-    fn file(&self, handle: &[u8]) -> Result<SharedFile, Failure> {
-        self.handles.file(handle).ok_or(UNKNOWN_HANDLE)
-    }
-
     async fn run(&self, id: RequestId, request: Request, links: LinkOrder) -> Answer {
         let namespace = &self.namespace;
         match request {
             Request::Open { path, pflags, attributes } => self.open(id, &path, pflags, attributes).await,
             Request::OpenDir { path } => self.open_directory(id, &path).await,
-            Request::ReadDir { handle } => self.read_directory(id, &handle).await,
             Request::LStat { path } => self.stat(id, &path, Follow::No).await,
             Request::Stat { path } => self.stat(id, &path, Follow::Yes).await,
-            Request::FStat { handle } => self.stat_handle(id, &handle).await,
             Request::SetStat { path, attributes } => {
                 self.set_attributes(id, &path, attributes, Follow::Yes).await
-            }
-            Request::FSetStat { handle, attributes } => {
-                let file = self.file(&handle)?;
-                let guard = file.write().await;
-                let handle = guard.as_ref().ok_or(UNKNOWN_HANDLE)?;
-                handle.set_attributes(attributes.change(), attributes.size).await?;
-                Ok(ok(id))
             }
             Request::Remove { path } => {
                 let _order = self.changing().await;
@@ -278,7 +370,13 @@ impl Operations {
             }
             Request::Extended(extended) => self.extended(id, extended).await,
             // Answered before they get here.
-            Request::Read { .. } | Request::Write { .. } | Request::Close { .. } | Request::Unknown => {
+            Request::Read { .. }
+            | Request::Write { .. }
+            | Request::Close { .. }
+            | Request::FStat { .. }
+            | Request::FSetStat { .. }
+            | Request::ReadDir { .. }
+            | Request::Unknown => {
                 Err(UNKNOWN_HANDLE)
             }
         }
@@ -287,23 +385,10 @@ impl Operations {
     async fn extended(&self, id: RequestId, request: Extended) -> Answer {
         match request {
             Extended::PosixRename { from, to } => self.rename(id, &from, &to, Replace::Posix).await,
-            Extended::StatVfs { path } => {
-                let _order = self.looking().await;
-                Ok(statvfs(id, self.namespace.space(&VaultPath::parse(&path)?).await?))
-            }
-            Extended::FStatVfs { handle } => {
-                self.handles.get(&handle).ok_or(UNKNOWN_HANDLE)?;
-                Ok(statvfs(id, self.namespace.space(&VaultPath::root()).await?))
-            }
+            Extended::StatVfs { path } => self.space(id, VaultPath::parse(&path)?).await,
             Extended::HardLink { existing, path } => {
                 let _order = self.changing().await;
                 self.namespace.hard_link(&VaultPath::parse(&existing)?, &VaultPath::parse(&path)?).await?;
-                Ok(ok(id))
-            }
-            Extended::FSync { handle } => {
-                let file = self.file(&handle)?;
-                let guard = file.write().await;
-                guard.as_ref().ok_or(UNKNOWN_HANDLE)?.sync().await?;
                 Ok(ok(id))
             }
             Extended::LSetStat { path, attributes } => {
@@ -319,14 +404,13 @@ impl Operations {
             Extended::ExpandPath { path } => {
                 let path = match path.strip_prefix(b"~") {
                     Some(rest) if rest.is_empty() || rest.first() == Some(&b'/') => path.slice(1..),
-                    Some(_) => return Err(Failure::Status(code::NO_SUCH_FILE, "there are no other homes")),
+                    Some(_) => return Err(Failure::Status(StatusCode::NoSuchFile, "there are no other homes")),
                     None => path,
                 };
                 self.real_path(id, &path).await
             }
-            Extended::CopyData { from, offset, len, to, to_offset } => {
-                self.copy_data(id, (&from, offset), len, (&to, to_offset)).await
-            }
+            // Answered before they get here.
+            Extended::FStatVfs { .. } | Extended::FSync { .. } | Extended::CopyData { .. } => Err(UNKNOWN_HANDLE),
             Extended::HomeDirectory => Ok(one_name(id, b"/")),
             Extended::UsersGroupsById { users, groups } => {
                 // An empty name for each: the client shows the number.
@@ -340,18 +424,19 @@ impl Operations {
     }
 
     async fn open(&self, id: RequestId, path: &[u8], flags: u32, attributes: WireAttributes) -> Answer {
-        let place = self.handles.reserve().ok_or(Failure::Status(code::FAILURE, "too many open handles"))?;
-        let has = |flag| flags & flag != 0;
-        let creation = match (has(pflags::CREAT), has(pflags::EXCL)) {
+        let place = self.handles.reserve().ok_or(Failure::Status(StatusCode::Failure, "too many open handles"))?;
+        let flags = OpenFlags::from_bits_truncate(flags);
+        let has = |flag| flags.contains(flag);
+        let creation = match (has(OpenFlags::CREATE), has(OpenFlags::EXCLUDE)) {
             (false, _) => Creation::Never,
             (true, false) => Creation::IfMissing,
             (true, true) => Creation::Exclusive,
         };
         let options = OpenOptions {
-            read: has(pflags::READ),
-            write: has(pflags::WRITE) || has(pflags::APPEND),
-            append: has(pflags::APPEND),
-            truncate: has(pflags::TRUNC),
+            read: has(OpenFlags::READ),
+            write: has(OpenFlags::WRITE) || has(OpenFlags::APPEND),
+            append: has(OpenFlags::APPEND),
+            truncate: has(OpenFlags::TRUNCATE),
             creation,
             attributes: attributes.change(),
         };
@@ -367,7 +452,7 @@ impl Operations {
     }
 
     async fn open_directory(&self, id: RequestId, path: &[u8]) -> Answer {
-        let place = self.handles.reserve().ok_or(Failure::Status(code::FAILURE, "too many open handles"))?;
+        let place = self.handles.reserve().ok_or(Failure::Status(StatusCode::Failure, "too many open handles"))?;
         let _order = self.looking().await;
         let handle = self.namespace.open_directory(&VaultPath::parse(path)?).await?;
         let dots = Some(handle.attributes().await?);
@@ -375,40 +460,9 @@ impl Operations {
         Ok(Reply::handle(id, &place.fill(Open::Directory(Arc::new(tokio::sync::Mutex::new(open))))))
     }
 
-    async fn read_directory(&self, id: RequestId, handle: &[u8]) -> Answer {
-        let Some(Open::Directory(directory)) = self.handles.get(handle) else { return Err(UNKNOWN_HANDLE) };
-        let mut directory = directory.lock().await;
-        let entries = directory.handle.next(SFTP_NAMES_MAX).await?;
-        let mut lines = Vec::with_capacity(entries.len() + 2);
-        if let Some(own) = directory.dots.take() {
-            lines.extend([&b"."[..], b".."].map(|name| (name.to_vec(), own.clone())));
-        }
-        lines.extend(entries.into_iter().map(|entry| (entry.name, entry.attributes)));
-        if lines.is_empty() {
-            return Ok(Reply::status(id, code::EOF, "end of directory"));
-        }
-        let mut reply = Reply::names(id, u32::try_from(lines.len()).unwrap_or(0));
-        for (name, own) in &lines {
-            reply.string(name);
-            reply.string(&attributes::long_name(name, own));
-            attributes::put(&mut reply, own);
-        }
-        Ok(reply.finish())
-    }
-
     async fn stat(&self, id: RequestId, path: &[u8], follow: Follow) -> Answer {
         let _order = self.looking().await;
         let found = self.namespace.stat(&VaultPath::parse(path)?, follow).await?;
-        let mut reply = Reply::attributes(id);
-        attributes::put(&mut reply, &found);
-        Ok(reply.finish())
-    }
-
-    async fn stat_handle(&self, id: RequestId, handle: &[u8]) -> Answer {
-        let found = match self.handles.get(handle).ok_or(UNKNOWN_HANDLE)? {
-            Open::File(file) => file.write().await.as_ref().ok_or(UNKNOWN_HANDLE)?.attributes().await?,
-            Open::Directory(directory) => directory.lock().await.handle.attributes().await?,
-        };
         let mut reply = Reply::attributes(id);
         attributes::put(&mut reply, &found);
         Ok(reply.finish())
@@ -439,32 +493,9 @@ impl Operations {
         Ok(ok(id))
     }
 
-    async fn copy_data(&self, id: RequestId, from: (&[u8], u64), len: u64, to: (&[u8], u64)) -> Answer {
-        let (source, target) = (self.file(from.0)?, self.file(to.0)?);
-        if Arc::ptr_eq(&source, &target) {
-            return Err(Failure::Status(code::FAILURE, "a file cannot be copied through one handle"));
-        }
-        let (target, source) = (target.write().await, source.read().await);
-        let (target, source) =
-            (target.as_ref().ok_or(UNKNOWN_HANDLE)?, source.as_ref().ok_or(UNKNOWN_HANDLE)?);
-        let mut done: u64 = 0;
-        // A length of 0 means to the end.
-        while len == 0 || done < len {
-            let left = if len == 0 { u64::MAX } else { len - done };
-            let piece = usize::try_from(left.min(u64::from(SFTP_DATA_BYTES_MAX))).unwrap_or(0);
-            let at =
-                from.1.checked_add(done).ok_or(Failure::Status(code::FAILURE, "the offset is too large"))?;
-            let bytes = source.read(at, piece).await?;
-            if bytes.is_empty() {
-                break;
-            }
-            let read = bytes.len() as u64;
-            let at =
-                to.1.checked_add(done).ok_or(Failure::Status(code::FAILURE, "the offset is too large"))?;
-            target.write(at, bytes).await?;
-            done += read;
-        }
-        Ok(ok(id))
+    async fn space(&self, id: RequestId, path: VaultPath) -> Answer {
+        let _order = self.looking().await;
+        Ok(statvfs(id, self.namespace.space(&path).await?))
     }
 }
 

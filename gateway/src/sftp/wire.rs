@@ -1,13 +1,15 @@
 //! SFTP version 3 on the wire (draft-ietf-secsh-filexfer-02): frames, requests, replies. Pure: bytes in, types out.
 //!
-//! Our own and not `russh_sftp`'s, because names are bytes here, a length is checked before anything is done with it, and a
-//! framing error ends the channel. Bytes after the last field of a frame are ignored, as OpenSSH does: rclone sends some.
+//! The codec is our own and only its constants are `russh_sftp`'s, because names are bytes here, a length is checked before
+//! anything is done with it, and a framing error ends the channel. Bytes after the last field of a frame are ignored, as OpenSSH does: rclone sends some.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use russh_sftp::protocol::{StatusCode, VERSION};
 
 use super::attributes::WireAttributes;
+use super::status;
 use crate::limits::{SFTP_ATTRIBUTE_EXTENSIONS_MAX, SFTP_FRAME_BYTES_MAX};
 
 /// A request's number, chosen by the client.
@@ -32,28 +34,13 @@ pub enum WireError {
 #[error("the request is malformed")]
 pub struct Malformed;
 
-/// Open flags (section 6.3).
-pub mod pflags {
-    /// SSH_FXF_READ
-    pub const READ: u32 = 0x01;
-    /// SSH_FXF_WRITE
-    pub const WRITE: u32 = 0x02;
-    /// SSH_FXF_APPEND
-    pub const APPEND: u32 = 0x04;
-    /// SSH_FXF_CREAT
-    pub const CREAT: u32 = 0x08;
-    /// SSH_FXF_TRUNC
-    pub const TRUNC: u32 = 0x10;
-    /// SSH_FXF_EXCL
-    pub const EXCL: u32 = 0x20;
-}
-
 /// A request after INIT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are those of the draft, section 6")]
 pub enum Request {
     Open {
         path: Bytes,
+        /// Bits of `OpenFlags`.
         pflags: u32,
         attributes: WireAttributes,
     },
@@ -140,24 +127,60 @@ pub enum Extended {
     UsersGroupsById { users: u32, groups: u32 },
 }
 
-/// The next whole frame's body of a stream, if it is there: type, then the rest.
-///
-/// # Errors
-/// [`WireError::Length`]: the stream has no meaning any more.
-pub fn next_frame(stream: &mut BytesMut) -> Result<Option<Bytes>, WireError> {
-    let Some(prefix) = stream.first_chunk::<4>() else { return Ok(None) };
-    let len = match u32::from_be_bytes(*prefix) {
-        len @ 1..=SFTP_FRAME_BYTES_MAX => usize::try_from(len).unwrap_or(usize::MAX),
-        len => return Err(WireError::Length(len)),
-    };
-    let whole = len.saturating_add(4);
-    if stream.len() < whole {
-        stream.reserve(whole.saturating_sub(stream.len()));
-        return Ok(None);
+/// A frame that is coming in, piece by piece.
+#[derive(Debug, Default)]
+pub struct Assembly {
+    prefix: Prefix,
+    body: BytesMut,
+}
+
+#[derive(Debug)]
+enum Prefix {
+    /// The length's first bytes.
+    Coming([u8; 4], usize),
+    /// The body's length.
+    Known(usize),
+}
+
+impl Default for Prefix {
+    fn default() -> Self {
+        Self::Coming([0; 4], 0)
     }
-    let mut frame = stream.split_to(whole).freeze();
-    frame.advance(4);
-    Ok(Some(frame))
+}
+
+impl Assembly {
+    /// Takes bytes up to the frame's end; gives its body (type, then the rest) when it is whole.
+    ///
+    /// # Errors
+    /// [`WireError::Length`]: the stream has no meaning any more.
+    pub fn feed(&mut self, bytes: &mut &[u8]) -> Result<Option<Bytes>, WireError> {
+        if let Prefix::Coming(prefix, known) = &mut self.prefix {
+            for (place, byte) in prefix.iter_mut().skip(*known).zip(bytes.iter()) {
+                *place = *byte;
+                *known = known.saturating_add(1);
+                bytes.advance(1);
+            }
+            if *known < prefix.len() {
+                return Ok(None);
+            }
+            // Checked before it is allocated.
+            let len = match u32::from_be_bytes(*prefix) {
+                len @ 1..=SFTP_FRAME_BYTES_MAX => usize::try_from(len).unwrap_or(usize::MAX),
+                len => return Err(WireError::Length(len)),
+            };
+            self.body = BytesMut::with_capacity(len);
+            self.prefix = Prefix::Known(len);
+        }
+        let Prefix::Known(len) = self.prefix else { return Ok(None) };
+        let (taken, rest) = bytes.split_at(bytes.len().min(len.saturating_sub(self.body.len())));
+        self.body.extend_from_slice(taken);
+        *bytes = rest;
+        if self.body.len() < len {
+            return Ok(None);
+        }
+        self.prefix = Prefix::default();
+        Ok(Some(std::mem::take(&mut self.body).freeze()))
+    }
 }
 
 /// Reads fields of a frame.
@@ -355,7 +378,7 @@ impl Reply {
     /// SSH_FXP_VERSION: always 3, whatever was proposed.
     pub fn version() -> Bytes {
         let mut reply = Self::begin(2, 512);
-        reply.u32(3);
+        reply.u32(VERSION);
         for (name, version) in EXTENSIONS {
             reply.string(name.as_bytes());
             reply.string(version.as_bytes());
@@ -364,9 +387,9 @@ impl Reply {
     }
 
     /// SSH_FXP_STATUS.
-    pub fn status(id: RequestId, code: u32, reason: &str) -> Bytes {
+    pub fn status(id: RequestId, code: StatusCode, reason: &str) -> Bytes {
         let mut reply = Self::numbered(101, id, reason.len().saturating_add(24));
-        reply.u32(code);
+        reply.u32(status::number(code));
         reply.string(reason.as_bytes());
         reply.string(b"en");
         reply.finish()
@@ -419,28 +442,31 @@ mod tests {
         frame(value)
     }
 
+    fn frames_of(mut stream: &[u8]) -> Result<Vec<Bytes>, WireError> {
+        let (mut assembly, mut frames) = (Assembly::default(), Vec::new());
+        while !stream.is_empty() {
+            frames.extend(assembly.feed(&mut stream)?);
+        }
+        Ok(frames)
+    }
+
     #[test]
     fn a_frame_arrives_in_pieces_and_two_at_once() {
         let whole = [frame(&[1, 0, 0, 0, 3]), frame(&[4, 0, 0, 0, 9, 0, 0, 0, 1, 7])].concat();
-        let mut stream = BytesMut::new();
-        let mut frames = Vec::new();
+        let (mut assembly, mut frames) = (Assembly::default(), Vec::new());
         for byte in &whole {
-            stream.put_u8(*byte);
-            frames.extend(next_frame(&mut stream).unwrap());
+            frames.extend(assembly.feed(&mut &[*byte][..]).unwrap());
         }
-        assert_eq!(frames.len(), 2);
-        let mut stream = BytesMut::from(&whole[..]);
-        assert_eq!(next_frame(&mut stream).unwrap().as_ref(), frames.first());
-        assert_eq!(next_frame(&mut stream).unwrap().as_ref(), frames.last());
-        assert_eq!(next_frame(&mut stream), Ok(None));
+        assert_eq!(frames, [&[1, 0, 0, 0, 3][..], &[4, 0, 0, 0, 9, 0, 0, 0, 1, 7]]);
+        assert_eq!(frames_of(&whole).unwrap(), frames);
     }
 
     #[test]
     fn an_oversized_packet_ends_the_stream_and_hides_no_request() {
         let hidden = frame(&[&[13, 0, 0, 0, 1][..], &string(b"/victim")].concat());
         for len in [0, SFTP_FRAME_BYTES_MAX + 1, u32::MAX] {
-            let mut stream = BytesMut::from(&[&len.to_be_bytes()[..], &hidden].concat()[..]);
-            assert_eq!(next_frame(&mut stream), Err(WireError::Length(len)));
+            let stream = [&len.to_be_bytes()[..], &hidden].concat();
+            assert_eq!(frames_of(&stream), Err(WireError::Length(len)));
         }
     }
 
@@ -482,8 +508,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_taken_apart_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut stream = BytesMut::from(&bytes[..]);
-            while let Ok(Some(body)) = next_frame(&mut stream) { drop(parse(body)); }
+            frames_of(&bytes).into_iter().flatten().for_each(|body| drop(parse(body)));
             drop(parse(Bytes::from(bytes)));
         }
     }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::admission::{Admission, Admitted};
 use crate::accounts::{Accounts, LoginError};
 use crate::limits::{
-    CHANNELS_MAX, INBOX_BYTES_ALL, INBOX_BYTES_MARK, WINDOW_BYTES_ALL, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
+    CHANNELS_MAX, INBOX_BYTES_ALL, INBOX_BYTES_MARK, TRICKLE_REST, WINDOW_BYTES_ALL, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
 };
 use crate::session::SharedSession;
 use crate::sftp::channel::{self, Inbox, Traffic};
@@ -225,8 +225,12 @@ impl Handler for Connection {
         self.shared.traffic.received.fetch_add(data.len() as u64, Ordering::Relaxed);
         if let Some(ChannelState::Sftp(inbox)) = self.channels.get(&id) {
             // More than a whole window waiting: the client ignores what it was granted.
-            if inbox.push(data) > 2 * WINDOW_BYTES_MAX as usize {
+            let waiting = inbox.push(data);
+            if waiting > 2 * WINDOW_BYTES_MAX as usize {
                 return Err(russh::Error::Inconsistent);
+            }
+            if waiting > INBOX_BYTES_MARK && data.len() <= WINDOW_WHILE_FULL as usize {
+                tokio::time::sleep(TRICKLE_REST).await;
             }
         }
         Ok(())
@@ -234,10 +238,10 @@ impl Handler for Connection {
 
     fn adjust_window(&mut self, id: ChannelId, _current: u32) -> u32 {
         let waiting = match self.channels.get(&id) {
-            Some(ChannelState::Sftp(inbox)) => inbox.len(),
+            Some(ChannelState::Sftp(inbox)) => inbox.waiting(),
             Some(ChannelState::Bare(_) | ChannelState::Refused) | None => return WINDOW_BYTES_MIN,
         };
-        let crowded = Inbox::queued_everywhere() > INBOX_BYTES_ALL && waiting > WINDOW_BYTES_MIN as usize;
+        let crowded = Inbox::waiting_everywhere() > INBOX_BYTES_ALL && waiting > WINDOW_BYTES_MIN as usize;
         if waiting > INBOX_BYTES_MARK || crowded {
             WINDOW_WHILE_FULL
         } else {

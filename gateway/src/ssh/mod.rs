@@ -17,11 +17,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
-use crate::limits::{AUTH_ATTEMPTS_MAX, KEEPALIVE_SECS, SSH_PACKET_BYTES_MAX};
+use crate::limits::{AUTH_ATTEMPTS_MAX, KEEPALIVE_SECS, SSH_PACKET_BYTES_MAX, WINDOW_BYTES_START};
 use crate::sftp::channel::Traffic;
 use crate::vfs::Vfs;
 use admission::{Admission, Admitted};
-use connection::{Connection, Shared, window_bytes};
+use connection::{Connection, Shared};
 use stream::Cuttable;
 
 /// What the SSH listener needs.
@@ -94,14 +94,13 @@ struct Served {
 
 impl Served {
     fn config(&self) -> Config {
-        let window_size = window_bytes(self.admission.connections());
         Config {
             server_id: SshId::Standard(concat!("SSH-2.0-Coffre_", env!("CARGO_PKG_VERSION")).into()),
             methods: MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password][..]),
             auth_rejection_time: Duration::from_millis(500),
             auth_rejection_time_initial: Some(Duration::ZERO),
             keys: self.options.host_keys.clone(),
-            window_size,
+            window_size: WINDOW_BYTES_START,
             maximum_packet_size: SSH_PACKET_BYTES_MAX,
             event_buffer_size: 64,
             preferred: algorithms::preferred(),

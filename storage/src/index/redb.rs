@@ -11,7 +11,7 @@ use redb::{Database, DatabaseError, Durability, ReadableDatabase, TableDefinitio
 use super::{Change, Index, IndexError, Snapshot, Table};
 
 /// Bytes of pages that redb keeps in memory.
-const CACHE_BYTES: usize = 48 * 1024 * 1024;
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
 /// The embedded index.
 pub struct RedbIndex {
