@@ -13,7 +13,7 @@ pub const CONNECTIONS_MAX: usize = 1024;
 /// Seconds that sessions have to end after SIGTERM.
 pub const DRAIN_SECS_MAX: u64 = 30;
 /// Threads for blocking storage calls: more would only wait for the same disk.
-pub const BLOCKING_THREADS_MAX: usize = 64;
+pub const BLOCKING_THREADS_MAX: usize = 32;
 
 /// Seconds after which the session of WebDAV requests that stopped coming ends.
 pub const REQUEST_SESSION_IDLE_SECS: i64 = 300;
@@ -70,8 +70,8 @@ pub const SFTP_DATA_BYTES_MAX: u32 = 255 * 1024;
 pub const SFTP_HANDLES_MAX: usize = 256;
 /// Requests of a channel being worked on.
 pub const SFTP_IN_FLIGHT_MAX: usize = 64;
-/// Bytes of the requests of a channel being worked on: eight of the largest reads, and 16 clients stay far below 256 MiB.
-pub const SFTP_IN_FLIGHT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of the requests of a channel being worked on: four of the largest reads, and 16 clients stay below 256 MiB.
+pub const SFTP_IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 /// Names in one reply of a listing: at most 80 KiB with the longest names.
 pub const SFTP_NAMES_MAX: usize = 100;
 /// Replies are joined up to this size: one SSH packet.

@@ -9,6 +9,11 @@ use coffre::admin::{Answer, client, render};
 use coffre::cli::{AuditCommand, Cli, Command};
 use coffre::{config, serve, setup, telemetry};
 
+/// The system's allocator keeps twice the memory when many threads pass buffers on (tests/bench/RESULTS.md). Its settings
+/// are in `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::start();

@@ -222,11 +222,13 @@ type Answer = Result<Bytes, Failure>;
 
 async fn read(id: RequestId, file: SharedFile, offset: u64, len: usize) -> Answer {
     let guard = file.read().await;
-    let bytes = guard.as_ref().ok_or(UNKNOWN_HANDLE)?.read(offset, len).await?;
-    Ok(if bytes.is_empty() && len > 0 {
+    let data = Reply::data(id, len);
+    let headed = data.len();
+    let read = guard.as_ref().ok_or(UNKNOWN_HANDLE)?.read_onto(offset, len, data).await?;
+    Ok(if read.len() == headed && len > 0 {
         Reply::status(id, StatusCode::Eof, "end of file")
     } else {
-        Reply::data(id, &bytes)
+        Reply::finish_data(read)
     })
 }
 

@@ -327,6 +327,9 @@ const EXTENSIONS: [(&str, &str); 11] = [
     ("users-groups-by-id@openssh.com", "1"),
 ];
 
+/// Length, type, number, length of the data.
+const DATA_HEAD_BYTES: usize = 13;
+
 /// A reply under construction.
 #[derive(Debug)]
 pub struct Reply(BytesMut);
@@ -402,11 +405,27 @@ impl Reply {
         reply.finish()
     }
 
-    /// SSH_FXP_DATA.
-    pub fn data(id: RequestId, data: &[u8]) -> Bytes {
-        let mut reply = Self::numbered(103, id, data.len().saturating_add(4));
-        reply.string(data);
-        reply.finish()
+    /// The head of SSH_FXP_DATA, with room for `capacity` bytes: the data is appended to it, then
+    /// [`Reply::finish_data`] says how much it became.
+    pub fn data(id: RequestId, capacity: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(capacity.saturating_add(DATA_HEAD_BYTES));
+        bytes.put_u32(0);
+        bytes.put_u8(103);
+        bytes.put_u32(id);
+        bytes.put_u32(0);
+        bytes
+    }
+
+    /// The finished frame of what [`Reply::data`] began.
+    pub fn finish_data(mut bytes: Vec<u8>) -> Bytes {
+        let count = |from: usize| u32::try_from(bytes.len().saturating_sub(from)).unwrap_or(u32::MAX);
+        let (frame, data) = (count(4), count(DATA_HEAD_BYTES));
+        if let Some(head) = bytes.first_chunk_mut::<DATA_HEAD_BYTES>() {
+            let [a, b, c, d, .., w, x, y, z] = head;
+            [*a, *b, *c, *d] = frame.to_be_bytes();
+            [*w, *x, *y, *z] = data.to_be_bytes();
+        }
+        bytes.into()
     }
 
     /// SSH_FXP_NAME, to which `count` names are added.
@@ -496,6 +515,13 @@ mod tests {
             Frame::Request(8, Ok(Request::Unknown))
         ));
         assert!(matches!(parse(vec![3, 0, 0].into()), Err(WireError::Headless)));
+    }
+
+    #[test]
+    fn a_data_reply_counts_what_was_appended() {
+        let mut reply = Reply::data(7, 3);
+        reply.extend_from_slice(b"abc");
+        assert_eq!(&Reply::finish_data(reply)[..], b"\0\0\0\x0c\x67\0\0\0\x07\0\0\0\x03abc");
     }
 
     #[test]

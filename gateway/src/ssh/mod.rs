@@ -102,7 +102,7 @@ impl Served {
             keys: self.options.host_keys.clone(),
             window_size: WINDOW_BYTES_START,
             maximum_packet_size: SSH_PACKET_BYTES_MAX,
-            event_buffer_size: 64,
+            event_buffer_size: 16,
             preferred: algorithms::preferred(),
             max_auth_attempts: AUTH_ATTEMPTS_MAX,
             inactivity_timeout: None,

@@ -146,6 +146,14 @@ impl FileHandle {
     /// # Errors
     /// [`VfsError`], here and below.
     pub async fn read(&self, offset: u64, len: usize) -> Result<Bytes, VfsError> {
+        self.read_onto(offset, len, Vec::new()).await.map(Bytes::from)
+    }
+
+    /// As [`FileHandle::read`], behind what `into` holds already.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn read_onto(&self, offset: u64, len: usize, mut into: Vec<u8>) -> Result<Vec<u8>, VfsError> {
         let shared = &self.shared;
         shared.namespace.live()?;
         if shared.read.is_none() {
@@ -154,16 +162,17 @@ impl FileHandle {
         if let Some(opened) = shared.opened.lock().await.take() {
             durable(opened).await?;
         }
+        let before = into.len();
         let result = if shared.file.is_in_memory(offset, len) {
-            shared.file.read_at(offset, len).map_err(VfsError::from)
+            shared.file.read_onto(offset, len, &mut into).map(|()| into).map_err(VfsError::from)
         } else {
             let file = shared.file.clone();
-            blocking(move || Ok(file.read_at(offset, len)?)).await
+            blocking(move || Ok(file.read_onto(offset, len, &mut into).map(|()| into)?)).await
         };
         match result {
             Ok(bytes) => {
-                shared.bytes_read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                Ok(bytes.into())
+                shared.bytes_read.fetch_add((bytes.len() - before) as u64, Ordering::Relaxed);
+                Ok(bytes)
             }
             Err(error) => {
                 shared.failed(Action::FileRead, &error).await?;

@@ -33,7 +33,7 @@ use crate::quota::Quotas;
 use crate::record::RecordKey;
 use crate::time::{Clock, UnixNanos};
 
-use cache::ChunkCache;
+use cache::{ChunkCache, Looked};
 use log_state::LogShared;
 pub use open::OpenError;
 use overlay::Overlay;
@@ -147,6 +147,11 @@ pub struct StoreStatus {
     pub free_bytes: u64,
     /// Whether a write error stopped it.
     pub poisoned: bool,
+}
+
+thread_local! {
+    /// A thread's frame on its way from the disk: pages that are there already, instead of fresh ones for each frame.
+    static SEALED: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -308,12 +313,14 @@ impl Store {
         chunk: ChunkId,
         place: &FramePlace,
     ) -> Result<Arc<[u8]>, StoreError> {
-        if let Some(found) = self.inner.cache.get((keys.vault, chunk)) {
-            return Ok(found);
+        match self.inner.cache.look((keys.vault, chunk)) {
+            Looked::Found(found) => Ok(found),
+            Looked::Yours(reading) => {
+                let opened = self.read_frame_uncached(keys, chunk, place)?;
+                reading.done(Arc::clone(&opened));
+                Ok(opened)
+            }
         }
-        let opened = self.read_frame_uncached(keys, chunk, place)?;
-        self.inner.cache.put((keys.vault, chunk), Arc::clone(&opened));
-        Ok(opened)
     }
 
     pub(crate) fn read_frame_uncached(
@@ -327,24 +334,6 @@ impl Store {
         if len > CHUNK_BYTES_MAX + frame::FRAME_OVERHEAD_BYTES {
             return Err(damaged);
         }
-        let mut sealed = match self.inner.log.unwritten_frame(place.pack, place.offset, len) {
-            Some(sealed) => sealed,
-            None => {
-                let mut sealed = vec![0; len];
-                match self.pack_handle(place.pack).and_then(|blob| blob.read_at(place.offset, &mut sealed)) {
-                    Ok(()) => sealed,
-                    Err(error)
-                        if matches!(
-                            error.kind(),
-                            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::NotFound
-                        ) =>
-                    {
-                        return Err(damaged);
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        };
         let salt =
             self.inner.salts.read().unwrap_or_else(PoisonError::into_inner).get(&place.salt_of).copied();
         let key = self.frame_key(keys, place.salt_of, &salt.ok_or_else(|| damaged.clone())?);
@@ -355,7 +344,29 @@ impl Store {
             plain_bytes: place.plain_bytes,
             codec: place.codec,
         };
-        frame::open(&key, &context, &mut sealed).map(|plain| Arc::from(&*plain)).ok_or(damaged)
+        let opened =
+            |sealed: &mut [u8]| frame::open(&key, &context, sealed).map(|plain| Arc::from(&*plain)).ok_or(damaged.clone());
+        if let Some(mut sealed) = self.inner.log.unwritten_frame(place.pack, place.offset, len) {
+            return opened(&mut sealed);
+        }
+        SEALED.with_borrow_mut(|kept| {
+            if kept.len() < len {
+                kept.resize(len, 0);
+            }
+            let sealed = &mut kept[..len];
+            match self.pack_handle(place.pack).and_then(|blob| blob.read_at(place.offset, sealed)) {
+                Ok(()) => opened(sealed),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::NotFound
+                    ) =>
+                {
+                    Err(damaged.clone())
+                }
+                Err(error) => Err(error.into()),
+            }
+        })
     }
 
     fn pack_handle(&self, pack: PackId) -> std::io::Result<Arc<dyn crate::blob::Blob>> {

@@ -45,6 +45,33 @@ pub enum Completion {
     Broken,
 }
 
+/// Where the bytes of a range are. Read without the file's lock: frames never change.
+struct Plan {
+    vault: Vault,
+    offset: u64,
+    len: usize,
+    pieces: Vec<(Extent, FramePlace)>,
+}
+
+impl Plan {
+    /// Appends the range's bytes; holes are zeros.
+    fn read(&self, into: &mut Vec<u8>) -> Result<(), StoreError> {
+        let from = into.len();
+        into.reserve(self.len);
+        for (extent, place) in &self.pieces {
+            // A hole before it.
+            into.resize(from + (extent.start - self.offset) as usize, 0);
+            let chunk = self.vault.store().read_frame(self.vault.keys(), extent.chunk, place)?;
+            let skip = extent.skip as usize;
+            let found =
+                chunk.get(skip..skip + extent.len as usize).ok_or(StoreError::Damaged { pack: place.pack })?;
+            into.extend_from_slice(found);
+        }
+        into.resize(from + self.len, 0);
+        Ok(())
+    }
+}
+
 /// A content being read and written.
 #[derive(Debug)]
 struct Editor {
@@ -231,19 +258,24 @@ impl Editor {
         Ok(())
     }
 
-    fn read(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
-        let end = offset.saturating_add(len as u64).min(self.size);
-        if offset >= end {
-            return Ok(Vec::new());
-        }
-        let mut bytes = vec![0; (end - offset) as usize];
+    /// Where the bytes of a range are, behind what is dirty.
+    fn plan(&mut self, offset: u64, len: usize) -> Result<Plan, StoreError> {
+        let end = offset.saturating_add(len as u64).min(self.size).max(offset);
         let vault = self.vault.clone();
-        for extent in self.extents.touching(&vault, offset, end)? {
-            let at = (extent.start - offset) as usize;
-            self.read_extent(&extent, &mut bytes[at..at + extent.len as usize])?;
-        }
-        self.dirty.overlay(offset, &mut bytes);
-        Ok(bytes)
+        let pieces = self
+            .extents
+            .touching(&vault, offset, end)?
+            .into_iter()
+            .map(|extent| Ok((extent, self.place(extent.chunk)?)))
+            .collect::<Result<_, StoreError>>()?;
+        Ok(Plan { vault, offset, len: (end - offset) as usize, pieces })
+    }
+
+    fn read(&mut self, offset: u64, len: usize, into: &mut Vec<u8>) -> Result<(), StoreError> {
+        let from = into.len();
+        self.plan(offset, len)?.read(into)?;
+        self.dirty.overlay(offset, &mut into[from..]);
+        Ok(())
     }
 
     fn is_in_memory(&mut self, offset: u64, len: usize) -> bool {
@@ -380,7 +412,25 @@ impl OpenFile {
     /// # Errors
     /// `Damaged` when stored bytes do not open; nothing is returned then.
     pub fn read_at(&self, offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
-        self.state.lock().editor.read(offset, len)
+        let mut bytes = Vec::new();
+        self.read_onto(offset, len, &mut bytes).map(|()| bytes)
+    }
+
+    /// As [`OpenFile::read_at`], behind what `into` holds already. Readers do not wait for each other, unless what they
+    /// read is being written.
+    ///
+    /// # Errors
+    /// As [`OpenFile::read_at`]; what `into` holds is of no use then.
+    pub fn read_onto(&self, offset: u64, len: usize, into: &mut Vec<u8>) -> Result<(), StoreError> {
+        let plan = {
+            let mut edited = self.state.lock();
+            let editor = &mut edited.editor;
+            if editor.dirty.ranges(offset, offset.saturating_add(len as u64)).next().is_some() {
+                return editor.read(offset, len, into);
+            }
+            editor.plan(offset, len)?
+        };
+        plan.read(into)
     }
 
     /// Whether [`OpenFile::read_at`] would be answered from memory (so needs no blocking pool).
