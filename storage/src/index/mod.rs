@@ -31,7 +31,7 @@ pub enum Table {
     Segments = 10,
     /// vault | chunk id -> pack, offset, lengths, references.
     Chunks = 11,
-    /// pack -> salt, state, live and dead bytes.
+    /// pack -> salt.
     Packs = 12,
     /// owner | vault -> bytes and files in use.
     Usage = 13,
