@@ -260,12 +260,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// Anything else.
 pub fn parse_moment(text: &str) -> Result<i64, String> {
     let bad = || "a time is RFC 3339 such as 2027-01-31T00:00:00Z, or a date".to_owned();
-    let moment: jiff::Timestamp = match text.parse() {
-        Ok(moment) => moment,
-        Err(_) => {
-            let date: jiff::civil::Date = text.parse().map_err(|_| bad())?;
-            date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| bad())?.timestamp()
-        }
+    let moment: jiff::Timestamp = if let Ok(moment) = text.parse() {
+        moment
+    } else {
+        let date: jiff::civil::Date = text.parse().map_err(|_| bad())?;
+        date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| bad())?.timestamp()
     };
     i64::try_from(moment.as_nanosecond()).map_err(|_| bad())
 }
@@ -290,7 +289,10 @@ impl Command {
     /// A key file that cannot be read.
     pub fn into_request(self) -> anyhow::Result<Option<Request>> {
         Ok(Some(match self {
-            Self::Quickstart { .. } | Self::Init | Self::Serve { .. } => return Ok(None),
+            Self::Quickstart { .. }
+            | Self::Init
+            | Self::Serve { .. }
+            | Self::Audit(AuditCommand::Verify { directory: Some(_) }) => return Ok(None),
             Self::Customer(CustomerCommand::Add { name, users_max, bytes_max, expires }) => {
                 Request::CustomerAdd { name, users_max, bytes_max, expires }
             }
@@ -320,7 +322,6 @@ impl Command {
             Self::Credential(CredentialCommand::List { user }) => Request::CredentialList { user },
             Self::Credential(CredentialCommand::Revoke { id }) => Request::CredentialRevoke { id },
             Self::Audit(AuditCommand::Tail { lines }) => Request::AuditTail { lines },
-            Self::Audit(AuditCommand::Verify { directory: Some(_) }) => return Ok(None),
             Self::Audit(AuditCommand::Verify { directory: None }) => Request::AuditVerify,
             Self::Check { read_data } => Request::Check { read_data },
             Self::Status => Request::Status,

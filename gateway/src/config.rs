@@ -122,7 +122,7 @@ impl Config {
         let read = |source| ConfigError::Read { path: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(read)?;
         let home = std::path::absolute(path).map_err(read)?;
-        let home = home.parent().unwrap_or(Path::new("/")).to_owned();
+        let home = home.parent().unwrap_or(&home).to_owned();
         let mut config: Self = toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         config.rebase(&home);

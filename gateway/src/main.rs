@@ -41,7 +41,13 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         Command::Audit(AuditCommand::Verify { directory: Some(directory) }) => {
             print(json, &verify_copy(&directory)?)
         }
-        other => match other.into_request()? {
+        other @ (Command::Customer(_)
+        | Command::Vault(_)
+        | Command::User(_)
+        | Command::Credential(_)
+        | Command::Audit(_)
+        | Command::Check { .. }
+        | Command::Status) => match other.into_request()? {
             Some(request) => print(json, &client::run(&data, request)?),
             None => Ok(true),
         },

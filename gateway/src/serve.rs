@@ -79,6 +79,7 @@ fn run_with(config: &Config, ready: Box<Ready<'_>>) -> anyhow::Result<()> {
     served
 }
 
+#[expect(clippy::too_many_lines, reason = "the life of a server in its order")]
 async fn serve(
     config: &Config,
     store: &Store,

@@ -105,7 +105,10 @@ pub fn init(data: &Path, sftp: SocketAddr, webdav: SocketAddr) -> anyhow::Result
     Ok(())
 }
 
-/// Lines for a client's known_hosts.
+/// Lines for a client's `known_hosts`.
+///
+/// # Errors
+/// The system's.
 pub fn write_known_hosts(data: &Path, address: SocketAddr) -> anyhow::Result<PathBuf> {
     let path = data.join(KNOWN_HOSTS);
     let mut text = String::new();
@@ -114,7 +117,7 @@ pub fn write_known_hosts(data: &Path, address: SocketAddr) -> anyhow::Result<Pat
         let mut words = public.split_whitespace();
         let (kind, key) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         for host in [address.ip().to_string(), "localhost".to_owned()] {
-            text.push_str(&format!("[{host}]:{} {kind} {key}\n", address.port()));
+            text.extend([format!("[{host}]:{} {kind} {key}\n", address.port())]);
         }
     }
     fs::write(&path, text)?;
@@ -185,6 +188,9 @@ pub fn demo(data: &Path, store: &Store, accounts: &Accounts) -> anyhow::Result<D
 }
 
 /// What quickstart says once it serves: one JSON line, or commands to paste.
+///
+/// # Errors
+/// The system's.
 pub fn announcement(
     data: &Path,
     demo: &Demo,

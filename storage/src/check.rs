@@ -122,7 +122,9 @@ struct Counted {
 impl Counted {
     fn hold(&mut self, extents: &[Extent]) {
         let distinct: HashSet<ChunkId> = extents.iter().map(|extent| extent.chunk).collect();
-        distinct.into_iter().for_each(|chunk| *self.chunks.entry(chunk).or_default() += 1);
+        for chunk in distinct {
+            *self.chunks.entry(chunk).or_default() += 1;
+        }
     }
 
     fn content(&mut self, content: &Content) {

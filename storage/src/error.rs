@@ -5,7 +5,6 @@ use crate::id::{PackId, VaultId};
 
 /// Why the store refused or failed.
 #[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
 pub enum StoreError {
     /// No entry of that name.
     #[error("no such file or directory")]

@@ -23,7 +23,13 @@ pub mod record;
 pub mod testing;
 pub mod time;
 pub mod tree;
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "offsets inside a run, chunk or segment fit; memory has 64 bits"
+)]
 pub mod upload;
+
+const _: () = assert!(size_of::<usize>() == 8, "lengths of memory and of files are the same numbers here");
 
 pub use commit::{Pending, Store, StoreOptions, Ticket, Txn};
 pub use error::StoreError;

@@ -10,7 +10,7 @@ pub const CHUNK_BYTES_MIN: usize = 16 * 1024;
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// A batch is closed at this many bytes even if the previous sync is still running.
 pub const BATCH_BYTES_TARGET: usize = 8 * 1024 * 1024;
-/// Alignment of batches in a pack: O_DIRECT's, and the unit in which lengths show from outside.
+/// Alignment of batches in a pack: `O_DIRECT`'s, and the unit in which lengths show from outside.
 pub const BLOCK_BYTES: usize = 4096;
 /// Size of a pack on disk.
 pub const PACK_BYTES: u64 = 256 * 1024 * 1024;
@@ -22,7 +22,7 @@ pub const CHECKPOINT_SECS: u64 = 1;
 pub const AUDIT_CHECKPOINT_SECS: u64 = 60;
 /// Bytes of a name: what every client's host allows too.
 pub const NAME_BYTES_MAX: usize = 255;
-/// Bytes of a symbolic link's target: PATH_MAX.
+/// Bytes of a symbolic link's target: `PATH_MAX`.
 pub const LINK_BYTES_MAX: usize = 4096;
 /// Bytes of all properties of one inode.
 pub const PROPERTIES_BYTES_MAX: usize = 64 * 1024;

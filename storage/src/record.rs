@@ -96,7 +96,7 @@ mod tests {
             let mut buffer = b"XAES-256-GCM".to_vec();
             let tag = cipher.encrypt_inout_detached(nonce.into(), aad, buffer.as_mut_slice().into()).unwrap();
             buffer.extend_from_slice(&tag);
-            let shown: String = buffer.iter().map(|byte| format!("{byte:02x}")).collect();
+            let shown = buffer.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
             assert_eq!(shown, expected);
         }
     }

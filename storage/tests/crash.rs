@@ -1,6 +1,8 @@
 //! Crashes, simulated: every changing call to the disk fails once, the power goes off after every sync. Whatever was
 //! acknowledged is there afterwards, whole; what was not is there whole or not at all; `check` finds nothing.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's own functions fail the test")]
+
 mod support;
 
 use std::sync::Arc;
@@ -19,9 +21,10 @@ use support::{Kind2, Tree, assert_clean, draft, new_vault, noise, options, put, 
 const PACK_BYTES: u64 = 8 << 20;
 
 type Step = fn(&Vault) -> Result<(), StoreError>;
+type After = fn(&mut Tree);
 
 /// What is done, one acknowledged step after the other, and what the tree holds after each.
-fn scenario() -> Vec<(Step, fn(&mut Tree))> {
+fn scenario() -> Vec<(Step, After)> {
     fn file(seed: u64, len: usize) -> (Kind2, Vec<u8>) {
         (Kind2::File, noise(seed, len))
     }
@@ -112,9 +115,9 @@ fn run(blobs: Arc<dyn BlobStore>, index: &MemoryIndex) -> (Option<VaultId>, usiz
     }
     drop(vault);
     if acknowledged == scenario().len() {
-        drop(store.shutdown())
+        drop(store.shutdown());
     } else {
-        store.abandon()
+        store.abandon();
     }
     (Some(id), acknowledged)
 }
@@ -156,8 +159,9 @@ fn recovered(
         || states.get(acknowledged + 1).is_some_and(|next| *next == found)
         || states.get(acknowledged + 1).is_some_and(|next| {
             let mut partly = states[acknowledged].clone();
-            let new: Vec<_> = next.keys().filter(|path| !partly.contains_key(*path)).cloned().collect();
-            new.into_iter().for_each(|path| drop(partly.insert(path, (Kind2::File, vec![]))));
+            for path in next.keys() {
+                partly.entry(path.clone()).or_insert((Kind2::File, vec![]));
+            }
             partly == found
         });
     let names = |tree: &Tree| {

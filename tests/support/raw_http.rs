@@ -121,9 +121,8 @@ impl RawHttp {
     pub fn exchange(gateway: &Gateway, line: &str, headers: &str, body: &[u8]) -> Result<String> {
         let mut raw = Self::connect(gateway)?;
         let length = format!("Content-Length: {}\r\nConnection: close\r\n{headers}", body.len());
-        raw.request(line, &length)?;
         // The server may refuse on the head and close: that is an answer, not an error of the test.
-        drop(raw.send(body));
+        drop(raw.request(line, &length).and_then(|()| raw.send(body)));
         Ok(String::from_utf8_lossy(&raw.rest()?).into_owned())
     }
 }

@@ -20,6 +20,7 @@ use crate::vfs::path::PathError;
 
 const NANOS: i64 = 1_000_000_000;
 const DAY_SECS: u64 = 86_400;
+const TOKEN_SECS_DEFAULT: u64 = TOKEN_DAYS_DEFAULT as u64 * DAY_SECS;
 
 /// Why a change was not made.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -287,9 +288,12 @@ impl Accounts {
             .map(|(_, vault)| vault.id)
             .collect();
         match own.as_slice() {
-            [vault] => {
-                Ok(Mount { path: Vec::new(), vault: vault.0, subtree: Vec::new(), rights: RightsSet::ReadWrite })
-            }
+            [vault] => Ok(Mount {
+                path: Vec::new(),
+                vault: vault.0,
+                subtree: Vec::new(),
+                rights: RightsSet::ReadWrite,
+            }),
             none_or_several => {
                 Err(AccountError::NoMount { customer: customer.name.clone(), vaults: none_or_several.len() })
             }
@@ -452,7 +456,7 @@ impl Accounts {
     pub fn add_token(&self, user: &str, scope: CredentialScope) -> Result<IssuedToken, AccountError> {
         let _alone = self.changing();
         let user = self.user_named(user)?;
-        let secs = scope.expires_secs.unwrap_or(u64::from(TOKEN_DAYS_DEFAULT) * DAY_SECS);
+        let secs = scope.expires_secs.unwrap_or(TOKEN_SECS_DEFAULT);
         if secs > u64::from(TOKEN_DAYS_MAX) * DAY_SECS {
             return Err(AccountError::Lifetime);
         }
@@ -494,7 +498,7 @@ impl Accounts {
                     .users
                     .get(&known.user)
                     .map_or_else(String::new, |user| directory.full_name(user));
-                (name, directory.state(known, now), known.clone())
+                (name, super::Directory::state(known, now), known.clone())
             })
             .collect();
         all.sort_by(|a, b| (&a.0, a.2.created).cmp(&(&b.0, b.2.created)));
@@ -514,7 +518,7 @@ impl Accounts {
             .cloned()
             .ok_or_else(|| unknown("credential", id))?;
         let user = self.read().users.get(&known.user).cloned();
-        let revoked = Credential { revoked: known.revoked.or(Some(self.now())), ..known };
+        let revoked = Credential { revoked: known.revoked.or_else(|| Some(self.now())), ..known };
         let mut audit = operator(
             Action::CredentialRevoke,
             user.as_ref().map(|user| user.customer),

@@ -252,7 +252,7 @@ fn offered(user: &str) -> &str {
 
 impl super::Directory {
     /// What is good about a credential, for listings.
-    pub(super) fn state(&self, credential: &Credential, now: i64) -> &'static str {
+    pub(super) fn state(credential: &Credential, now: i64) -> &'static str {
         if credential.revoked.is_some() {
             "revoked"
         } else if !credential.is_live(now) {

@@ -63,16 +63,13 @@ const END: [u8; 33] = [0xff; 33];
 impl Directory {
     /// A wire name: `USER` when only one customer has it, `CUSTOMER/USER` always.
     fn user(&self, name: &str) -> Option<&User> {
-        match name.split_once('/') {
-            Some((customer, user)) => {
-                let customer = self.customers.values().find(|known| known.name == customer)?.id;
-                self.users.values().find(|known| known.customer == customer && known.name == user)
-            }
-            None => {
-                let mut found = self.users.values().filter(|known| known.name == name);
-                let first = found.next()?;
-                found.next().is_none().then_some(first)
-            }
+        if let Some((customer, user)) = name.split_once('/') {
+            let customer = self.customers.values().find(|known| known.name == customer)?.id;
+            self.users.values().find(|known| known.customer == customer && known.name == user)
+        } else {
+            let mut found = self.users.values().filter(|known| known.name == name);
+            let first = found.next()?;
+            found.next().is_none().then_some(first)
         }
     }
 

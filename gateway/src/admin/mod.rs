@@ -15,7 +15,7 @@ use serde_json::Value;
 /// What is asked of the service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
-#[allow(missing_docs, reason = "fields are the command line's own words, documented there")]
+#[expect(missing_docs, reason = "fields are the command line's own words, documented there")]
 pub enum Request {
     /// `customer add`
     CustomerAdd { name: String, users_max: Option<u32>, bytes_max: Option<u64>, expires: Option<i64> },

@@ -21,8 +21,10 @@ pub fn text(value: &Value) -> String {
 /// JSON: one line, or a line for each element of a list.
 pub fn json(value: &Value) -> String {
     match value {
-        Value::Array(rows) => rows.iter().map(|row| format!("{row}\n")).collect(),
-        other => format!("{other}\n"),
+        Value::Array(rows) => rows.iter().map(|row| format!("{row}\n")).collect::<Vec<_>>().concat(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            format!("{value}\n")
+        }
     }
 }
 

@@ -35,13 +35,13 @@ fn lossless(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.utf8_chunks() {
         out.push_str(chunk.valid());
-        chunk.invalid().iter().for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
+        out.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     out
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 impl Service {
@@ -158,7 +158,7 @@ impl Service {
         let vaults = self.accounts.vaults()?;
         let shown = |mount: &Mount| {
             let path = |names: &[minicbor::bytes::ByteVec]| {
-                names.iter().map(|name| format!("/{}", lossless(name))).collect::<String>()
+                names.iter().map(|name| format!("/{}", lossless(name))).collect::<Vec<_>>().concat()
             };
             let vault = vaults
                 .iter()

@@ -242,9 +242,9 @@ async fn converse(
         let full = held.is_full();
         let room = open && !draining && running.len() < SFTP_IN_FLIGHT_MAX && !full;
         tokio::select! {
-            Some(answer) = running.next(), if !running.is_empty() => {
+            Some(ready) = running.next(), if !running.is_empty() => {
                 // The writer is gone with its client: what runs still ends, its replies are nobody's.
-                drop(replies.send(answer).await);
+                drop(replies.send(ready).await);
             }
             () = held.less.notified(), if full => {}
             frame = inbox.frame(), if room => match frame? {
@@ -252,12 +252,12 @@ async fn converse(
                 Some(frame) => match dispatcher.accept(wire::parse(frame)?)? {
                     // In its turn, after what runs.
                     Effect::Reply(reply) => {
-                        let hold = held.hold(0);
-                        running.push_back(Box::pin(async move { (reply, hold) }) as Answering);
+                        let nothing = held.hold(0);
+                        running.push_back(Box::pin(async move { (reply, nothing) }) as Answering);
                     }
                     Effect::Run(work, bytes) => {
-                        let hold = held.hold(bytes);
-                        running.push_back(Box::pin(async move { (work.await, hold) }));
+                        let share = held.hold(bytes);
+                        running.push_back(Box::pin(async move { (work.await, share) }));
                     }
                 },
             },

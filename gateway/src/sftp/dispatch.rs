@@ -21,6 +21,7 @@ use crate::vfs::{Creation, Follow, Namespace, OpenOptions, Replace, SpaceState, 
 pub type Running = Pin<Box<dyn Future<Output = Bytes> + Send>>;
 
 /// What follows from a frame.
+#[expect(missing_debug_implementations, reason = "a future has nothing to show")]
 pub enum Effect {
     /// An answer at once.
     Reply(Bytes),
@@ -142,9 +143,11 @@ impl Dispatcher {
             (State::Ready, Frame::Request(id, Err(Malformed))) => {
                 Ok(Effect::Reply(Reply::status(id, StatusCode::BadMessage, "the request is malformed")))
             }
-            (State::Ready, Frame::Request(id, Ok(Request::Unknown))) => {
-                Ok(Effect::Reply(Reply::status(id, StatusCode::OpUnsupported, "the request is not known here")))
-            }
+            (State::Ready, Frame::Request(id, Ok(Request::Unknown))) => Ok(Effect::Reply(Reply::status(
+                id,
+                StatusCode::OpUnsupported,
+                "the request is not known here",
+            ))),
             (State::Ready, Frame::Request(id, Ok(request))) => Ok(self.start(id, request)),
         }
     }
@@ -191,7 +194,20 @@ impl Dispatcher {
                     })
                 })
             }
-            request => {
+            request @ (Request::Open { .. }
+            | Request::LStat { .. }
+            | Request::SetStat { .. }
+            | Request::OpenDir { .. }
+            | Request::Remove { .. }
+            | Request::MkDir { .. }
+            | Request::RmDir { .. }
+            | Request::RealPath { .. }
+            | Request::Stat { .. }
+            | Request::Rename { .. }
+            | Request::ReadLink { .. }
+            | Request::Symlink { .. }
+            | Request::Extended(_)
+            | Request::Unknown) => {
                 Effect::run(answered(id, async move { ops.run(id, request, links).await }), 0)
             }
         }
@@ -378,9 +394,7 @@ impl Operations {
             | Request::FStat { .. }
             | Request::FSetStat { .. }
             | Request::ReadDir { .. }
-            | Request::Unknown => {
-                Err(UNKNOWN_HANDLE)
-            }
+            | Request::Unknown => Err(UNKNOWN_HANDLE),
         }
     }
 
@@ -406,13 +420,17 @@ impl Operations {
             Extended::ExpandPath { path } => {
                 let path = match path.strip_prefix(b"~") {
                     Some(rest) if rest.is_empty() || rest.first() == Some(&b'/') => path.slice(1..),
-                    Some(_) => return Err(Failure::Status(StatusCode::NoSuchFile, "there are no other homes")),
+                    Some(_) => {
+                        return Err(Failure::Status(StatusCode::NoSuchFile, "there are no other homes"));
+                    }
                     None => path,
                 };
                 self.real_path(id, &path).await
             }
             // Answered before they get here.
-            Extended::FStatVfs { .. } | Extended::FSync { .. } | Extended::CopyData { .. } => Err(UNKNOWN_HANDLE),
+            Extended::FStatVfs { .. } | Extended::FSync { .. } | Extended::CopyData { .. } => {
+                Err(UNKNOWN_HANDLE)
+            }
             Extended::HomeDirectory => Ok(one_name(id, b"/")),
             Extended::UsersGroupsById { users, groups } => {
                 // An empty name for each: the client shows the number.
@@ -426,7 +444,8 @@ impl Operations {
     }
 
     async fn open(&self, id: RequestId, path: &[u8], flags: u32, attributes: WireAttributes) -> Answer {
-        let place = self.handles.reserve().ok_or(Failure::Status(StatusCode::Failure, "too many open handles"))?;
+        let place =
+            self.handles.reserve().ok_or(Failure::Status(StatusCode::Failure, "too many open handles"))?;
         let flags = OpenFlags::from_bits_truncate(flags);
         let has = |flag| flags.contains(flag);
         let creation = match (has(OpenFlags::CREATE), has(OpenFlags::EXCLUDE)) {
@@ -454,7 +473,8 @@ impl Operations {
     }
 
     async fn open_directory(&self, id: RequestId, path: &[u8]) -> Answer {
-        let place = self.handles.reserve().ok_or(Failure::Status(StatusCode::Failure, "too many open handles"))?;
+        let place =
+            self.handles.reserve().ok_or(Failure::Status(StatusCode::Failure, "too many open handles"))?;
         let _order = self.looking().await;
         let handle = self.namespace.open_directory(&VaultPath::parse(path)?).await?;
         let dots = Some(handle.attributes().await?);

@@ -15,7 +15,23 @@ pub fn of(error: &VfsError) -> (StatusCode, String) {
     let code = match error {
         VfsError::Store(error) => match error {
             StoreError::NotFound | StoreError::NotADirectory => StatusCode::NoSuchFile,
-            _ => StatusCode::Failure,
+            StoreError::Exists
+            | StoreError::IsADirectory
+            | StoreError::NotEmpty
+            | StoreError::WrongKind
+            | StoreError::InvalidName
+            | StoreError::InvalidMove
+            | StoreError::TooLarge(_)
+            | StoreError::QuotaExceeded { .. }
+            | StoreError::DiskFull
+            | StoreError::Changed
+            | StoreError::Damaged { .. }
+            | StoreError::DamagedRecord
+            | StoreError::VaultUnavailable(_)
+            | StoreError::Poisoned
+            | StoreError::Io(_)
+            | StoreError::Index(_)
+            | StoreError::Randomness => StatusCode::Failure,
         },
         VfsError::Refused(_) | VfsError::MountPoint | VfsError::SessionEnded => StatusCode::PermissionDenied,
         VfsError::Path(_)

@@ -36,7 +36,7 @@ pub struct Malformed;
 
 /// A request after INIT.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are those of the draft, section 6")]
+#[expect(missing_docs, reason = "the fields are those of the draft, section 6")]
 pub enum Request {
     Open {
         path: Bytes,
@@ -112,7 +112,7 @@ pub enum Request {
 
 /// An extended request that we know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are those of OpenSSH's PROTOCOL and of the drafts")]
+#[expect(missing_docs, reason = "the fields are those of OpenSSH's PROTOCOL and of the drafts")]
 pub enum Extended {
     PosixRename { from: Bytes, to: Bytes },
     StatVfs { path: Bytes },
@@ -240,7 +240,7 @@ impl Fields {
 /// A frame, taken apart as far as its number.
 #[derive(Debug)]
 pub enum Frame {
-    /// SSH_FXP_INIT with the client's version.
+    /// `SSH_FXP_INIT` with the client's version.
     Init(u32),
     /// A numbered request: its own error does not end the channel.
     Request(RequestId, Result<Request, Malformed>),
@@ -364,11 +364,6 @@ impl Reply {
         self.0.put_slice(value);
     }
 
-    /// Bytes so far.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// The finished frame.
     pub fn finish(mut self) -> Bytes {
         let len = u32::try_from(self.0.len().saturating_sub(4)).unwrap_or(u32::MAX);
@@ -378,7 +373,7 @@ impl Reply {
         self.0.freeze()
     }
 
-    /// SSH_FXP_VERSION: always 3, whatever was proposed.
+    /// `SSH_FXP_VERSION`: always 3, whatever was proposed.
     pub fn version() -> Bytes {
         let mut reply = Self::begin(2, 512);
         reply.u32(VERSION);
@@ -389,7 +384,7 @@ impl Reply {
         reply.finish()
     }
 
-    /// SSH_FXP_STATUS.
+    /// `SSH_FXP_STATUS`.
     pub fn status(id: RequestId, code: StatusCode, reason: &str) -> Bytes {
         let mut reply = Self::numbered(101, id, reason.len().saturating_add(24));
         reply.u32(status::number(code));
@@ -398,14 +393,14 @@ impl Reply {
         reply.finish()
     }
 
-    /// SSH_FXP_HANDLE.
+    /// `SSH_FXP_HANDLE`.
     pub fn handle(id: RequestId, handle: &[u8]) -> Bytes {
         let mut reply = Self::numbered(102, id, 16);
         reply.string(handle);
         reply.finish()
     }
 
-    /// The head of SSH_FXP_DATA, with room for `capacity` bytes: the data is appended to it, then
+    /// The head of `SSH_FXP_DATA`, with room for `capacity` bytes: the data is appended to it, then
     /// [`Reply::finish_data`] says how much it became.
     pub fn data(id: RequestId, capacity: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(capacity.saturating_add(DATA_HEAD_BYTES));
@@ -421,33 +416,32 @@ impl Reply {
         let count = |from: usize| u32::try_from(bytes.len().saturating_sub(from)).unwrap_or(u32::MAX);
         let (frame, data) = (count(4), count(DATA_HEAD_BYTES));
         if let Some(head) = bytes.first_chunk_mut::<DATA_HEAD_BYTES>() {
-            let [a, b, c, d, .., w, x, y, z] = head;
-            [*a, *b, *c, *d] = frame.to_be_bytes();
-            [*w, *x, *y, *z] = data.to_be_bytes();
+            let (prefix, rest) = head.split_at_mut(4);
+            prefix.copy_from_slice(&frame.to_be_bytes());
+            rest.split_at_mut(5).1.copy_from_slice(&data.to_be_bytes());
         }
         bytes.into()
     }
 
-    /// SSH_FXP_NAME, to which `count` names are added.
+    /// `SSH_FXP_NAME`, to which `count` names are added.
     pub fn names(id: RequestId, count: u32) -> Self {
         let mut reply = Self::numbered(104, id, 256);
         reply.u32(count);
         reply
     }
 
-    /// SSH_FXP_ATTRS, to which attributes are added.
+    /// `SSH_FXP_ATTRS`, to which attributes are added.
     pub fn attributes(id: RequestId) -> Self {
         Self::numbered(105, id, 32)
     }
 
-    /// SSH_FXP_EXTENDED_REPLY.
+    /// `SSH_FXP_EXTENDED_REPLY`.
     pub fn extended(id: RequestId) -> Self {
         Self::numbered(201, id, 96)
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions, reason = "tests")]
 mod tests {
     use proptest::prelude::*;
 

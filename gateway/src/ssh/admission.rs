@@ -7,14 +7,14 @@ use crate::limits::{UNAUTHENTICATED_MAX, UNAUTHENTICATED_SOFT};
 
 /// The counters of a listener.
 #[derive(Debug, Default)]
-pub struct Admission {
+pub(super) struct Admission {
     all: AtomicUsize,
     unauthenticated: AtomicUsize,
 }
 
 /// One admitted connection; counted until it is dropped.
 #[derive(Debug)]
-pub struct Admitted {
+pub(super) struct Admitted {
     counters: Arc<Admission>,
     authenticated: bool,
 }
@@ -35,7 +35,7 @@ fn admits(waiting: usize, dice: u8) -> bool {
 
 impl Admission {
     /// Counts a connection in, or refuses it.
-    pub fn admit(self: &Arc<Self>, connections_max: usize) -> Option<Admitted> {
+    pub(super) fn admit(self: &Arc<Self>, connections_max: usize) -> Option<Admitted> {
         let mut dice = [0];
         getrandom::fill(&mut dice).ok()?;
         if self.all.load(Ordering::Acquire) >= connections_max {
@@ -51,14 +51,14 @@ impl Admission {
     }
 
     /// Connections now.
-    pub fn connections(&self) -> usize {
+    pub(super) fn connections(&self) -> usize {
         self.all.load(Ordering::Acquire)
     }
 }
 
 impl Admitted {
     /// It has logged in.
-    pub fn authenticated(&mut self) {
+    pub(super) fn authenticated(&mut self) {
         if !std::mem::replace(&mut self.authenticated, true) {
             self.counters.unauthenticated.fetch_sub(1, Ordering::AcqRel);
         }

@@ -40,7 +40,7 @@ const KEYS: &[Algorithm] = &[
 ];
 
 /// What a server offers.
-pub fn preferred() -> Preferred {
+pub(super) fn preferred() -> Preferred {
     Preferred {
         kex: Cow::Borrowed(KEX),
         key: Cow::Borrowed(KEYS),

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::admission::{Admission, Admitted};
 use crate::accounts::{Accounts, LoginError};
 use crate::limits::{
-    CHANNELS_MAX, INBOX_BYTES_ALL, INBOX_BYTES_MARK, TRICKLE_REST, WINDOW_BYTES_ALL, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
+    CHANNELS_MAX, INBOX_BYTES_ALL, INBOX_BYTES_MARK, TRICKLE_REST, WINDOW_BYTES_ALL, WINDOW_BYTES_MAX,
+    WINDOW_BYTES_MIN,
 };
 use crate::session::SharedSession;
 use crate::sftp::channel::{self, Inbox, Traffic};

@@ -15,14 +15,14 @@ use crate::limits::READ_BUFFER_BYTES;
 
 /// A socket that can be cut.
 #[derive(Debug)]
-pub struct Cuttable {
+pub(super) struct Cuttable {
     inner: BufReader<TcpStream>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Cuttable {
     /// `cut` ends it.
-    pub fn new(inner: TcpStream, cut: CancellationToken) -> Self {
+    pub(super) fn new(inner: TcpStream, cut: CancellationToken) -> Self {
         Self {
             inner: BufReader::with_capacity(READ_BUFFER_BYTES, inner),
             cut: Box::pin(cut.cancelled_owned()),

@@ -43,8 +43,9 @@ impl VfsError {
     /// (a missing file, a taken name).
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match self {
-            Self::Refused(_) | Self::MountPoint => Some(Outcome::Refused),
-            Self::Store(StoreError::QuotaExceeded { .. }) => Some(Outcome::Refused),
+            Self::Refused(_) | Self::MountPoint | Self::Store(StoreError::QuotaExceeded { .. }) => {
+                Some(Outcome::Refused)
+            }
             Self::Store(
                 StoreError::DiskFull
                 | StoreError::Damaged { .. }

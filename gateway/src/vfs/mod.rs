@@ -69,7 +69,7 @@ pub enum Creation {
 
 /// How a file is opened (SFTP pflags).
 #[derive(Clone, Debug, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "they are the protocol's own independent flags")]
+#[expect(clippy::struct_excessive_bools, reason = "they are the protocol's own independent flags")]
 pub struct OpenOptions {
     /// Reading.
     pub read: bool,

@@ -416,6 +416,7 @@ pub struct UploadHandle {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is the usual one")]
 enum UploadState {
     Idle(Upload),
     Sealing(JoinHandle<Result<Upload, StoreError>>),

@@ -414,6 +414,7 @@ impl Namespace {
                     attributes: vault.attributes(made.value)?,
                 };
                 let mut cursor = None;
+                #[expect(clippy::while_immutable_condition, reason = "it breaks at the last entry")]
                 while deep {
                     let (entries, next) = source.vault.list(source.attributes.inode, cursor, 256)?;
                     for entry in entries {
@@ -664,9 +665,9 @@ impl Namespace {
                 Some(existing) if existing.attributes.kind == Kind::Directory => {
                     return Err(StoreError::IsADirectory.into());
                 }
-                Some(existing) => drop(own.permit_change(existing, Rights::Overwrite)?),
-                None => drop(own.permit_create(&place)?),
-            }
+                Some(existing) => own.permit_change(existing, Rights::Overwrite)?,
+                None => own.permit_create(&place)?,
+            };
             let (store, vault) = (&own.vfs.inner.store, &place.parent.vault);
             if let Some(bytes) = size_hint {
                 store.quotas().check(vault.owner(), bytes)?;
@@ -684,9 +685,9 @@ impl Namespace {
     pub(super) fn upload_place(&self, path: &VaultPath) -> Result<Place, VfsError> {
         let place = self.place(path, Follow::Yes)?;
         match &place.existing {
-            Some(existing) => drop(self.permit_change(existing, Rights::Overwrite)?),
-            None => drop(self.permit_create(&place)?),
-        }
+            Some(existing) => self.permit_change(existing, Rights::Overwrite)?,
+            None => self.permit_create(&place)?,
+        };
         Ok(place)
     }
 

@@ -270,9 +270,11 @@ impl Namespace {
                 }
                 return Ok(Place { parent, name, existing: None, path });
             }
-            Walked::Missing { above: Node::Above, .. } => return Err(VfsError::MountPoint),
             Walked::Found(Resolved { path, node: Node::Inside(inside) }) => (path, inside),
-            Walked::Found(Resolved { node: Node::Above, .. }) => return Err(VfsError::MountPoint),
+            Walked::Missing { above: Node::Above, .. }
+            | Walked::Found(Resolved { node: Node::Above, .. }) => {
+                return Err(VfsError::MountPoint);
+            }
         };
         let (above, name) = path.split_last().ok_or(VfsError::MountPoint)?;
         if self.mounts_below(above.components()).iter().any(|(known, index)| known == name && index.is_some())

@@ -22,6 +22,9 @@ pub enum Depth {
 }
 
 /// A header's text; nothing when absent, a refusal when it is not text.
+///
+/// # Errors
+/// The refusal to answer with.
 pub fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Refused> {
     match headers.get(name) {
         None => Ok(None),

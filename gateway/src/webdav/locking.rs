@@ -27,6 +27,9 @@ impl From<LockError> for Refused {
 }
 
 /// LOCK: takes a lock, or refreshes one when there is no body. A name that is free becomes an empty file.
+///
+/// # Errors
+/// The refusal to answer with.
 pub async fn lock(request: &Request, body: Incoming) -> Answer {
     let root = request.xml_body(body).await?;
     let place = request.place(&request.path).await?;
@@ -70,7 +73,7 @@ pub async fn lock(request: &Request, body: Incoming) -> Answer {
     let status = match take(request, found.is_none(), &lock).await {
         Ok(status) => status,
         Err(refused) => {
-            drop(request.shared.locks.release(&lock.place, &lock.token, lock.user, request.now));
+            request.shared.locks.release(&lock.place, &lock.token, lock.user, request.now).ok();
             return Err(refused);
         }
     };
@@ -127,6 +130,9 @@ fn described(request: &Request, lock: &Lock, status: StatusCode) -> http::Respon
 }
 
 /// UNLOCK.
+///
+/// # Errors
+/// The refusal to answer with.
 pub async fn unlock(request: &Request) -> Answer {
     let token = headers::lock_token(&request.headers)?;
     let place = request.place(&request.path).await?;

@@ -31,6 +31,7 @@ impl Place {
 
 /// A lock.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "RFC 4918's own two: depth and scope")]
 pub struct Lock {
     /// `urn:uuid:...`
     pub token: String,
@@ -234,6 +235,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::fn_params_excessive_bools, reason = "the lock's own two")]
     fn lock(path: &str, deep: bool, exclusive: bool, user: UserId) -> Lock {
         let token = fresh_token().unwrap();
         Lock { token, place: place(path), deep, exclusive, owner: String::new(), user, expires: 100, secs: 1 }

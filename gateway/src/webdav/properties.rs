@@ -118,7 +118,7 @@ impl Described<'_> {
             "resourcetype" => "<D:collection/>".to_owned(),
             "getcontentlength" if file => self.attributes.size.to_string(),
             "getcontenttype" if file => "application/octet-stream".to_owned(),
-            "getetag" if file => escape(&etag(self.attributes)).into_owned(),
+            "getetag" if file => escape(etag(self.attributes)).into_owned(),
             "getlastmodified" => headers::date(self.attributes.mtime.0.div_euclid(NANOS)),
             "creationdate" => {
                 let secs = self.attributes.ctime.0.div_euclid(NANOS);
@@ -126,7 +126,7 @@ impl Described<'_> {
             }
             "displayname" => {
                 let name = self.path.components().last().map(|name| String::from_utf8_lossy(name).into_owned());
-                escape(&name.unwrap_or_default()).into_owned()
+                escape(name.unwrap_or_default()).into_owned()
             }
             "supportedlock" => ["exclusive", "shared"].iter().fold(String::new(), |mut out, scope| {
                 let _written = write!(
@@ -187,9 +187,9 @@ impl Described<'_> {
                     self.put(&mut found, &Name::dav(local));
                 }
                 if self.space.is_some() {
-                    ["quota-available-bytes", "quota-used-bytes"]
-                        .iter()
-                        .for_each(|local| drop(self.put(&mut found, &Name::dav(local))));
+                    for local in ["quota-available-bytes", "quota-used-bytes"] {
+                        self.put(&mut found, &Name::dav(local));
+                    }
                 }
                 if !self.locks.is_empty() {
                     self.put(&mut found, &Name::dav("lockdiscovery"));
@@ -251,13 +251,16 @@ pub fn active_lock(lock: &Lock, href: &str, now: i64) -> String {
 fn shown_locks(request: &Request, place: &Place) -> Vec<Lock> {
     let mut locks = request.shared.locks.on(place, request.now);
     for lock in locks.iter_mut().filter(|lock| lock.user != request.user()) {
-        lock.token = "opaquelocktoken:hidden".to_owned();
+        "opaquelocktoken:hidden".clone_into(&mut lock.token);
         lock.owner = String::new();
     }
     locks
 }
 
 /// PROPFIND.
+///
+/// # Errors
+/// The refusal to answer with.
 pub async fn find(request: &Request, body: Incoming) -> Answer {
     let members = match headers::depth(&request.headers)? {
         Some(Depth::Zero) => false,
@@ -381,6 +384,9 @@ fn time_of(patch: &Patch) -> Option<UnixNanos> {
 }
 
 /// PROPPATCH: all or nothing.
+///
+/// # Errors
+/// The refusal to answer with.
 pub async fn patch(request: &Request, body: Incoming) -> Answer {
     let Some(root) = request.xml_body(body).await? else {
         return refuse(StatusCode::BAD_REQUEST, "the body is empty");
@@ -393,7 +399,7 @@ pub async fn patch(request: &Request, body: Incoming) -> Answer {
     };
     let mut out = format!(
         "{HEADER}<D:multistatus xmlns:D=\"DAV:\"><D:response><D:href>{}</D:href>",
-        escape(&Request::href(&request.path, found.kind == Kind::Directory))
+        escape(Request::href(&request.path, found.kind == Kind::Directory))
     );
     let listed = |chosen: &dyn Fn(&Patch) -> bool| {
         let mut names = String::new();

@@ -100,6 +100,9 @@ impl Request {
     }
 
     /// What is there; nothing when there is nothing.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
     pub async fn existing(&self, path: &VaultPath) -> Result<Option<Attributes>, Refused> {
         match self.namespace.stat(path, Follow::Yes).await {
             Ok(attributes) => Ok(Some(attributes)),
@@ -109,6 +112,9 @@ impl Request {
     }
 
     /// What is there.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
     pub async fn found(&self) -> Result<Attributes, Refused> {
         match self.existing(&self.path).await? {
             Some(attributes) => Ok(attributes),
@@ -117,6 +123,9 @@ impl Request {
     }
 
     /// Refuses when a new name's directory is not there.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
     pub async fn parent_is_there(&self, path: &VaultPath) -> Result<(), Refused> {
         let Some((parent, _)) = path.split_last() else { return Ok(()) };
         match self.existing(&parent).await? {
@@ -126,12 +135,18 @@ impl Request {
     }
 
     /// Where locks on a path lie.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
     pub async fn place(&self, path: &VaultPath) -> Result<Place, Refused> {
         let (vault, names) = self.namespace.location(path).await?;
         Ok(Place { vault: vault.0, names })
     }
 
     /// Refuses what the `If` header or somebody's lock does not allow, for each path that changes.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
     pub async fn may_change(&self, paths: &[(&VaultPath, Reach)]) -> Result<(), Refused> {
         let lists = headers::if_lists(&self.headers)?;
         if !lists.is_empty() && !self.holds(&lists).await? {
@@ -148,6 +163,9 @@ impl Request {
     }
 
     /// Tokens that the request submits.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
     pub fn submitted_tokens(&self) -> Result<Vec<String>, Refused> {
         Ok(submitted(&headers::if_lists(&self.headers)?))
     }
@@ -185,6 +203,9 @@ impl Request {
     }
 
     /// The whole body, bounded.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
     pub async fn small_body(&self, body: Incoming) -> Result<Bytes, Refused> {
         let mut stream = BodyStream::new(body);
         let mut bytes = BytesMut::new();
@@ -201,6 +222,9 @@ impl Request {
     }
 
     /// The body as XML; nothing when there is none.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
     pub async fn xml_body(&self, body: Incoming) -> Result<Option<Element>, Refused> {
         let bytes = self.small_body(body).await?;
         if bytes.iter().all(u8::is_ascii_whitespace) {

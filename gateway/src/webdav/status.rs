@@ -23,6 +23,9 @@ impl Refused {
 }
 
 /// Shorthand for a refusal as a result.
+///
+/// # Errors
+/// The refusal to answer with.
 pub fn refuse<T>(status: StatusCode, reason: &str) -> Result<T, Refused> {
     Err(Refused::new(status, reason))
 }
@@ -37,12 +40,11 @@ impl From<VfsError> for Refused {
     fn from(error: VfsError) -> Self {
         let status = match &error {
             VfsError::Store(error) => of_store(error),
-            VfsError::Refused(_) | VfsError::MountPoint => StatusCode::FORBIDDEN,
+            VfsError::Refused(_) | VfsError::MountPoint | VfsError::WrongMode => StatusCode::FORBIDDEN,
             VfsError::Path(PathError::TooLong | PathError::NameTooLong) => StatusCode::URI_TOO_LONG,
             VfsError::Path(_) => StatusCode::BAD_REQUEST,
             VfsError::CrossDevice => StatusCode::BAD_GATEWAY,
             VfsError::LinkLoop => StatusCode::LOOP_DETECTED,
-            VfsError::WrongMode => StatusCode::FORBIDDEN,
             VfsError::SessionEnded => StatusCode::UNAUTHORIZED,
             VfsError::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
         };
@@ -61,7 +63,11 @@ fn of_store(error: &StoreError) -> StatusCode {
         StoreError::QuotaExceeded { .. } | StoreError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         StoreError::Changed => StatusCode::PRECONDITION_FAILED,
         StoreError::Poisoned => StatusCode::SERVICE_UNAVAILABLE,
-        // The enum may grow; a new reason is our own failure until it is mapped.
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
+        StoreError::Damaged { .. }
+        | StoreError::DamagedRecord
+        | StoreError::VaultUnavailable(_)
+        | StoreError::Io(_)
+        | StoreError::Index(_)
+        | StoreError::Randomness => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

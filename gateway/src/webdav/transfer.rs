@@ -37,6 +37,9 @@ fn put_safety(headers: &mut HeaderMap) {
 }
 
 /// GET and HEAD.
+///
+/// # Errors
+/// The refusal to answer with.
 pub async fn get(request: &Request, head: bool) -> Answer {
     let found = request.found().await?;
     if found.kind == Kind::Directory {
@@ -204,6 +207,9 @@ async fn page(request: &Request, head: bool) -> Answer {
 }
 
 /// PUT.
+///
+/// # Errors
+/// The refusal to answer with.
 pub async fn put(request: &Request, body: Incoming) -> Answer {
     if request.headers.contains_key(header::CONTENT_RANGE) {
         return refuse(StatusCode::BAD_REQUEST, "a part of a file cannot be put");

@@ -10,6 +10,9 @@ use super::status::{Refused, refuse};
 use crate::vfs::{AttributeChange, Kind, Replace};
 
 /// MKCOL.
+///
+/// # Errors
+/// The refusal to answer with.
 pub async fn make_collection(request: &Request, body: Incoming) -> Answer {
     if !request.small_body(body).await?.is_empty() {
         return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "MKCOL takes no body");
@@ -24,6 +27,9 @@ pub async fn make_collection(request: &Request, body: Incoming) -> Answer {
 }
 
 /// DELETE.
+///
+/// # Errors
+/// The refusal to answer with.
 pub async fn delete(request: &Request) -> Answer {
     let found = request.found().await?;
     if found.kind == Kind::Directory
@@ -39,6 +45,9 @@ pub async fn delete(request: &Request) -> Answer {
 }
 
 /// COPY and MOVE.
+///
+/// # Errors
+/// The refusal to answer with.
 pub async fn transfer(request: &Request, is_move: bool) -> Answer {
     let found = request.found().await?;
     let target =

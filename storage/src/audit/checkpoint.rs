@@ -52,7 +52,7 @@ fn key_id(public: &[u8; 32]) -> [u8; 4] {
 
 /// The verifier line that goes with copies of the log: `name+id+base64(0x01 || key)`.
 pub fn verifier(public: &[u8; 32]) -> String {
-    let id: String = key_id(public).iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = format!("{:08x}", u32::from_be_bytes(key_id(public)));
     format!("{ORIGIN}+{id}+{}\n", BASE64.encode([&[1], public.as_slice()].concat()))
 }
 
@@ -62,7 +62,7 @@ pub fn parse_verifier(line: &str) -> Option<[u8; 32]> {
     let (id, key) = rest.split_once('+')?;
     let key = BASE64.decode(key).ok()?;
     let public: [u8; 32] = key.strip_prefix(&[1])?.try_into().ok()?;
-    let expected: String = key_id(&public).iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = format!("{:08x}", u32::from_be_bytes(key_id(&public)));
     (name == ORIGIN && id == expected).then_some(public)
 }
 

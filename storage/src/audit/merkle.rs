@@ -103,8 +103,10 @@ mod tests {
             b"\x60\x61\x62\x63\x64\x65\x66\x67\x68\x69\x6a\x6b\x6c\x6d\x6e\x6f",
         ];
         let mut frontier = Frontier::default();
-        inputs.iter().for_each(|input| frontier.push(leaf_hash(input)));
-        let shown: String = frontier.root().iter().map(|byte| format!("{byte:02x}")).collect();
+        for input in inputs {
+            frontier.push(leaf_hash(input));
+        }
+        let shown = frontier.root().map(|byte| format!("{byte:02x}")).concat();
         assert_eq!(shown, "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328");
     }
 }

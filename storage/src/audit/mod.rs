@@ -46,7 +46,7 @@ pub enum Protocol {
 /// What was done. The number is in the log: never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, minicbor::Encode, minicbor::Decode)]
 #[cbor(index_only)]
-#[allow(missing_docs, reason = "the names say it; `name()` is what people read")]
+#[expect(missing_docs, reason = "the names say it; `name()` is what people read")]
 pub enum Action {
     #[n(0)]
     StoreCreate,
@@ -132,7 +132,7 @@ pub enum Outcome {
 /// A line of details: these hold names, so they are sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, minicbor::Encode, minicbor::Decode)]
 #[cbor(index_only)]
-#[allow(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names say it")]
 pub enum DetailKey {
     #[n(0)]
     Path,

@@ -27,7 +27,7 @@ impl SegmentReader {
         let blob = blobs.open(&segment_name(segment))?;
         let len = blob.len()?;
         let mut reader = Self { blob, at: 0, len, window: Vec::new(), window_at: 0 };
-        let Some(header) = reader.take(SEGMENT_HEADER_BYTES as usize)? else { return Ok(None) };
+        let Some(header) = reader.take(SEGMENT_HEADER_BYTES)? else { return Ok(None) };
         let first = header
             .strip_prefix(SEGMENT_MAGIC)
             .and_then(|rest| Some(u64::from_le_bytes(*rest.first_chunk()?)));
@@ -52,6 +52,7 @@ impl SegmentReader {
     }
 
     /// The next record's bytes; the inner nothing tells of damage.
+    #[expect(clippy::option_option, reason = "the end of the log and damage in it are two things")]
     fn next(&mut self) -> io::Result<Option<Option<Vec<u8>>>> {
         if self.at == self.len {
             return Ok(None);

@@ -24,7 +24,7 @@ pub const VERIFIER: &str = "audit/checkpoint.pub";
 /// First bytes of a segment: magic, then the number of its first record (u64).
 pub const SEGMENT_MAGIC: &[u8; 8] = b"COFAUDT1";
 /// Bytes of a segment's header.
-pub const SEGMENT_HEADER_BYTES: u64 = 16;
+pub const SEGMENT_HEADER_BYTES: usize = 16;
 
 /// How far the audit log is durable outside the packs: kept in the index at each checkpoint (`Table::Store`).
 #[derive(Clone, Debug, Default, minicbor::Encode, minicbor::Decode)]
@@ -92,8 +92,8 @@ impl AuditWriter {
     ) -> io::Result<Self> {
         let edge = position.frontier.into_iter().map(Into::into).collect();
         let frontier = Frontier::from_parts(position.records, edge)
-            .ok_or(invalid("its position does not fit its size"))?;
-        let public = public_key(signing_seed).ok_or(invalid("its signing key is none"))?;
+            .ok_or_else(|| invalid("its position does not fit its size"))?;
+        let public = public_key(signing_seed).ok_or_else(|| invalid("its signing key is none"))?;
         let line = verifier(&public);
         let held = open_or_create(blobs.as_ref(), VERIFIER)?;
         if held.len()? != line.len() as u64 {
@@ -151,15 +151,14 @@ impl AuditWriter {
                 self.blob = None;
                 self.used = 0;
             }
-            let blob = match &self.blob {
-                Some(blob) => Arc::clone(blob),
-                None => {
-                    let blob = open_or_create(self.blobs.as_ref(), &segment_name(self.segment))?;
-                    let first = self.frontier.size() - self.pending_records();
-                    blob.write_at(0, &[&SEGMENT_MAGIC[..], &first.to_le_bytes()].concat())?;
-                    self.used = SEGMENT_HEADER_BYTES;
-                    Arc::clone(self.blob.insert(blob))
-                }
+            let blob = if let Some(blob) = &self.blob {
+                Arc::clone(blob)
+            } else {
+                let blob = open_or_create(self.blobs.as_ref(), &segment_name(self.segment))?;
+                let first = self.frontier.size() - self.pending_records();
+                blob.write_at(0, &[&SEGMENT_MAGIC[..], &first.to_le_bytes()].concat())?;
+                self.used = SEGMENT_HEADER_BYTES as u64;
+                Arc::clone(self.blob.insert(blob))
             };
             blob.write_at(self.used, &self.pending)?;
             blob.sync()?;
@@ -199,7 +198,7 @@ impl AuditWriter {
         }
         let checkpoint =
             Checkpoint { size: self.frontier.size(), root: self.frontier.root(), commit, time: now };
-        let note = checkpoint.sign(&self.seed).ok_or(invalid("its signing key is none"))?;
+        let note = checkpoint.sign(&self.seed).ok_or_else(|| invalid("its signing key is none"))?;
         let blob = open_or_create(self.blobs.as_ref(), CHECKPOINTS)?;
         let mut framed = u32::try_from(note.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
         framed.extend_from_slice(note.as_bytes());

@@ -38,6 +38,7 @@ pub trait BlobStore: Send + Sync + std::fmt::Debug {
 }
 
 /// One open blob. Calls on it may run in parallel.
+#[expect(clippy::len_without_is_empty, reason = "nobody asks a pack whether it is empty")]
 pub trait Blob: Send + Sync + std::fmt::Debug {
     /// Fills `buffer` from `offset`.
     ///
@@ -45,7 +46,7 @@ pub trait Blob: Send + Sync + std::fmt::Debug {
     /// `UnexpectedEof` when the blob ends before; whatever the system says.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`, growing the blob if needed. Not durable before [`Blob::sync`].
-    /// Fastest when offset, length and address are multiples of 4 KiB (then written with O_DIRECT where possible).
+    /// Fastest when offset, length and address are multiples of 4 KiB (then written with `O_DIRECT` where possible).
     ///
     /// # Errors
     /// Whatever the system says; how much was written is then unknown.

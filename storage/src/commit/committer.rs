@@ -94,6 +94,7 @@ impl OpenPack {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "what is unsynced and what changed are two facts")]
 pub(super) struct Committer {
     pub(super) inner: Arc<Inner>,
     pub(super) pack: Option<OpenPack>,
@@ -109,6 +110,7 @@ pub(super) struct Committer {
     pub(super) spare: Option<AlignedBuffer>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 enum Work {
     Write(OpenBatch),
     Checkpoint,

@@ -101,6 +101,10 @@ pub(super) enum Life {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts that the committer and producers tell each other"
+)]
 pub(super) struct LogState {
     /// Absent while the committer moves to another pack, or has no room for one.
     pub(super) open: Option<OpenBatch>,
@@ -302,8 +306,8 @@ impl LogShared {
             if state.poisoned || state.life == Life::Abandoned {
                 return Err(StoreError::Poisoned);
             }
-            let waited = self.room.wait_timeout(state, Duration::from_millis(200));
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let woken = self.room.wait_timeout(state, Duration::from_millis(200));
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
             if state.life == Life::Stopping && state.checkpoints_done < wanted {
                 // The last checkpoint is the one at the end.
                 return Ok(());

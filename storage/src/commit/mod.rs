@@ -24,7 +24,7 @@ use crate::blob::BlobStore;
 use crate::error::StoreError;
 use crate::frame::{self, FrameContext, FrameKey, NonceSequence};
 use crate::id::{ChunkId, PackId, VaultId};
-use crate::index::{Index, SharedIndex, Table};
+use crate::index::{Entries, Index, SharedIndex, Table};
 use crate::keys::{GatewayKey, Secret32, VaultKeys};
 use crate::limits::CHUNK_BYTES_MAX;
 use crate::log::batch::FrameRow;
@@ -183,7 +183,7 @@ impl Store {
         from: &[u8],
         to: &[u8],
         max: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    ) -> Result<Entries, StoreError> {
         // The overlay first: what it drops meanwhile is in the index by then.
         let pending = self.inner.overlay.range(table, from, to);
         self.merged_range(
@@ -202,7 +202,7 @@ impl Store {
         (from, to): (&[u8], &[u8]),
         max: usize,
         pending: std::collections::BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    ) -> Result<Entries, StoreError> {
         // A deleted entry hides one of the index: ask for as many more.
         let stored =
             self.inner.index.snapshot()?.range(table, from, to, max.saturating_add(pending.len()))?;
@@ -213,7 +213,7 @@ impl Store {
             match value {
                 // Beyond what the index gave, entries of the index could be missing between.
                 Some(value) if exhausted || last.as_ref().is_some_and(|last| at <= *last) => {
-                    drop(merged.insert(at, value))
+                    drop(merged.insert(at, value));
                 }
                 Some(_) => {}
                 None => drop(merged.remove(&at)),
@@ -344,8 +344,9 @@ impl Store {
             plain_bytes: place.plain_bytes,
             codec: place.codec,
         };
-        let opened =
-            |sealed: &mut [u8]| frame::open(&key, &context, sealed).map(|plain| Arc::from(&*plain)).ok_or(damaged.clone());
+        let opened = |sealed: &mut [u8]| {
+            frame::open(&key, &context, sealed).map(Arc::from).ok_or_else(|| damaged.clone())
+        };
         if let Some(mut sealed) = self.inner.log.unwritten_frame(place.pack, place.offset, len) {
             return opened(&mut sealed);
         }

@@ -22,6 +22,7 @@ pub(super) struct Overlay {
 
 impl Overlay {
     /// What a pending change says of a key: nothing known, deleted, or a sealed value.
+    #[expect(clippy::option_option, reason = "unknown and deleted are two things")]
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Option<Option<Arc<[u8]>>> {
         let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
         if rows.is_empty() {

@@ -10,7 +10,7 @@ use crate::audit::RecordDraft;
 use crate::audit::record::encode_record;
 use crate::error::StoreError;
 use crate::id::{CommitNumber, RecordNumber};
-use crate::index::{Change, Table};
+use crate::index::{Change, Entries, Table};
 use crate::limits::JOURNAL_BYTES_MAX;
 use crate::record::RecordKey;
 use crate::time::UnixNanos;
@@ -102,7 +102,7 @@ impl Txn<'_> {
         from: &[u8],
         to: &[u8],
         max: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    ) -> Result<Entries, StoreError> {
         if from >= to {
             return Ok(Vec::new());
         }
@@ -133,6 +133,7 @@ impl Txn<'_> {
 
     /// Adds an audit record, durable together with the changes. Details are sealed with `details` (the vault's audit
     /// key) or the system's.
+    #[expect(clippy::needless_pass_by_value, reason = "a record is said once")]
     pub fn audit(&mut self, record: RecordDraft, details: Option<&RecordKey>) {
         let number = RecordNumber(self.own.next_record);
         let boot = self.store.inner.options.clock.boot_nanos();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Change, Index, IndexError, Snapshot, Table};
+use super::{Change, Entries, Index, IndexError, Snapshot, Table};
 
 type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
@@ -52,13 +52,7 @@ impl Snapshot for MemorySnapshot {
         Ok(self.0.get(&(table, key.to_vec())).cloned())
     }
 
-    fn range(
-        &self,
-        table: Table,
-        from: &[u8],
-        to: &[u8],
-        max: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError> {
+    fn range(&self, table: Table, from: &[u8], to: &[u8], max: usize) -> Result<Entries, IndexError> {
         if from >= to {
             return Ok(Vec::new());
         }

@@ -116,6 +116,9 @@ pub enum IndexError {
     Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Keys with their values, in key order.
+pub type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A consistent read view.
 pub trait Snapshot: Send {
     /// The sealed value of a key.
@@ -127,13 +130,7 @@ pub trait Snapshot: Send {
     ///
     /// # Errors
     /// [`IndexError`] when the back end fails.
-    fn range(
-        &self,
-        table: Table,
-        from: &[u8],
-        to: &[u8],
-        max: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError>;
+    fn range(&self, table: Table, from: &[u8], to: &[u8], max: usize) -> Result<Entries, IndexError>;
 }
 
 /// The index of a store.

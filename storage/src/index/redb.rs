@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, TableDefinition, TableError};
 
-use super::{Change, Index, IndexError, Snapshot, Table};
+use super::{Change, Entries, Index, IndexError, Snapshot, Table};
 
 /// Bytes of pages that redb keeps in memory.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -79,13 +79,7 @@ impl Snapshot for RedbSnapshot {
         }
     }
 
-    fn range(
-        &self,
-        table: Table,
-        from: &[u8],
-        to: &[u8],
-        max: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError> {
+    fn range(&self, table: Table, from: &[u8], to: &[u8], max: usize) -> Result<Entries, IndexError> {
         let opened = match self.0.open_table(definition(table)) {
             Ok(opened) => opened,
             Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
@@ -121,7 +115,7 @@ impl Index for RedbIndex {
             for change in &rest[..run] {
                 match &change.value {
                     Some(value) => {
-                        drop(table.insert(change.key.as_slice(), value.as_slice()).map_err(backend)?)
+                        drop(table.insert(change.key.as_slice(), value.as_slice()).map_err(backend)?);
                     }
                     None => drop(table.remove(change.key.as_slice()).map_err(backend)?),
                 }

@@ -64,7 +64,7 @@ impl AlignedBuffer {
     }
 }
 
-fn padding(storage: &Vec<u8>) -> usize {
+fn padding(storage: &[u8]) -> usize {
     // The allocator may decline to tell; then the buffer is merely not aligned and is written through the page cache.
     match storage.as_ptr().align_offset(BLOCK_BYTES) {
         usize::MAX => 0,
@@ -80,8 +80,8 @@ mod tests {
     fn it_stays_aligned_and_whole_while_it_grows() {
         let mut buffer = AlignedBuffer::with_capacity(10);
         let mut expected = Vec::new();
-        for step in 0..200_usize {
-            let piece = vec![step as u8; step * 7];
+        for step in 0..200_u8 {
+            let piece = vec![step; usize::from(step) * 7];
             buffer.extend(&piece);
             expected.extend(piece);
         }

@@ -219,7 +219,7 @@ impl<'v> Change<'v> {
         let distinct: std::collections::HashSet<_> = extents.iter().map(|extent| extent.chunk).collect();
         for chunk in distinct {
             let entry = self.chunks.entry(chunk).or_insert((None, 0));
-            entry.0 = entry.0.or(places.get(&chunk).copied());
+            entry.0 = entry.0.or_else(|| places.get(&chunk).copied());
             entry.1 += 1;
         }
     }

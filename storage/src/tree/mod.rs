@@ -1,6 +1,6 @@
 //! A vault: one encrypted tree of inodes and dentries with its history.
 //!
-//! Reads see every submitted change at once. A mutation returns a [`Pending`]: visible now, durable (with its audit
+//! Reads see every submitted change at once. A mutation returns a [`Pending`](crate::Pending): visible now, durable (with its audit
 //! record) when its ticket says so; only then may it be acknowledged to a client.
 
 pub(crate) mod change;
@@ -35,6 +35,7 @@ pub enum Kind {
 }
 
 /// What `stat` shows.
+#[expect(clippy::struct_excessive_bools, reason = "facts of their own")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attributes {
     /// Identity inside the vault.
@@ -57,7 +58,7 @@ pub struct Attributes {
     pub ctime: UnixNanos,
     /// Names that lead here.
     pub links: u32,
-    /// Identity of the content: changes with every committed content, survives renames and attribute changes. An ETag.
+    /// Identity of the content: changes with every committed content, survives renames and attribute changes. An `ETag`.
     pub content: ContentId,
     /// BLAKE3 (unkeyed) of the whole file when it was streamed in order.
     pub blake3: Option<[u8; 32]>,
@@ -199,7 +200,7 @@ impl Vault {
         open.retain(|_, state| state.strong_count() > 0);
         // Read again under the lock: a commit through another handle may have come between.
         let row = self.row(inode)?;
-        let state = Arc::new(FileState::new(self.clone(), inode, row)?);
+        let state = Arc::new(FileState::new(self.clone(), inode, row));
         open.insert(inode, Arc::downgrade(&state));
         Ok(OpenFile::from_state(state))
     }

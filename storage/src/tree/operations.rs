@@ -54,6 +54,7 @@ impl InodeRow {
 
 impl Change<'_> {
     /// A new inode with one name.
+    #[expect(clippy::too_many_arguments, reason = "what a kind of inode has beside its name differs")]
     pub(crate) fn create(
         &mut self,
         parent: InodeId,
@@ -482,15 +483,14 @@ impl Vault {
         if source.kind == Kind::Directory && change.is_below(to.0, from)? {
             return Err(StoreError::InvalidMove);
         }
-        if let Some(target) = change.dentry(to.0, to.1)? {
-            if target.inode == from
+        if let Some(target) = change.dentry(to.0, to.1)?
+            && (target.inode == from
                 || (target.kind == Kind::Directory
                     && source
                         .parent
-                        .is_some_and(|parent| change.is_below(parent, target.inode).unwrap_or(true)))
-            {
-                return Err(StoreError::InvalidMove);
-            }
+                        .is_some_and(|parent| change.is_below(parent, target.inode).unwrap_or(true))))
+        {
+            return Err(StoreError::InvalidMove);
         }
         let row =
             DentryRow { name: to.1.to_vec().into(), inode: from, kind: source.kind, begin: change.moment() };

@@ -164,9 +164,10 @@ impl Extents {
         let places: BTreeSet<u64> = self.stored.keys().chain(self.loaded.keys()).copied().collect();
         places
             .into_iter()
-            .filter_map(|at| match (self.changed.contains(&at), self.stored.get(&at)) {
-                (false, Some(segment)) => Some((at, Ok(*segment))),
-                _ => {
+            .filter_map(|at| {
+                if let (false, Some(segment)) = (self.changed.contains(&at), self.stored.get(&at)) {
+                    Some((at, Ok(*segment)))
+                } else {
                     let extents: Vec<_> = self.loaded.get(&at)?.values().copied().collect();
                     (!extents.is_empty()).then_some((at, Err(extents)))
                 }

@@ -63,8 +63,9 @@ impl Plan {
             into.resize(from + (extent.start - self.offset) as usize, 0);
             let chunk = self.vault.store().read_frame(self.vault.keys(), extent.chunk, place)?;
             let skip = extent.skip as usize;
-            let found =
-                chunk.get(skip..skip + extent.len as usize).ok_or(StoreError::Damaged { pack: place.pack })?;
+            let found = chunk
+                .get(skip..skip + extent.len as usize)
+                .ok_or(StoreError::Damaged { pack: place.pack })?;
             into.extend_from_slice(found);
         }
         into.resize(from + self.len, 0);
@@ -193,7 +194,9 @@ impl Editor {
                 if let Err(error) = self.store_chunk(start + at as u64, &run[at..at + len]) {
                     // Nothing is lost: what is not staged stays dirty.
                     self.dirty.write(start + at as u64, &run[at..]);
-                    runs.iter().for_each(|(start, run)| self.dirty.write(*start, run));
+                    for (start, run) in &runs {
+                        self.dirty.write(*start, run);
+                    }
                     return Err(error);
                 }
                 at += len;
@@ -300,25 +303,23 @@ impl Editor {
             .collect::<Option<Vec<_>>>()
             .map(|lists| lists.concat())
             .filter(|all| all.len() <= INLINE_EXTENTS_MAX);
-        let body = match inline {
-            Some(extents) => change.inline_body(extents, &self.staged),
-            None => {
-                let count = segments.last().map_or(0, |(at, _)| at + 1);
-                let mut list =
-                    vec![None; usize::try_from(count).map_err(|_| StoreError::TooLarge("the file"))?];
-                for (at, segment) in segments {
-                    let id = match segment {
-                        Ok(unchanged) => {
-                            change.share_segment(unchanged)?;
-                            unchanged
-                        }
-                        Err(extents) => change.add_segment(extents, &self.staged)?,
-                    };
-                    list[at as usize] = Some(id);
-                }
-                debug_assert!(self.size <= FILE_BYTES_MAX && count <= FILE_BYTES_MAX / SEGMENT_BYTES);
-                Body::Segments(list)
+        let body = if let Some(extents) = inline {
+            change.inline_body(extents, &self.staged)
+        } else {
+            let count = segments.last().map_or(0, |(at, _)| at + 1);
+            let mut list = vec![None; usize::try_from(count).map_err(|_| StoreError::TooLarge("the file"))?];
+            for (at, segment) in segments {
+                let id = match segment {
+                    Ok(unchanged) => {
+                        change.share_segment(unchanged)?;
+                        unchanged
+                    }
+                    Err(extents) => change.add_segment(extents, &self.staged)?,
+                };
+                list[at as usize] = Some(id);
             }
+            debug_assert!(self.size <= FILE_BYTES_MAX && count <= FILE_BYTES_MAX / SEGMENT_BYTES);
+            Body::Segments(list)
         };
         let id = ContentId(change.txn.next_number());
         Ok(Content { id, size: self.size, stored: self.stored, blake3: self.blake3(), body })
@@ -350,9 +351,9 @@ pub(crate) struct Edited {
 }
 
 impl FileState {
-    pub(crate) fn new(vault: Vault, inode: InodeId, row: InodeRow) -> Result<Self, StoreError> {
+    pub(crate) fn new(vault: Vault, inode: InodeId, row: InodeRow) -> Self {
         let editor = Editor::of(vault.clone(), &row.content);
-        Ok(Self { vault, inode, edited: Mutex::new(Edited { editor, row, time_set: false }) })
+        Self { vault, inode, edited: Mutex::new(Edited { editor, row, time_set: false }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Edited> {

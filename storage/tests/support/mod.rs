@@ -19,7 +19,7 @@ use coffre_storage::{Store, StoreError, StoreOptions, Vault};
 
 /// A clock that goes on by a millisecond at each look.
 #[derive(Debug, Default)]
-pub struct Tick(AtomicI64);
+pub(crate) struct Tick(AtomicI64);
 
 impl Clock for Tick {
     fn now(&self) -> UnixNanos {
@@ -30,11 +30,11 @@ impl Clock for Tick {
     }
 }
 
-pub fn key() -> GatewayKey {
+pub(crate) fn key() -> GatewayKey {
     GatewayKey::from_secret(coffre_storage::keys::Secret32::new([7; 32]))
 }
 
-pub fn options(blobs: Arc<dyn BlobStore>, index: &MemoryIndex, pack_bytes: u64) -> StoreOptions {
+pub(crate) fn options(blobs: Arc<dyn BlobStore>, index: &MemoryIndex, pack_bytes: u64) -> StoreOptions {
     StoreOptions {
         directory: std::path::PathBuf::new(),
         blobs,
@@ -46,24 +46,24 @@ pub fn options(blobs: Arc<dyn BlobStore>, index: &MemoryIndex, pack_bytes: u64) 
     }
 }
 
-pub const OWNER: OwnerId = OwnerId([1; 16]);
+pub(crate) const OWNER: OwnerId = OwnerId([1; 16]);
 
-pub fn draft(action: Action) -> RecordDraft {
+pub(crate) fn draft(action: Action) -> RecordDraft {
     RecordDraft::new(Actor::System, action)
 }
 
-pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut out = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
     out
 }
 
-pub fn new_vault(store: &Store) -> Result<VaultId, StoreError> {
+pub(crate) fn new_vault(store: &Store) -> Result<VaultId, StoreError> {
     store.create_vault(OWNER, "v", 0, draft(Action::VaultAdd))?.wait()
 }
 
 /// Makes or overwrites a file; durable when this returns.
-pub fn put(vault: &Vault, name: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
+pub(crate) fn put(vault: &Vault, name: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
     let inode = match vault.lookup(InodeId::ROOT, name) {
         Ok(found) => found.inode,
         Err(StoreError::NotFound) => {
@@ -81,7 +81,7 @@ pub fn put(vault: &Vault, name: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
     file.commit(Completion::Whole, draft(Action::FileWrite))?.wait()
 }
 
-pub fn read(vault: &Vault, inode: InodeId) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn read(vault: &Vault, inode: InodeId) -> Result<Vec<u8>, StoreError> {
     let file = vault.open(inode)?;
     let mut out = Vec::new();
     loop {
@@ -94,17 +94,17 @@ pub fn read(vault: &Vault, inode: InodeId) -> Result<Vec<u8>, StoreError> {
 }
 
 /// What a tree holds: path -> kind and content.
-pub type Tree = BTreeMap<Vec<u8>, (Kind2, Vec<u8>)>;
+pub(crate) type Tree = BTreeMap<Vec<u8>, (Kind2, Vec<u8>)>;
 
 /// `Kind` that can be ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind2 {
+pub(crate) enum Kind2 {
     File,
     Directory,
     Link,
 }
 
-pub fn tree(vault: &Vault) -> Result<Tree, StoreError> {
+pub(crate) fn tree(vault: &Vault) -> Result<Tree, StoreError> {
     let mut out = Tree::new();
     walk(vault, InodeId::ROOT, &[], &mut out)?;
     Ok(out)
@@ -134,7 +134,7 @@ fn walk(vault: &Vault, directory: InodeId, path: &[u8], out: &mut Tree) -> Resul
 }
 
 /// Panics unless the store is in order, data included.
-pub fn assert_clean(store: &Store, what: &str) {
-    let report = store.check(CheckOptions { read_data: true, progress: None }).unwrap();
-    assert!(report.findings.is_empty(), "{what}: {:#?}", report.findings);
+pub(crate) fn assert_clean(store: &Store, what: &str) {
+    let report = store.check(CheckOptions { read_data: true, progress: None });
+    assert!(report.as_ref().is_ok_and(|report| report.findings.is_empty()), "{what}: {report:#?}");
 }
