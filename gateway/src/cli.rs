@@ -7,9 +7,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use coffre_auth::RightsSet;
 use ipnet::IpNet;
-use jiff::SignedDuration;
 
 use crate::admin::Request;
+use crate::units::{parse_duration, parse_moment, parse_rights, parse_size, rights_name};
 
 /// A storage gateway: SFTP and WebDAV in front, encrypted and audited behind.
 #[derive(Debug, Parser)]
@@ -219,69 +219,6 @@ pub enum AuditCommand {
     },
 }
 
-/// `10G`, `512M`, `1T`, `1000`: powers of 1024.
-///
-/// # Errors
-/// Anything else.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let unit = text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase();
-    let shift = match unit.as_str() {
-        "" | "B" => 0,
-        "K" | "KB" | "KIB" => 10,
-        "M" | "MB" | "MIB" => 20,
-        "G" | "GB" | "GIB" => 30,
-        "T" | "TB" | "TIB" => 40,
-        _ => return Err(format!("`{unit}` is no unit; use K, M, G or T")),
-    };
-    let number: u64 = digits.parse().map_err(|_| "a size is a number and a unit, such as 10G".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "the size is too large".to_owned())
-}
-
-/// `30d`, `12h`, `1s`, `1d 12h`.
-///
-/// # Errors
-/// Anything else; durations that are not positive.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::Span =
-        text.parse().map_err(|_| "a duration is a number and a unit, such as 30d".to_owned())?;
-    let duration: SignedDuration = span
-        .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
-        .map_err(|_| "a duration has weeks, days, hours, minutes and seconds".to_owned())?;
-    Duration::try_from(duration)
-        .ok()
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "a duration is positive".to_owned())
-}
-
-/// RFC 3339, or a date meaning its first moment in UTC; nanoseconds since 1970.
-///
-/// # Errors
-/// Anything else.
-pub fn parse_moment(text: &str) -> Result<i64, String> {
-    let bad = || "a time is RFC 3339 such as 2027-01-31T00:00:00Z, or a date".to_owned();
-    let moment: jiff::Timestamp = if let Ok(moment) = text.parse() {
-        moment
-    } else {
-        let date: jiff::civil::Date = text.parse().map_err(|_| bad())?;
-        date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| bad())?.timestamp()
-    };
-    i64::try_from(moment.as_nanosecond()).map_err(|_| bad())
-}
-
-/// `read-only`, `append-only`, `read-write`.
-///
-/// # Errors
-/// Anything else.
-pub fn parse_rights(text: &str) -> Result<RightsSet, String> {
-    match text {
-        "read-only" => Ok(RightsSet::ReadOnly),
-        "append-only" => Ok(RightsSet::AppendOnly),
-        "read-write" => Ok(RightsSet::ReadWrite),
-        _ => Err("rights are read-only, append-only or read-write".to_owned()),
-    }
-}
-
 impl Command {
     /// The request to the admin service that this command is; nothing for those that are not one.
     ///
@@ -339,15 +276,6 @@ impl From<Scope> for crate::admin::Scope {
     }
 }
 
-/// A rights set as people write it.
-pub fn rights_name(rights: RightsSet) -> &'static str {
-    match rights {
-        RightsSet::ReadOnly => "read-only",
-        RightsSet::AppendOnly => "append-only",
-        RightsSet::ReadWrite => "read-write",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,24 +284,5 @@ mod tests {
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn sizes_durations_and_moments_read_as_people_write_them() {
-        assert_eq!(parse_size("10G"), Ok(10 << 30));
-        assert_eq!(parse_size("1000"), Ok(1000));
-        assert!(
-            parse_size("10X").is_err() && parse_size("G").is_err() && parse_size("99999999999T").is_err()
-        );
-        assert_eq!(parse_duration("30d"), Ok(Duration::from_secs(30 * 86400)));
-        assert_eq!(parse_duration("1s"), Ok(Duration::from_secs(1)));
-        assert!(
-            parse_duration("0s").is_err()
-                && parse_duration("-1d").is_err()
-                && parse_duration("soon").is_err()
-        );
-        assert_eq!(parse_moment("1970-01-02"), Ok(86_400_000_000_000));
-        assert_eq!(parse_moment("1970-01-01T00:00:01Z"), Ok(1_000_000_000));
-        assert!(parse_moment("tomorrow").is_err());
     }
 }

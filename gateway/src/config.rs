@@ -146,7 +146,7 @@ impl Config {
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
         let bad =
             |key, why: &str| Err(ConfigError::Value { path: path.to_owned(), key, why: why.to_owned() });
-        if let Err(why) = crate::cli::parse_size(&self.storage.reserve) {
+        if let Err(why) = crate::units::parse_size(&self.storage.reserve) {
             return bad("storage.reserve", &why);
         }
         if let Some(sftp) = &self.sftp {
@@ -172,7 +172,7 @@ impl Config {
 
     /// Bytes that stay free on the disk.
     pub fn reserve_bytes(&self) -> u64 {
-        crate::cli::parse_size(&self.storage.reserve).unwrap_or(0)
+        crate::units::parse_size(&self.storage.reserve).unwrap_or(0)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod sftp;
 pub mod ssh;
 pub mod telemetry;
 pub mod tls;
+pub mod units;
 pub mod vfs;
 pub mod webdav;
 pub mod wiring;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use coffre_storage::blob::BlobStore;
 use coffre_storage::blob::disk::DiskBlobs;
 use coffre_storage::commit::IndexChoice;
 use coffre_storage::keys::{GatewayKey, Secret32};
@@ -18,6 +19,14 @@ pub fn store_directory(data: &Path) -> PathBuf {
     data.join("store")
 }
 
+/// The blobs of a store's directory, or of a copy of one.
+///
+/// # Errors
+/// The system's.
+pub fn blobs_at(directory: &Path) -> std::io::Result<Arc<dyn BlobStore>> {
+    Ok(Arc::new(DiskBlobs::new(directory)?))
+}
+
 /// What a store of this configuration is opened with.
 ///
 /// # Errors
@@ -25,7 +34,7 @@ pub fn store_directory(data: &Path) -> PathBuf {
 pub fn store_options(config: &Config) -> anyhow::Result<StoreOptions> {
     let directory = store_directory(&config.data);
     Ok(StoreOptions {
-        blobs: Arc::new(DiskBlobs::new(&directory)?),
+        blobs: blobs_at(&directory)?,
         directory,
         index: IndexChoice::Redb,
         clock: Arc::new(SystemClock),

@@ -5,7 +5,7 @@ use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use crate::keys::Secret32;
+use crate::secret::Secret32;
 
 /// Bytes of a nonce.
 pub const NONCE_BYTES: usize = 12;

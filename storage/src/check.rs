@@ -7,8 +7,9 @@ use std::collections::{HashMap, HashSet};
 
 use crate::audit::checkpoint::verifier;
 use crate::audit::writer::VERIFIER;
-use crate::commit::{FramePlace, Store};
+use crate::commit::Store;
 use crate::error::StoreError;
+use crate::frame::FramePlace;
 use crate::id::{BatchNumber, ChunkId, ContentId, InodeId, PackId, SegmentId, VaultId};
 use crate::index::{Snapshot, Table};
 use crate::keys::VaultKeys;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::aead::{Aead, FastAead, NONCE_BYTES, TAG_BYTES};
 use crate::error::StoreError;
-use crate::id::{ChunkId, VaultId};
+use crate::id::{ChunkId, PackId, VaultId};
 use crate::keys::{Secret32, frame_key};
 
 /// Bytes that a frame is longer than its chunk.
@@ -50,6 +50,29 @@ impl FrameContext {
         aad[64] = self.codec;
         aad
     }
+}
+
+/// Where a frame lies. Stays valid while the pack lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct FramePlace {
+    /// Pack that holds it.
+    #[n(0)]
+    pub pack: PackId,
+    /// Byte offset in it.
+    #[n(1)]
+    pub offset: u64,
+    /// Stored bytes: nonce, ciphertext, tag.
+    #[n(2)]
+    pub stored_bytes: u32,
+    /// Plaintext bytes of the chunk.
+    #[n(3)]
+    pub plain_bytes: u32,
+    /// 0: stored as it is.
+    #[n(4)]
+    pub codec: u8,
+    /// The pack whose salt the frame's key comes from.
+    #[n(5)]
+    pub salt_of: PackId,
 }
 
 /// Nonces that cannot repeat: 4 random bytes of the process, then a counter. Keys are fresh with each pack, packs with

@@ -2,8 +2,8 @@
 //! history, and the audit log. Synchronous throughout, so that crashes can be simulated deterministically.
 //!
 //! Layers, lowest first; each sees only those before it:
-//! `id, limits, time` -> `keys, aead, frame, record, chunker, blob` -> `index, log` -> `audit` -> `commit` (the
-//! [`Store`]) -> `tree, upload` (the [`Vault`]) -> `check`.
+//! `id, limits, time, secret` -> `aead, index` -> `keys, frame, record, chunker, blob` -> `index, log` -> `audit` -> `commit` (the
+//! [`Store`]) -> `tree` with [`upload`] (the [`Vault`]) -> `check`.
 
 pub mod aead;
 pub mod audit;
@@ -20,17 +20,13 @@ pub mod limits;
 pub mod log;
 pub mod quota;
 pub mod record;
+pub mod secret;
 pub mod testing;
 pub mod time;
 pub mod tree;
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "offsets inside a run, chunk or segment fit; memory has 64 bits"
-)]
-pub mod upload;
 
 const _: () = assert!(size_of::<usize>() == 8, "lengths of memory and of files are the same numbers here");
 
 pub use commit::{Pending, Store, StoreOptions, Ticket, Txn};
 pub use error::StoreError;
-pub use tree::Vault;
+pub use tree::{Vault, upload};

@@ -6,7 +6,7 @@ use xaes_256_gcm::Xaes256Gcm;
 
 use crate::error::StoreError;
 use crate::index::Table;
-use crate::keys::Secret32;
+use crate::secret::Secret32;
 
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;

@@ -8,12 +8,29 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::id::CredentialId;
+use crate::limits::{TOKEN_DAYS_DEFAULT, TOKEN_DAYS_MAX};
 
 const PREFIX: &str = "cofr_";
 const ID_CHARS: usize = 10;
 const SECRET_CHARS: usize = 32;
 const SUM_CHARS: usize = 6;
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+const DAY_SECS: u64 = 86_400;
+
+/// Asked to live longer than a token may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a token lives at most {TOKEN_DAYS_MAX} days")]
+pub struct LifetimeError;
+
+/// Seconds that a new token lives, when so many were asked for.
+///
+/// # Errors
+/// [`LifetimeError`].
+pub fn lifetime_secs(asked: Option<u64>) -> Result<u64, LifetimeError> {
+    let secs = asked.unwrap_or_else(|| u64::from(TOKEN_DAYS_DEFAULT) * DAY_SECS);
+    if secs > u64::from(TOKEN_DAYS_MAX) * DAY_SECS { Err(LifetimeError) } else { Ok(secs) }
+}
 
 /// A token's whole text.
 #[derive(Clone, ZeroizeOnDrop)]
@@ -137,5 +154,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_parses_or_not_without_panic(text in "(cofr_)?[0-9A-Za-z_é]{0,60}") { drop(AppToken::parse(&text)); }
+    }
+
+    #[test]
+    fn a_token_lives_a_month_unless_asked_and_a_year_at_most() {
+        assert_eq!(lifetime_secs(None), Ok(30 * 86_400));
+        assert_eq!(lifetime_secs(Some(365 * 86_400)), Ok(365 * 86_400));
+        assert_eq!(lifetime_secs(Some(365 * 86_400 + 1)), Err(LifetimeError));
     }
 }

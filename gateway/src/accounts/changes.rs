@@ -1,9 +1,8 @@
 //! Changes to who is who: validated, committed with their audit record, applied, enforced. Blocking.
 
-use coffre_auth::credential::app_token::{AppToken, random_text};
+use coffre_auth::credential::app_token::{self, AppToken, LifetimeError, random_text};
 use coffre_auth::credential::ssh_key::{self, KeyError};
 use coffre_auth::customer::is_name;
-use coffre_auth::limits::{TOKEN_DAYS_DEFAULT, TOKEN_DAYS_MAX};
 use coffre_auth::{
     Credential, CredentialId, Customer, CustomerId, Mount, Network, Proof, RightsSet, User, UserId,
 };
@@ -19,8 +18,6 @@ use crate::vfs::VaultPath;
 use crate::vfs::path::PathError;
 
 const NANOS: i64 = 1_000_000_000;
-const DAY_SECS: u64 = 86_400;
-const TOKEN_SECS_DEFAULT: u64 = TOKEN_DAYS_DEFAULT as u64 * DAY_SECS;
 
 /// Why a change was not made.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -73,8 +70,8 @@ pub enum AccountError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The lifetime is too long.
-    #[error("a token lives at most {TOKEN_DAYS_MAX} days")]
-    Lifetime,
+    #[error(transparent)]
+    Lifetime(#[from] LifetimeError),
     /// A machine key without networks.
     #[error("a machine's key is pinned to networks: say --from")]
     Unpinned,
@@ -253,7 +250,7 @@ impl Accounts {
         let bad = || AccountError::Mount(text.to_owned());
         let (path, rest) = text.split_once('=').ok_or_else(bad)?;
         let (rest, rights) = match rest.rsplit_once(',') {
-            Some((rest, rights)) => (rest, crate::cli::parse_rights(rights).map_err(|_| bad())?),
+            Some((rest, rights)) => (rest, crate::units::parse_rights(rights).map_err(|_| bad())?),
             None => (rest, RightsSet::ReadWrite),
         };
         let (vault, subtree) = rest.split_once(':').unwrap_or((rest, ""));
@@ -456,10 +453,7 @@ impl Accounts {
     pub fn add_token(&self, user: &str, scope: CredentialScope) -> Result<IssuedToken, AccountError> {
         let _alone = self.changing();
         let user = self.user_named(user)?;
-        let secs = scope.expires_secs.unwrap_or(TOKEN_SECS_DEFAULT);
-        if secs > u64::from(TOKEN_DAYS_MAX) * DAY_SECS {
-            return Err(AccountError::Lifetime);
-        }
+        let secs = app_token::lifetime_secs(scope.expires_secs)?;
         let token = AppToken::generate()?;
         if self.read().credentials.contains_key(&token.id()) {
             return Err(AccountError::Exists { kind: "credential", name: token.id().0 });

@@ -7,7 +7,6 @@ use anyhow::{Context, bail};
 use coffre_auth::{Credential, Mount, Proof};
 use coffre_storage::Store;
 use coffre_storage::audit::{self, Action, Actor, Outcome, Record, RecordDraft, VerifyReport};
-use coffre_storage::blob::disk::DiskBlobs;
 use coffre_storage::check::CheckOptions;
 use coffre_storage::time::UnixNanos;
 use coffre_storage::tree::VaultRecord;
@@ -15,8 +14,9 @@ use serde_json::{Value, json};
 
 use super::{Answer, Request, Scope};
 use crate::accounts::{Accounts, CredentialScope};
-use crate::cli::{parse_rights, rights_name};
 use crate::limits::AUDIT_TAIL_LINES_MAX;
+use crate::units::{parse_rights, rights_name};
+use crate::wiring;
 
 /// The service. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -306,7 +306,7 @@ fn verdict(report: &VerifyReport) -> Answer {
 /// # Errors
 /// No audit log there; reading failed.
 pub fn verify_copy(directory: &Path) -> anyhow::Result<Answer> {
-    let inner = crate::wiring::store_directory(directory);
+    let inner = wiring::store_directory(directory);
     let root = if inner.join("audit").is_dir() { inner } else { directory.to_owned() };
     if !root.join("audit").is_dir() {
         bail!("no audit log in {}", directory.display());
@@ -314,7 +314,7 @@ pub fn verify_copy(directory: &Path) -> anyhow::Result<Answer> {
     let line = std::fs::read_to_string(root.join("audit/checkpoint.pub"))
         .context("the checkpoint key beside the log")?;
     let key = audit::checkpoint::parse_verifier(&line).context("audit/checkpoint.pub is no verifier key")?;
-    let mut answer = verdict(&audit::verify::verify(&DiskBlobs::new(&root)?, &key)?);
+    let mut answer = verdict(&audit::verify::verify(wiring::blobs_at(&root)?.as_ref(), &key)?);
     if let Some(fields) = answer.value.as_object_mut() {
         fields.insert("verifier".to_owned(), line.trim().into());
     }

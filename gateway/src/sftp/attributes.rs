@@ -2,25 +2,12 @@
 
 use coffre_storage::time::UnixNanos;
 
-use super::wire::Reply;
+use super::wire::{Reply, WireAttributes};
 use crate::vfs::{AttributeChange, Attributes, Kind};
 
 const NANOS: i64 = 1_000_000_000;
 /// Permission bits that a client may set: types of files are ours.
 const MODE_MASK: u32 = 0o7777;
-
-/// Attributes as a client sent them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WireAttributes {
-    /// Bytes.
-    pub size: Option<u64>,
-    /// uid, gid
-    pub owner: Option<(u32, u32)>,
-    /// With type bits, which some clients send.
-    pub permissions: Option<u32>,
-    /// atime, mtime; seconds.
-    pub times: Option<(u32, u32)>,
-}
 
 impl WireAttributes {
     /// All but the size.

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use russh_sftp::protocol::{OpenFlags, StatusCode};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-use super::attributes::{self, WireAttributes};
+use super::attributes;
 use super::handles::{Handles, Open, OpenDirectory, SharedFile};
 use super::status;
-use super::wire::{Extended, Frame, Malformed, Reply, Request, RequestId, WireError};
+use super::wire::{Extended, Frame, Malformed, Reply, Request, RequestId, WireAttributes, WireError};
 use crate::limits::{SFTP_DATA_BYTES_MAX, SFTP_FRAME_BYTES_MAX, SFTP_HANDLES_MAX, SFTP_NAMES_MAX};
 use crate::vfs::{Creation, Follow, Namespace, OpenOptions, Replace, SpaceState, VaultPath, VfsError};
 

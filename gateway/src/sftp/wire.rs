@@ -8,7 +8,6 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use russh_sftp::protocol::{StatusCode, VERSION};
 
-use super::attributes::WireAttributes;
 use super::status;
 use crate::limits::{SFTP_ATTRIBUTE_EXTENSIONS_MAX, SFTP_FRAME_BYTES_MAX};
 
@@ -33,6 +32,19 @@ pub enum WireError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the request is malformed")]
 pub struct Malformed;
+
+/// Attributes as a client sent them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WireAttributes {
+    /// Bytes.
+    pub size: Option<u64>,
+    /// uid, gid
+    pub owner: Option<(u32, u32)>,
+    /// With type bits, which some clients send.
+    pub permissions: Option<u32>,
+    /// atime, mtime; seconds.
+    pub times: Option<(u32, u32)>,
+}
 
 /// A request after INIT.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use minicbor::{Decode, Encode};
 
 use super::log_state::{Life, OpenBatch, Writing};
-use super::txn::Sequence;
+use super::sequence::Sequence;
 use super::{Inner, lock};
 use crate::aead::TAG_BYTES;
 use crate::audit::writer::{AuditPosition, AuditWriter};

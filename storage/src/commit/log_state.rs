@@ -3,11 +3,11 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::FramePlace;
 use super::overlay::Overlay;
+use super::sequence::Sequence;
 use super::ticket::TicketCell;
-use super::txn::Sequence;
 use crate::error::StoreError;
+use crate::frame::FramePlace;
 use crate::id::{BatchNumber, PackId};
 use crate::index::Change;
 use crate::limits::{BATCH_BYTES_TARGET, BLOCK_BYTES};

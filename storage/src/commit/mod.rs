@@ -11,6 +11,7 @@ mod committer;
 mod log_state;
 mod open;
 mod overlay;
+mod sequence;
 mod ticket;
 mod txn;
 
@@ -22,7 +23,7 @@ use std::thread::JoinHandle;
 use crate::audit::{RecordDraft, VerifyReport};
 use crate::blob::BlobStore;
 use crate::error::StoreError;
-use crate::frame::{self, FrameContext, FrameKey, NonceSequence};
+use crate::frame::{self, FrameContext, FrameKey, FramePlace, NonceSequence};
 use crate::id::{ChunkId, PackId, VaultId};
 use crate::index::{Entries, Index, SharedIndex, Table};
 use crate::keys::{GatewayKey, Secret32, VaultKeys};
@@ -37,8 +38,8 @@ use cache::{ChunkCache, Looked};
 use log_state::LogShared;
 pub use open::OpenError;
 use overlay::Overlay;
+use sequence::Sequence;
 pub use ticket::{Pending, Ticket};
-use txn::Sequence;
 pub use txn::Txn;
 
 /// Pack files kept open for readers.
@@ -82,6 +83,13 @@ pub struct Store {
     pub(crate) inner: Arc<Inner>,
 }
 
+/// A vault that somebody opened: one object for all. The store keeps it without knowing what it is.
+#[derive(Debug)]
+pub(crate) struct OpenedVault {
+    pub(crate) keys: Arc<VaultKeys>,
+    pub(crate) vault: Arc<dyn std::any::Any + Send + Sync>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Inner {
     options: StoreOptions,
@@ -101,35 +109,12 @@ pub(crate) struct Inner {
     handles: Mutex<std::collections::HashMap<PackId, Arc<dyn crate::blob::Blob>>>,
     cache: ChunkCache,
     quotas: Arc<Quotas>,
-    pub(crate) vaults: Mutex<std::collections::HashMap<VaultId, crate::tree::Vault>>,
+    pub(crate) vaults: Mutex<std::collections::HashMap<VaultId, OpenedVault>>,
     audit_records: AtomicU64,
     disk_full: AtomicBool,
     committer: Mutex<Option<JoinHandle<()>>>,
     /// Held for as long as the store is open.
     _lock: Option<std::fs::File>,
-}
-
-/// Where a frame lies. Stays valid while the pack lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
-pub struct FramePlace {
-    /// Pack that holds it.
-    #[n(0)]
-    pub pack: PackId,
-    /// Byte offset in it.
-    #[n(1)]
-    pub offset: u64,
-    /// Stored bytes: nonce, ciphertext, tag.
-    #[n(2)]
-    pub stored_bytes: u32,
-    /// Plaintext bytes of the chunk.
-    #[n(3)]
-    pub plain_bytes: u32,
-    /// 0: stored as it is.
-    #[n(4)]
-    pub codec: u8,
-    /// The pack whose salt the frame's key comes from.
-    #[n(5)]
-    pub salt_of: PackId,
 }
 
 /// What `coffre status` tells of a store.
@@ -393,9 +378,10 @@ impl Store {
     /// # Errors
     /// `Poisoned`.
     pub fn record(&self, record: RecordDraft) -> Result<Pending<()>, StoreError> {
-        let vault = record.vault.and_then(|vault| lock(&self.inner.vaults).get(&vault).cloned());
+        let opened =
+            record.vault.and_then(|vault| Some(Arc::clone(&lock(&self.inner.vaults).get(&vault)?.keys)));
         let mut txn = self.begin()?;
-        txn.audit(record, vault.as_ref().map(|vault| &vault.keys().audit));
+        txn.audit(record, opened.as_ref().map(|keys| &keys.audit));
         Ok(Pending { value: (), ticket: txn.submit()? })
     }
 

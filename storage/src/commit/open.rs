@@ -13,7 +13,7 @@ use super::cache::ChunkCache;
 use super::committer::{Committer, OpenPack, POSITION_KEY, PackRow, Position};
 use super::log_state::{LogShared, OpenBatch};
 use super::overlay::Overlay;
-use super::txn::Sequence;
+use super::sequence::Sequence;
 use super::{IndexChoice, Inner, Store, StoreOptions, lock};
 use crate::audit::writer::AuditWriter;
 use crate::audit::{Action, Actor, RecordDraft, checkpoint};
@@ -23,7 +23,7 @@ use crate::id::{BatchNumber, PackId, RecordNumber};
 use crate::index::redb::RedbIndex;
 use crate::index::{Change, IndexError, SharedIndex, Table};
 use crate::keys::{GatewayLabel, Secret32};
-use crate::limits::{BLOCK_BYTES, CHUNK_CACHE_BYTES, JOURNAL_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES, CHUNK_CACHE_BYTES, JOURNAL_BYTES_MAX, PACK_BYTES};
 use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::{HeaderError, VERSION, blob_name};
 use crate::log::walk::{PackReader, packs};
@@ -162,7 +162,8 @@ impl Store {
         clippy::too_many_lines,
         reason = "one order from the lock to the first record; cutting it would hide it"
     )]
-    pub fn open(options: StoreOptions) -> Result<Self, OpenError> {
+    pub fn open(mut options: StoreOptions) -> Result<Self, OpenError> {
+        options.pack_bytes = options.pack_bytes.min(PACK_BYTES);
         if matches!(options.index, IndexChoice::Redb) && !options.redb_path().exists() {
             return Err(OpenError::Absent);
         }

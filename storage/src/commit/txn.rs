@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
+use super::sequence::Sequence;
 use super::ticket::{Ticket, TicketCell};
 use super::{Store, lock};
 use crate::audit::RecordDraft;
@@ -14,16 +15,6 @@ use crate::index::{Change, Entries, Table};
 use crate::limits::JOURNAL_BYTES_MAX;
 use crate::record::RecordKey;
 use crate::time::UnixNanos;
-
-/// What transactions take from one another.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Sequence {
-    pub(super) last_commit: u64,
-    pub(super) last_time: i64,
-    /// The last number given by [`Txn::next_number`].
-    pub(super) last_number: u64,
-    pub(super) next_record: u64,
-}
 
 /// One transaction under the writer lock. Dropped without [`Txn::submit`] it changes nothing.
 #[derive(Debug)]

@@ -2,12 +2,11 @@
 //! Every label is in `derive.rs`.
 
 mod derive;
-mod secret;
 mod slot;
 mod vault;
 
+pub use crate::secret::Secret32;
 pub use derive::{GatewayKey, GatewayLabel};
 pub(crate) use derive::{batch_key, frame_key, pack_header_key};
-pub use secret::Secret32;
 pub use slot::{ManagedSlot, SlotError};
 pub use vault::{RootKey, VaultKeys};

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::buffer::AlignedBuffer;
 use crate::aead::{Aead, FastAead, TAG_BYTES};
-use crate::commit::FramePlace;
+use crate::frame::FramePlace;
 use crate::id::{BatchNumber, ChunkId, CommitNumber, PackId, VaultId};
 use crate::index::{Change, Table};
 use crate::limits::BLOCK_BYTES;

@@ -8,8 +8,9 @@ use super::rows::{
 };
 use super::{Kind, Vault};
 use crate::audit::RecordDraft;
-use crate::commit::{FramePlace, Ticket, Txn};
+use crate::commit::{Ticket, Txn};
 use crate::error::StoreError;
+use crate::frame::FramePlace;
 use crate::id::{ChunkId, ContentId, InodeId, SegmentId};
 use crate::index::Table;
 use crate::limits::NAME_BYTES_MAX;

@@ -6,6 +6,11 @@
 pub(crate) mod change;
 mod operations;
 pub(crate) mod rows;
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "offsets inside a run, chunk or segment fit; memory has 64 bits"
+)]
+pub mod upload;
 mod vault;
 
 use std::collections::HashMap;
@@ -17,7 +22,7 @@ use crate::id::{ContentId, InodeId, OwnerId, VaultId};
 use crate::keys::VaultKeys;
 use crate::record::RecordKey;
 use crate::time::UnixNanos;
-use crate::upload::{FileState, OpenFile, Upload};
+use upload::{FileState, OpenFile, Upload};
 
 /// What an inode is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -136,7 +141,7 @@ pub struct Vault {
 struct VaultInner {
     store: Store,
     owner: OwnerId,
-    keys: VaultKeys,
+    keys: Arc<VaultKeys>,
     /// Files that somebody has open.
     open: Mutex<HashMap<InodeId, Weak<FileState>>>,
 }

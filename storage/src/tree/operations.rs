@@ -6,6 +6,7 @@ use minicbor::bytes::ByteVec;
 
 use super::change::{Change, check_name};
 use super::rows::{Content, DentryRow, InodeRow, after_prefix, decode, dentry_key, inode_key};
+use super::upload::OpenHold;
 use super::{AttributeChange, Attributes, Cursor, Entry, Kind, Replace, Vault};
 use crate::audit::RecordDraft;
 use crate::commit::Pending;
@@ -14,7 +15,6 @@ use crate::id::{ContentId, InodeId};
 use crate::index::Table;
 use crate::limits::{LINK_BYTES_MAX, LINKS_MAX, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX};
 use crate::time::UnixNanos;
-use crate::upload::OpenHold;
 
 const MODE_MASK: u32 = 0o7777;
 
@@ -474,8 +474,8 @@ impl Vault {
     ) -> Result<Pending<InodeId>, StoreError> {
         check_name(to.1)?;
         // What is still being written goes along.
-        if let Some(open) = self.opened(from).filter(crate::upload::OpenFile::is_dirty) {
-            drop(open.commit(crate::upload::Completion::Whole, audit.clone())?);
+        if let Some(open) = self.opened(from).filter(super::upload::OpenFile::is_dirty) {
+            drop(open.commit(super::upload::Completion::Whole, audit.clone())?);
         }
         let mut change = Change::begin(self)?;
         let source = change.inode(from)?;

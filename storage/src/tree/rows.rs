@@ -6,8 +6,8 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use super::Kind;
-use crate::commit::FramePlace;
 use crate::error::StoreError;
+use crate::frame::FramePlace;
 use crate::id::{ChunkId, CommitNumber, ContentId, InodeId, OwnerId, SegmentId, VaultId};
 use crate::keys::ManagedSlot;
 use crate::time::UnixNanos;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::rows::{Content, InodeRow, Moment, UsageRow, VaultRow, decode, encode, inode_key, usage_key};
 use super::{Kind, Vault, VaultInner, VaultRecord};
 use crate::audit::RecordDraft;
-use crate::commit::{Pending, Store};
+use crate::commit::{OpenedVault, Pending, Store};
 use crate::error::StoreError;
 use crate::id::{ContentId, InodeId, OwnerId, VaultId};
 use crate::index::Table;
@@ -101,20 +101,25 @@ impl Store {
     /// `VaultUnavailable`; the store's own errors.
     pub fn vault(&self, id: VaultId) -> Result<Vault, StoreError> {
         let mut vaults = self.inner.vaults.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = vaults.get(&id) {
-            return Ok(found.clone());
+        if let Some(found) = vaults.get(&id)
+            && let Ok(inner) = Arc::clone(&found.vault).downcast::<VaultInner>()
+        {
+            return Ok(Vault { inner });
         }
         let unavailable = || StoreError::VaultUnavailable(id);
         let row = self.get(self.system_key(), Table::Vaults, &id.0)?.ok_or_else(unavailable)?;
         let row: VaultRow = decode(&row)?;
         let root =
             row.managed.ok_or_else(unavailable)?.open(id, self.gateway_key()).map_err(|_| unavailable())?;
-        let keys = VaultKeys::derive(id, &root);
-        let inner =
-            VaultInner { store: self.clone(), owner: row.owner, keys, open: Mutex::new(HashMap::new()) };
-        let vault = Vault { inner: Arc::new(inner) };
-        vaults.insert(id, vault.clone());
-        Ok(vault)
+        let keys = Arc::new(VaultKeys::derive(id, &root));
+        let inner = Arc::new(VaultInner {
+            store: self.clone(),
+            owner: row.owner,
+            keys: Arc::clone(&keys),
+            open: Mutex::new(HashMap::new()),
+        });
+        vaults.insert(id, OpenedVault { keys, vault: Arc::<VaultInner>::clone(&inner) });
+        Ok(Vault { inner })
     }
 
     /// Loads the counters of bytes in use.

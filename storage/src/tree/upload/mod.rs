@@ -16,8 +16,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::audit::RecordDraft;
-use crate::commit::{FramePlace, Pending};
+use crate::commit::Pending;
 use crate::error::StoreError;
+use crate::frame::FramePlace;
 use crate::id::{ChunkId, ContentId, InodeId};
 use crate::index::Table;
 use crate::limits::{

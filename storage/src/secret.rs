@@ -1,4 +1,5 @@
 //! 32 secret bytes: zeroised on drop, silent in `Debug`.
+
 /// 32 secret bytes.
 #[derive(Clone, zeroize::ZeroizeOnDrop)]
 pub struct Secret32(pub(crate) [u8; 32]);
