@@ -183,15 +183,19 @@ fn recovered(
 
 #[test]
 fn every_changing_call_may_fail_once() {
-    let whole = FaultyBlobs::default();
-    let (id, acknowledged) = run(Arc::new(whole.clone()), &MemoryIndex::default());
-    assert!(id.is_some() && acknowledged == scenario().len());
-    for n in 1..=whole.calls() {
+    // How many calls there are depends on how transactions fall into batches: until a run ends before its fault.
+    for n in 1.. {
         let (blobs, index) = (FaultyBlobs::default(), MemoryIndex::default());
         blobs.fail_at(n);
         let outcome = run(Arc::new(blobs.clone()), &index);
+        let fault_came = blobs.calls() >= n;
+        blobs.fail_at(0);
         // The process restarts: what the disk took is there, what the index did not sync is not.
         recovered(Arc::new(blobs), &index.after_power_cut(), outcome, &format!("call {n} failed"));
+        if !fault_came {
+            assert!(outcome.0.is_some() && outcome.1 == scenario().len() && n > 30, "{n}: {outcome:?}");
+            break;
+        }
     }
 }
 
