@@ -351,6 +351,10 @@ impl Namespace {
             }
             self.permit_change(existing, Rights::Overwrite)?;
         }
+        // What holds the source cannot give way to its copy.
+        if target.existing.is_some() && real.starts_with(&target.path) {
+            return Err(StoreError::InvalidMove.into());
+        }
         let mut record = self.about_inside(Action::Copy, &real, &source);
         record.details.push((DetailKey::Target, target.path.to_bytes()));
         if source.vault.id() == target.parent.vault.id() {
