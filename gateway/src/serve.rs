@@ -153,6 +153,9 @@ async fn serve(
     if grace.await.is_err() {
         tracing::warn!("connections did not end in time");
     }
+    // What is left has no connection of its own: its last request was its end.
+    let left = accounts.clone();
+    drop(tokio::task::spawn_blocking(move || left.close_all_sessions()).await);
     admin.abort();
     drop(std::fs::remove_file(listener::socket_path(&config.data)));
     match failed {
