@@ -179,6 +179,39 @@ fn parallel_uploads_and_late_writes_into_holes_cannot_pass_the_quota() -> Result
 }
 
 #[test]
+fn a_disk_without_room_refuses_content_with_a_reason_and_serves_what_is_there() -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let (data, log) = (work.path().join("data"), work.path().join("server.log"));
+    let file = work.path().join("file");
+    write_file(&file, b"content", 1_500_000_000)?;
+    let from = file.display().to_string();
+    let mut gateway = Gateway::start_on(&data, &log)?;
+    ensure!(gateway.curl_status(&["-T", &from, &gateway.url("kept")])? == 201);
+    gateway.stop()?;
+    // More than any disk has is to be kept free.
+    let config = data.join("coffre.toml");
+    let good = fs::read_to_string(&config)?;
+    fs::write(&config, format!("{good}\n[storage]\nreserve = \"4000000T\"\n"))?;
+    let mut gateway = Gateway::start_on(&data, &log)?;
+    write_file(&file, b"other content", 1_500_000_000)?;
+    for name in ["new", "kept"] {
+        let status = gateway.curl_status(&["-T", &from, &gateway.url(name)])?;
+        ensure!(status == 507, "an upload to a full disk: {status}");
+        let put = run(&mut gateway.sftp_command(), format!("put {from} {name}-2\n").as_bytes())?;
+        ensure!(!put.status.success(), "an SFTP upload to a full disk: {}", put.stderr);
+    }
+    ensure!(run_ok(gateway.curl().arg(gateway.url("kept")))?.stdout == b"content");
+    gateway.sftp_batch("ls -l kept\nrm kept\n")?;
+    gateway.admin(&["customer", "add", "still-administered"])?;
+    gateway.stop()?;
+    fs::write(&config, good)?;
+    let mut gateway = Gateway::start_on(&data, &log)?;
+    ensure!(gateway.curl_status(&["-T", &from, &gateway.url("new")])? == 201);
+    gateway.admin(&["check", "--read-data"])?;
+    gateway.stop()
+}
+
+#[test]
 fn names_and_paths_that_are_too_long_are_refused_and_the_longest_are_taken() -> Result<()> {
     let gateway = Gateway::start()?;
     let work = tempfile::tempdir()?;
