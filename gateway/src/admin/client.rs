@@ -26,13 +26,17 @@ pub fn run(data: &Path, request: Request) -> anyhow::Result<Answer> {
                 format!("no data directory at {}; `coffre init` makes one", data.display())
             })?;
             let store = wiring::open_store(&config)?;
+            let asks_status = matches!(request, Request::Status);
             let result = Accounts::load(store.clone()).and_then(|accounts| {
                 Service::new(store.clone(), accounts)
                     .execute(request, &mut |done, total| bar.show(done, total))
             });
             let closed = store.shutdown();
-            let answer = result?;
+            let mut answer = result?;
             closed?;
+            if let Some(fields) = answer.value.as_object_mut().filter(|_| asks_status) {
+                fields.insert("state".to_owned(), "in order, and no server runs".into());
+            }
             Ok(answer)
         }
         Err(error) => Err(error).context("the server's admin socket"),
