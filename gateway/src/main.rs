@@ -9,7 +9,7 @@ use coffre::admin::{Answer, client, render};
 use coffre::cli::{AuditCommand, Cli, Command};
 use coffre::{config, serve, setup, telemetry};
 
-/// The system's allocator keeps twice the memory when many threads pass buffers on (tests/bench/RESULTS.md). Its settings
+/// The system's allocator keeps half as much again when many threads pass buffers on (tests/bench/RESULTS.md). Its settings
 /// are in `.cargo/config.toml`.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
 use crate::admin::listener;
-use crate::admin::service::Service;
+use crate::admin::service::{Life, Service};
 use crate::config::Config;
 use crate::limits::{BLOCKING_THREADS_MAX, DRAIN_SECS_MAX};
 use crate::ssh::{self, SshOptions};
@@ -124,7 +124,7 @@ async fn serve(
         webdav = Some(listener.local_addr()?);
         tasks.spawn(webdav::serve(listener, Arc::new(options), accounts.clone(), vfs.clone(), drain.clone()));
     }
-    let service = Service::new(store.clone(), accounts.clone());
+    let service = Service::new(store.clone(), accounts.clone(), Life::Served);
     let admin = tokio::spawn(listener::serve(admin, service, drain.clone()));
     let said = tokio::task::block_in_place(|| ready(store, accounts, sftp, webdav))?;
     if let Some(text) = said {

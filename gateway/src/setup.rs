@@ -22,7 +22,7 @@ use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 use serde_json::{Value, json};
 
 use crate::accounts::Accounts;
-use crate::admin::service::Service;
+use crate::admin::service::{Life, Service};
 use crate::admin::{Request, Scope};
 use crate::config::{self, Config};
 use crate::{tls, wiring};
@@ -146,7 +146,7 @@ pub struct Demo {
 /// # Errors
 /// The service's.
 pub fn demo(data: &Path, store: &Store, accounts: &Accounts) -> anyhow::Result<Demo> {
-    let service = Service::new(store.clone(), accounts.clone());
+    let service = Service::new(store.clone(), accounts.clone(), Life::Served);
     let run = |request| service.execute(request, &mut |_, _| {}).map(|answer| answer.value);
     let has = |list: &Value, field: &str, value: &str| {
         list.as_array()

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::listener::socket_path;
-use super::service::Service;
+use super::service::{Life, Service};
 use super::{Answer, Reply, Request};
 use crate::accounts::Accounts;
 use crate::{config, wiring};
@@ -26,17 +26,13 @@ pub fn run(data: &Path, request: Request) -> anyhow::Result<Answer> {
                 format!("no data directory at {}; `coffre init` makes one", data.display())
             })?;
             let store = wiring::open_store(&config)?;
-            let asks_status = matches!(request, Request::Status);
             let result = Accounts::load(store.clone()).and_then(|accounts| {
-                Service::new(store.clone(), accounts)
+                Service::new(store.clone(), accounts, Life::Alone)
                     .execute(request, &mut |done, total| bar.show(done, total))
             });
             let closed = store.shutdown();
-            let mut answer = result?;
+            let answer = result?;
             closed?;
-            if let Some(fields) = answer.value.as_object_mut().filter(|_| asks_status) {
-                fields.insert("state".to_owned(), "in order, and no server runs".into());
-            }
             Ok(answer)
         }
         Err(error) => Err(error).context("the server's admin socket"),

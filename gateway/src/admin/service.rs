@@ -23,6 +23,16 @@ use crate::wiring;
 pub struct Service {
     store: Store,
     accounts: Accounts,
+    life: Life,
+}
+
+/// Whether a server runs around the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// It does.
+    Served,
+    /// The command line opened the store itself.
+    Alone,
 }
 
 fn moment(nanos: i64) -> String {
@@ -46,8 +56,8 @@ fn hex(bytes: &[u8]) -> String {
 
 impl Service {
     /// The service on a store.
-    pub fn new(store: Store, accounts: Accounts) -> Self {
-        Self { store, accounts }
+    pub fn new(store: Store, accounts: Accounts, life: Life) -> Self {
+        Self { store, accounts, life }
     }
 
     /// Does what is asked; tells `progress` bytes done and in all.
@@ -248,7 +258,11 @@ impl Service {
     fn status(&self) -> Value {
         let status = self.store.status();
         json!({
-            "state": if status.poisoned { "stopped after a write error" } else { "serving" },
+            "state": match self.life {
+                _ if status.poisoned => "stopped after a write error",
+                Life::Served => "serving",
+                Life::Alone => "in order, and no server runs",
+            },
             "version": env!("CARGO_PKG_VERSION"), "commit_number": status.commit_number, "batch_number": status.batch_number,
             "packs": status.packs, "audit_records": status.audit_records, "free_bytes": status.free_bytes,
             "sessions": self.accounts.session_count(), "time": moment(self.store.clock_now().0),

@@ -1,9 +1,7 @@
 //! Attributes on the wire (draft section 5) and the long names of listings (section 7).
 
-use coffre_storage::time::UnixNanos;
-
 use super::wire::{Reply, WireAttributes};
-use crate::vfs::{AttributeChange, Attributes, Kind};
+use crate::vfs::{AttributeChange, Attributes, Kind, UnixNanos};
 
 const NANOS: i64 = 1_000_000_000;
 /// Permission bits that a client may set: types of files are ours.
@@ -73,7 +71,7 @@ pub fn long_name(name: &[u8], attributes: &Attributes) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use coffre_storage::id::{ContentId, InodeId};
+    use crate::vfs::{ContentId, InodeId};
 
     use super::*;
 

@@ -1,9 +1,8 @@
 //! From a file operation's error to an SFTP status: one total map.
 
-use coffre_storage::StoreError;
 use russh_sftp::protocol::StatusCode;
 
-use crate::vfs::VfsError;
+use crate::vfs::{StoreError, VfsError};
 
 /// The number of a code on the wire (draft section 7).
 pub fn number(code: StatusCode) -> u32 {

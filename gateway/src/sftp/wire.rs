@@ -1,7 +1,8 @@
 //! SFTP version 3 on the wire (draft-ietf-secsh-filexfer-02): frames, requests, replies. Pure: bytes in, types out.
 //!
 //! The codec is our own and only its constants are `russh_sftp`'s, because names are bytes here, a length is checked before
-//! anything is done with it, and a framing error ends the channel. Bytes after the last field of a frame are ignored, as OpenSSH does: rclone sends some.
+//! anything is done with it, and a framing error ends the channel. Bytes after the last field of a frame are ignored, as
+//! OpenSSH does: rclone sends some.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 

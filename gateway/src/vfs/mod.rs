@@ -13,11 +13,13 @@ mod resolve;
 
 use std::sync::Arc;
 
-pub use coffre_storage::id::{ContentId, InodeId};
+pub use coffre_storage::StoreError;
+pub use coffre_storage::audit::{Action, DetailKey, RecordDraft};
+pub use coffre_storage::id::{ContentId, InodeId, VaultId};
 pub use coffre_storage::time::UnixNanos;
 pub use coffre_storage::tree::{AttributeChange, Attributes, Kind, Replace};
 pub use coffre_storage::upload::Precondition;
-use coffre_storage::{Pending, Store, StoreError, Ticket};
+use coffre_storage::{Pending, Store, Ticket};
 pub use error::VfsError;
 pub use open_file::{DirectoryHandle, FileHandle, UploadHandle};
 pub use path::VaultPath;

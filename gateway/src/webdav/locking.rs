@@ -1,6 +1,5 @@
 //! LOCK and UNLOCK.
 
-use coffre_storage::audit::{Action, RecordDraft};
 use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 
@@ -12,7 +11,7 @@ use super::request::{Answer, Request, empty, xml_answer};
 use super::status::{Refused, refuse};
 use super::xml::Element;
 use crate::limits::LOCK_OWNER_BYTES_MAX;
-use crate::vfs::{Creation, OpenOptions, VfsError};
+use crate::vfs::{Action, Creation, DetailKey, OpenOptions, RecordDraft, StoreError, VaultId, VfsError};
 
 impl From<LockError> for Refused {
     fn from(error: LockError) -> Self {
@@ -95,15 +94,15 @@ async fn take(request: &Request, is_new: bool, lock: &Lock) -> Result<StatusCode
                 handle.close().await?;
                 status = StatusCode::CREATED;
             }
-            Err(VfsError::Store(coffre_storage::StoreError::Exists)) => {}
+            Err(VfsError::Store(StoreError::Exists)) => {}
             Err(error) => return Err(error.into()),
         }
     } else {
         request.namespace.may_write(&request.path).await?;
     }
     let record = request.namespace.session().record(Action::LockSet);
-    let path = coffre_storage::audit::DetailKey::Path;
-    let vault = Some(coffre_storage::id::VaultId(lock.place.vault));
+    let path = DetailKey::Path;
+    let vault = Some(VaultId(lock.place.vault));
     request
         .namespace
         .record(RecordDraft { vault, details: vec![(path, request.path.to_bytes())], ..record })
@@ -138,7 +137,7 @@ pub async fn unlock(request: &Request) -> Answer {
     let place = request.place(&request.path).await?;
     request.shared.locks.release(&place, &token, request.user(), request.now)?;
     let record = request.namespace.session().record(Action::LockRelease);
-    let details = vec![(coffre_storage::audit::DetailKey::Path, request.path.to_bytes())];
+    let details = vec![(DetailKey::Path, request.path.to_bytes())];
     request.namespace.record(RecordDraft { details, ..record }).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }

@@ -14,7 +14,7 @@ use super::locks::{Locks, Place, Reach};
 use super::status::{Refused, refuse};
 use super::xml::{self, Element, XmlError};
 use crate::limits::XML_BYTES_MAX;
-use crate::vfs::{Attributes, Follow, Kind, Namespace, VaultPath, VfsError};
+use crate::vfs::{Attributes, Follow, Kind, Namespace, StoreError, VaultPath, VfsError};
 
 /// A body on its way out.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -106,7 +106,7 @@ impl Request {
     pub async fn existing(&self, path: &VaultPath) -> Result<Option<Attributes>, Refused> {
         match self.namespace.stat(path, Follow::Yes).await {
             Ok(attributes) => Ok(Some(attributes)),
-            Err(VfsError::Store(coffre_storage::StoreError::NotFound)) => Ok(None),
+            Err(VfsError::Store(StoreError::NotFound)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -1,10 +1,9 @@
 //! From a file operation's error to an HTTP status: one total map.
 
-use coffre_storage::StoreError;
 use http::StatusCode;
 
-use crate::vfs::VfsError;
 use crate::vfs::path::PathError;
+use crate::vfs::{StoreError, VfsError};
 
 /// Why a request is not answered as asked: status, and a reason for people.
 #[derive(Debug, Clone)]

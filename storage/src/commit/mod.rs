@@ -71,7 +71,7 @@ pub struct StoreOptions {
     pub clock: Arc<dyn Clock>,
     /// The key all managed keys stand under.
     pub gateway_key: GatewayKey,
-    /// Bytes of one pack, `limits::PACK_BYTES` unless a test wants small ones.
+    /// Bytes of one pack, `limits::PACK_BYTES` unless a test wants small ones; never more.
     pub pack_bytes: u64,
     /// Bytes that stay free on the disk: below, content is refused with `DiskFull`.
     pub reserve_bytes: u64,
