@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::rows::{
     Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, chunk_key,
-    decode, dentry_key, encode, inode_key, past_key, segment_key, usage_key,
+    decode, dentry_key, encode, garbage_key, inode_key, past_key, segment_key, usage_key,
 };
 use super::{Kind, Vault};
 use crate::audit::RecordDraft;
@@ -14,13 +14,16 @@ use crate::frame::FramePlace;
 use crate::id::{ChunkId, ContentId, InodeId, SegmentId};
 use crate::index::Table;
 use crate::limits::NAME_BYTES_MAX;
+use crate::record::RecordKey;
 
 /// A transaction on one vault.
 pub(crate) struct Change<'v> {
     pub(crate) vault: &'v Vault,
     pub(crate) txn: Txn<'v>,
-    /// References that chunks gain, and where new ones lie.
-    chunks: HashMap<ChunkId, (Option<FramePlace>, u64)>,
+    /// References that chunks gain or lose, and where new ones lie.
+    chunks: HashMap<ChunkId, (Option<FramePlace>, i64)>,
+    unique_grown: i64,
+    stored_grown: i64,
     bytes_added: u64,
     bytes_removed: u64,
     inodes_added: u64,
@@ -45,6 +48,8 @@ impl<'v> Change<'v> {
             vault,
             txn,
             chunks: HashMap::new(),
+            unique_grown: 0,
+            stored_grown: 0,
             bytes_added: 0,
             bytes_removed: 0,
             inodes_added: 0,
@@ -101,7 +106,8 @@ impl<'v> Change<'v> {
         if old.begin.commit == self.txn.number() {
             return Ok(());
         }
-        let key = past_key(&inode_key(self.vault.id(), inode), self.txn.number());
+        let live = inode_key(self.vault.id(), inode);
+        let key = past_key(&live, self.txn.number(), old.begin.commit);
         let end = self.moment();
         self.put(Table::InodeHistory, &key, &PastRow { row: old.clone(), end })
     }
@@ -131,8 +137,7 @@ impl<'v> Change<'v> {
     /// Sets a directory's time: its entries' history tells the rest.
     pub(crate) fn touch_directory(&mut self, inode: InodeId) -> Result<(), StoreError> {
         let mut row = self.directory(inode)?;
-        row.mtime = self.txn.time();
-        row.ctime = row.mtime;
+        row.touched = Some(self.txn.time());
         self.put(Table::Inodes, &inode_key(self.vault.id(), inode), &row)
     }
 
@@ -140,7 +145,7 @@ impl<'v> Change<'v> {
     fn unlink_inode(&mut self, inode: InodeId) -> Result<(), StoreError> {
         let old = self.inode(inode)?;
         if old.links > 1 {
-            let mut new = old.clone();
+            let mut new = old.successor();
             new.links -= 1;
             return self.replace_inode(inode, &old, new);
         }
@@ -170,11 +175,8 @@ impl<'v> Change<'v> {
         let key = self.dentry_key(parent, &row.name);
         if row.begin.commit != self.txn.number() {
             let end = self.moment();
-            self.put(
-                Table::DentryHistory,
-                &past_key(&key, self.txn.number()),
-                &PastRow { row: row.clone(), end },
-            )?;
+            let past = past_key(&key, self.txn.number(), row.begin.commit);
+            self.put(Table::DentryHistory, &past, &PastRow { row: row.clone(), end })?;
         }
         self.txn.delete(Table::Dentries, &key);
         self.touch_directory(parent)
@@ -215,8 +217,16 @@ impl<'v> Change<'v> {
         self.unlink(parent, row)
     }
 
+    /// Notes that a holder (a segment or an inline content) refers to these chunks no more.
+    pub(crate) fn release(&mut self, extents: &[Extent]) {
+        let distinct: std::collections::HashSet<_> = extents.iter().map(|extent| extent.chunk).collect();
+        for chunk in distinct {
+            self.chunks.entry(chunk).or_insert((None, 0)).1 -= 1;
+        }
+    }
+
     /// Notes that a holder (a segment or an inline content) refers to these chunks.
-    fn refer(&mut self, extents: &[Extent], places: &HashMap<ChunkId, FramePlace>) {
+    pub(crate) fn refer(&mut self, extents: &[Extent], places: &HashMap<ChunkId, FramePlace>) {
         let distinct: std::collections::HashSet<_> = extents.iter().map(|extent| extent.chunk).collect();
         for chunk in distinct {
             let entry = self.chunks.entry(chunk).or_insert((None, 0));
@@ -280,39 +290,107 @@ impl<'v> Change<'v> {
         self.bytes_added.saturating_sub(self.bytes_removed)
     }
 
-    /// Writes references and usage, adds the record, submits. A quota is asked for what was not reserved before.
-    pub(crate) fn submit(mut self, audit: RecordDraft) -> Result<Ticket, StoreError> {
-        let records = &self.vault.keys().records;
+    /// Notes that a file is to be written anew in the background.
+    pub(crate) fn mark_fragmented(&mut self, inode: InodeId) {
+        let key = inode_key(self.vault.id(), inode);
+        self.txn.put(self.vault.store().system_key(), Table::Fragmented, &key, &[]);
+    }
+
+    /// What is known of a chunk.
+    pub(crate) fn chunk(&self, chunk: ChunkId) -> Result<Option<ChunkRow>, StoreError> {
+        self.txn.chunk(self.vault.keys(), chunk)
+    }
+
+    /// Puts or deletes what is known of a chunk, and counts what that means for its pack and its vault.
+    pub(crate) fn replace_chunk(
+        &mut self,
+        chunk: ChunkId,
+        old: Option<&ChunkRow>,
+        new: Option<&ChunkRow>,
+    ) -> Result<(), StoreError> {
+        for (row, sign) in [(old, -1_i64), (new, 1)] {
+            if let Some(ChunkRow { place, .. }) = row {
+                self.txn.count(place.pack, sign * i64::from(place.stored_bytes));
+                self.unique_grown += sign * i64::from(place.plain_bytes);
+                self.stored_grown += sign * i64::from(place.stored_bytes);
+            }
+        }
+        let key = chunk_key(self.vault.id(), chunk);
+        match new {
+            Some(row) => {
+                self.txn.put(self.vault.store().system_key(), Table::Chunks, &key, &encode(row)?);
+            }
+            None => self.txn.delete(Table::Chunks, &key),
+        }
+        Ok(())
+    }
+
+    fn write_references(&mut self) -> Result<(), StoreError> {
         for (chunk, (place, gained)) in std::mem::take(&mut self.chunks) {
-            let key = chunk_key(self.vault.id(), chunk);
-            let found = self
-                .txn
-                .get(records, Table::Chunks, &key)?
-                .map(|bytes| decode::<ChunkRow>(&bytes))
-                .transpose()?;
+            let found = self.chunk(chunk)?;
             let row = match (found, place) {
-                (Some(found), _) => ChunkRow { refs: found.refs + gained, ..found },
-                (None, Some(place)) => ChunkRow { place, refs: gained },
+                // Its frame does not open; the same bytes have come again.
+                (Some(ChunkRow { refs, damaged: Some(_), .. }), Some(place)) => {
+                    ChunkRow { place, refs: refs.saturating_add_signed(gained), damaged: None }
+                }
+                (Some(found), _) => ChunkRow { refs: found.refs.saturating_add_signed(gained), ..found },
+                (None, Some(place)) if gained > 0 => {
+                    ChunkRow { place, refs: gained.unsigned_abs(), damaged: None }
+                }
+                (None, Some(_)) => continue,
                 (None, None) => return Err(StoreError::DamagedRecord),
             };
-            self.txn.put(records, Table::Chunks, &key, &encode(&row)?);
+            if row.refs == 0 {
+                let key = garbage_key(self.txn.number(), self.vault.id(), chunk);
+                self.txn.put(self.vault.store().system_key(), Table::Garbage, &key, &[]);
+            }
+            self.replace_chunk(chunk, found.as_ref(), Some(&row))?;
         }
-        let (owner, system) = (self.vault.owner(), self.vault.store().system_key());
-        if self.bytes_added != self.bytes_removed || self.inodes_added != self.inodes_removed {
-            let key = usage_key(owner, self.vault.id());
-            let found = self
-                .txn
-                .get(system, Table::Usage, &key)?
-                .map(|bytes| decode::<UsageRow>(&bytes))
-                .transpose()?;
-            let mut row = found.unwrap_or_default();
-            row.bytes = (row.bytes + self.bytes_added).saturating_sub(self.bytes_removed);
-            row.inodes = (row.inodes + self.inodes_added).saturating_sub(self.inodes_removed);
-            self.txn.put(system, Table::Usage, &key, &encode(&row)?);
+        Ok(())
+    }
+
+    fn write_usage(&mut self) -> Result<(), StoreError> {
+        let unchanged = self.bytes_added == self.bytes_removed
+            && self.inodes_added == self.inodes_removed
+            && self.unique_grown == 0
+            && self.stored_grown == 0;
+        if unchanged {
+            return Ok(());
         }
-        self.txn.audit(audit, Some(&self.vault.keys().audit));
+        let system = self.vault.store().system_key();
+        let key = usage_key(self.vault.owner(), self.vault.id());
+        let found =
+            self.txn.get(system, Table::Usage, &key)?.map(|bytes| decode::<UsageRow>(&bytes)).transpose()?;
+        let mut row = found.unwrap_or_default();
+        row.bytes = (row.bytes + self.bytes_added).saturating_sub(self.bytes_removed);
+        row.inodes = (row.inodes + self.inodes_added).saturating_sub(self.inodes_removed);
+        row.unique = Some(row.unique.unwrap_or(0).saturating_add_signed(self.unique_grown));
+        row.stored = Some(row.stored.unwrap_or(0).saturating_add_signed(self.stored_grown));
+        self.txn.put(system, Table::Usage, &key, &encode(&row)?);
+        Ok(())
+    }
+
+    /// Writes references and usage, adds the record, submits. A quota is asked for what was not reserved before.
+    pub(crate) fn submit(self, audit: RecordDraft) -> Result<Ticket, StoreError> {
+        let details = self.vault.keys().audit.clone();
+        self.submit_as(Some((audit, &details)))
+    }
+
+    /// As [`Change::submit`], for what the store does by itself: without a record of its own.
+    pub(crate) fn submit_silently(self) -> Result<Ticket, StoreError> {
+        self.submit_as(None)
+    }
+
+    fn submit_as(mut self, audit: Option<(RecordDraft, &RecordKey)>) -> Result<Ticket, StoreError> {
+        self.write_references()?;
+        self.write_usage()?;
+        if let Some((record, details)) = audit {
+            self.txn.audit(record, Some(details));
+        }
+        let (owner, added, removed) = (self.vault.owner(), self.bytes_added, self.bytes_removed);
+        let quotas = std::sync::Arc::clone(self.vault.store().quotas());
         let ticket = self.txn.submit()?;
-        self.vault.store().quotas().settle(owner, self.bytes_added, self.bytes_removed);
+        quotas.settle(owner, added, removed);
         Ok(ticket)
     }
 }

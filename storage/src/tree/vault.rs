@@ -1,13 +1,15 @@
 //! Vaults: made, listed, opened.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::rows::{Content, InodeRow, Moment, UsageRow, VaultRow, decode, encode, inode_key, usage_key};
 use super::{Kind, Vault, VaultInner, VaultRecord};
 use crate::audit::RecordDraft;
 use crate::commit::{OpenedVault, Pending, Store};
 use crate::error::StoreError;
+use crate::frame::Compression;
 use crate::id::{ContentId, InodeId, OwnerId, VaultId};
 use crate::index::Table;
 use crate::keys::{ManagedSlot, RootKey, VaultKeys};
@@ -37,14 +39,24 @@ impl Store {
         }
         let now = txn.time();
         let slot = ManagedSlot::seal(id, &root, self.gateway_key())?;
-        let row =
-            VaultRow { owner, name: name.to_owned(), created: now, retention_secs, managed: Some(slot) };
+        let row = VaultRow {
+            owner,
+            name: name.to_owned(),
+            created: now,
+            retention_secs,
+            managed: Some(slot),
+            shortening: None,
+            holds: None,
+            compression: None,
+            erased: None,
+            pruned: None,
+        };
         txn.put(self.system_key(), Table::Vaults, &id.0, &encode(&row)?);
         txn.put(
             self.system_key(),
             Table::Usage,
             &usage_key(owner, id),
-            &encode(&UsageRow { bytes: 0, inodes: 1 })?,
+            &encode(&UsageRow { bytes: 0, inodes: 1, unique: Some(0), stored: Some(0) })?,
         );
         let root_directory = InodeRow {
             kind: Kind::Directory,
@@ -61,6 +73,8 @@ impl Store {
             properties: BTreeMap::new(),
             incomplete: false,
             parent: None,
+            touched: None,
+            folded: None,
         };
         txn.put(&keys.records, Table::Inodes, &inode_key(id, InodeId::ROOT), &encode(&root_directory)?);
         // Numbers begin above the root's.
@@ -109,14 +123,23 @@ impl Store {
         let unavailable = || StoreError::VaultUnavailable(id);
         let row = self.get(self.system_key(), Table::Vaults, &id.0)?.ok_or_else(unavailable)?;
         let row: VaultRow = decode(&row)?;
-        let root =
-            row.managed.ok_or_else(unavailable)?.open(id, self.gateway_key()).map_err(|_| unavailable())?;
+        let root = row
+            .managed
+            .as_ref()
+            .ok_or_else(unavailable)?
+            .open(id, self.gateway_key())
+            .map_err(|_| unavailable())?;
         let keys = Arc::new(VaultKeys::derive(id, &root));
         let inner = Arc::new(VaultInner {
             store: self.clone(),
             owner: row.owner,
             keys: Arc::clone(&keys),
-            open: Mutex::new(HashMap::new()),
+            open: Mutex::default(),
+            past: Mutex::default(),
+            kept: Mutex::default(),
+            pruning: RwLock::default(),
+            views: Mutex::default(),
+            compressed: AtomicBool::new(row.compression() == Compression::Lz4),
         });
         vaults.insert(id, OpenedVault { keys, vault: Arc::<VaultInner>::clone(&inner) });
         Ok(Vault { inner })
