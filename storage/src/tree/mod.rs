@@ -4,6 +4,7 @@
 //! record) when its ticket says so; only then may it be acknowledged to a client.
 
 pub(crate) mod change;
+mod copy_out;
 mod operations;
 mod past;
 pub(crate) mod rows;

@@ -7,8 +7,8 @@
 //! Live rows are read before history: what moves from one to the other meanwhile is seen twice, never missed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use super::rows::{
     DENTRY_KEY_BYTES, DentryRow, InodeRow, Moment, PastRow, PastSpan, VaultRow, after_prefix, decode,
@@ -98,6 +98,14 @@ impl Vault {
         decode(&found.ok_or(StoreError::VaultUnavailable(self.id()))?)
     }
 
+    /// The oldest moment that can be looked at without a named snapshot.
+    ///
+    /// # Errors
+    /// The store's own errors.
+    pub fn shown_since(&self) -> Result<UnixNanos, StoreError> {
+        Ok(self.vault_row()?.whole_since(self.store().clock_now()))
+    }
+
     /// The vault as it was at `time`.
     ///
     /// # Errors
@@ -153,6 +161,16 @@ impl PastVault {
         self.view.time
     }
 
+    /// Keeps all that the moment shows as long as the guard lives, if it is still shown. Before a transaction, not in one.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) fn calm(&self) -> Result<RwLockReadGuard<'_, ()>, StoreError> {
+        let calm = self.vault.inner.pruning.read().unwrap_or_else(PoisonError::into_inner);
+        self.vault.at(self.view.time)?;
+        Ok(calm)
+    }
+
     fn open_past<T: for<'b> minicbor::Decode<'b, ()>>(
         &self,
         table: Table,
@@ -196,7 +214,7 @@ impl PastVault {
         Ok(first_from(low + 1)?.map(|(_, row)| row).filter(|row| !self.view.is_past(row.end)))
     }
 
-    fn row(&self, inode: InodeId) -> Result<InodeRow, StoreError> {
+    pub(crate) fn row(&self, inode: InodeId) -> Result<InodeRow, StoreError> {
         match self.vault.row(inode) {
             Ok(row) if self.view.is_past(row.begin) => return Ok(row),
             Ok(_) | Err(StoreError::NotFound) => {}
@@ -209,7 +227,7 @@ impl PastVault {
             .ok_or(StoreError::NotFound)
     }
 
-    fn shown(&self, inode: InodeId, row: &InodeRow) -> Result<Attributes, StoreError> {
+    pub(crate) fn shown(&self, inode: InodeId, row: &InodeRow) -> Result<Attributes, StoreError> {
         let mut attributes = row.attributes(inode);
         if row.kind == Kind::Directory && row.touched.is_some_and(|touched| touched > self.view.time) {
             let touched = self.touched_by(inode, row)?;
