@@ -14,8 +14,8 @@ use coffre_storage::{StoreError, Txn};
 use ipnet::IpNet;
 
 use super::Accounts;
-use crate::vfs::VaultPath;
 use crate::vfs::path::PathError;
+use crate::vfs::{SNAPSHOTS, VaultPath};
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -60,6 +60,9 @@ pub enum AccountError {
         /// How many vaults it has.
         vaults: usize,
     },
+    /// A mount where earlier states are shown.
+    #[error("/.snapshots shows earlier states: nothing can be mounted there")]
+    MountInSnapshots,
     /// Two mounts at one path.
     #[error("two mounts have the same path")]
     MountTwice,
@@ -273,7 +276,11 @@ impl Accounts {
                 .map(|name| name.clone().into())
                 .collect())
         };
-        Ok(Mount { path: names(path)?, vault: vault.0, subtree: names(subtree)?, rights })
+        let path = names(path)?;
+        if path.first().is_some_and(|name| name.as_slice() == SNAPSHOTS) {
+            return Err(AccountError::MountInSnapshots);
+        }
+        Ok(Mount { path, vault: vault.0, subtree: names(subtree)?, rights })
     }
 
     /// The customer's only vault at `/`, for a user whose mounts were not said.
