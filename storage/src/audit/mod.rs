@@ -112,6 +112,16 @@ pub enum Action {
     Check,
     #[n(31)]
     Stat,
+    #[n(80)]
+    RestoreBegin,
+    #[n(81)]
+    RestoreEnd,
+    #[n(82)]
+    Restored,
+    #[n(83)]
+    SnapshotAdd,
+    #[n(84)]
+    SnapshotDelete,
 }
 
 /// How it ended.
@@ -257,6 +267,11 @@ impl Action {
             Self::AuditRead => "audit-read",
             Self::Check => "check",
             Self::Stat => "stat",
+            Self::RestoreBegin => "restore-begin",
+            Self::RestoreEnd => "restore-end",
+            Self::Restored => "restored",
+            Self::SnapshotAdd => "snapshot-add",
+            Self::SnapshotDelete => "snapshot-delete",
         }
     }
 }

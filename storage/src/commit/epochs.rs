@@ -32,6 +32,13 @@ impl Epochs {
     }
 }
 
+impl Epoch {
+    /// Another look at the same moment, which this one still keeps.
+    pub(crate) fn again(&self) -> Self {
+        self.epochs.enter(self.at)
+    }
+}
+
 impl Drop for Epoch {
     fn drop(&mut self) {
         let mut looked = self.epochs.looked.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,7 @@ pub(crate) mod change;
 mod copy_out;
 mod operations;
 mod past;
+mod restore;
 pub(crate) mod rows;
 mod snapshot;
 #[expect(
@@ -29,6 +30,7 @@ use crate::record::RecordKey;
 use crate::time::UnixNanos;
 pub use past::PastVault;
 use past::View;
+pub use restore::RestoreReport;
 pub use snapshot::SnapshotRecord;
 use upload::{FileState, OpenFile, Tense, Upload};
 

@@ -290,6 +290,20 @@ impl PastVault {
         self.shown(inode, &self.row(inode)?)
     }
 
+    /// What a name led to.
+    pub(crate) fn dentry(&self, parent: InodeId, name: &[u8]) -> Result<Option<DentryRow>, StoreError> {
+        let keys = self.vault.keys();
+        let live = dentry_key(self.id(), parent, keys.name_mac(parent, name));
+        if let Some(bytes) = self.vault.store().get(&keys.records, Table::Dentries, &live)? {
+            let row: DentryRow = decode(&bytes)?;
+            if self.view.is_past(row.begin) {
+                return Ok(Some(row));
+            }
+        }
+        let past: Option<PastRow<DentryRow>> = self.superseded(Table::DentryHistory, &live)?;
+        Ok(past.filter(|past| self.view.shows(past.row.begin, past.end)).map(|past| past.row))
+    }
+
     /// As [`Vault::lookup`].
     ///
     /// # Errors
@@ -298,17 +312,8 @@ impl PastVault {
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
             return Err(StoreError::InvalidName);
         }
-        let keys = self.vault.keys();
-        let live = dentry_key(self.id(), parent, keys.name_mac(parent, name));
-        if let Some(bytes) = self.vault.store().get(&keys.records, Table::Dentries, &live)? {
-            let row: DentryRow = decode(&bytes)?;
-            if self.view.is_past(row.begin) {
-                return self.attributes(row.inode);
-            }
-        }
-        let past: Option<PastRow<DentryRow>> = self.superseded(Table::DentryHistory, &live)?;
-        match past.filter(|past| self.view.shows(past.row.begin, past.end)) {
-            Some(past) => self.attributes(past.row.inode),
+        match self.dentry(parent, name)? {
+            Some(found) => self.attributes(found.inode),
             None => match self.row(parent)?.kind {
                 Kind::Directory => Err(StoreError::NotFound),
                 Kind::File | Kind::SymbolicLink => Err(StoreError::NotADirectory),
@@ -338,7 +343,7 @@ impl PastVault {
     }
 
     /// Up to `max` names after `cursor`, in the order of their keys.
-    fn names(
+    pub(crate) fn names(
         &self,
         directory: InodeId,
         cursor: Option<Cursor>,

@@ -570,7 +570,7 @@ impl OpenFile {
 
     /// Shows another content from now on, unless unsaved writes stand in the way; tells whether it does.
     /// `epoch` is older than the transaction that committed it.
-    fn refresh(&self, row: &InodeRow, epoch: Epoch) -> bool {
+    pub(crate) fn refresh(&self, row: &InodeRow, epoch: Epoch) -> bool {
         let mut edited = self.state.lock();
         if edited.editor.changed {
             return false;
