@@ -113,6 +113,37 @@ pub enum VaultCommand {
         /// `CUSTOMER/VAULT`.
         vault: String,
     },
+    /// Keep this moment under a name, whatever the retention; or let one go.
+    Snapshot {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// The snapshot's name: letters, digits, `.`, `_`, `-`, `@`.
+        name: String,
+        /// For this long, such as `90d`; without it until it is deleted.
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        keep: Option<Duration>,
+        /// Let it go before its time: it stays for a grace time of 7 days.
+        #[arg(long, conflicts_with = "keep")]
+        delete: bool,
+    },
+    /// List named snapshots.
+    Snapshots {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+    },
+    /// Put an earlier state of a file or directory back. What is there now goes to history.
+    Restore {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// The path in the vault; `/` for all of it.
+        path: String,
+        /// When: an RFC 3339 time, a date, or a snapshot's name.
+        #[arg(long, value_name = "TIME|SNAPSHOT")]
+        at: String,
+        /// Put it under this path instead, which must not exist.
+        #[arg(long, value_name = "PATH")]
+        to: Option<String>,
+    },
 }
 
 /// Who holds a vault's key.
@@ -239,6 +270,16 @@ impl Command {
             }
             Self::Vault(VaultCommand::List) => Request::VaultList,
             Self::Vault(VaultCommand::Show { vault }) => Request::VaultShow { vault },
+            Self::Vault(VaultCommand::Snapshot { vault, name, delete: true, .. }) => {
+                Request::VaultSnapshotDelete { vault, name }
+            }
+            Self::Vault(VaultCommand::Snapshot { vault, name, keep, delete: false }) => {
+                Request::VaultSnapshot { vault, name, keep_secs: keep.map(|keep| keep.as_secs().max(1)) }
+            }
+            Self::Vault(VaultCommand::Snapshots { vault }) => Request::VaultSnapshots { vault },
+            Self::Vault(VaultCommand::Restore { vault, path, at, to }) => {
+                Request::VaultRestore { vault, path, at, to }
+            }
             Self::User(UserCommand::Add { user, mounts }) => Request::UserAdd { user, mounts },
             Self::User(UserCommand::List) => Request::UserList,
             Self::User(UserCommand::Disable { user }) => Request::UserDisable { user },

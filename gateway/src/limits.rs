@@ -20,6 +20,9 @@ pub const REQUEST_SESSION_IDLE_SECS: i64 = 300;
 /// Bytes of an offered user name that are kept for a record: the longest valid name twice, and a slash.
 pub const OFFERED_NAME_BYTES_MAX: usize = 130;
 
+/// Seconds until a snapshot that is deleted early is gone: time to notice that somebody did it who should not have.
+pub const RETENTION_GRACE_SECS: u64 = 7 * 86_400;
+
 // ---- vfs ----
 
 /// Symbolic links followed in one path: what POSIX hosts allow, and the end of circles.

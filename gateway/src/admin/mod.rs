@@ -7,7 +7,9 @@
 pub mod client;
 pub mod listener;
 pub mod render;
+mod restore;
 pub mod service;
+mod snapshot;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,6 +29,14 @@ pub enum Request {
     VaultList,
     /// `vault show`
     VaultShow { vault: String },
+    /// `vault snapshot`
+    VaultSnapshot { vault: String, name: String, keep_secs: Option<u64> },
+    /// `vault snapshot --delete`
+    VaultSnapshotDelete { vault: String, name: String },
+    /// `vault snapshots`
+    VaultSnapshots { vault: String },
+    /// `vault restore`
+    VaultRestore { vault: String, path: String, at: String, to: Option<String> },
     /// `user add`
     UserAdd { user: String, mounts: Vec<String> },
     /// `user list`

@@ -12,7 +12,7 @@ use coffre_storage::time::UnixNanos;
 use coffre_storage::tree::VaultRecord;
 use serde_json::{Value, json};
 
-use super::{Answer, Request, Scope};
+use super::{Answer, Request, Scope, restore, snapshot};
 use crate::accounts::{Accounts, CredentialScope};
 use crate::limits::AUDIT_TAIL_LINES_MAX;
 use crate::units::{parse_rights, rights_name};
@@ -64,6 +64,7 @@ impl Service {
     ///
     /// # Errors
     /// Why not, for people.
+    #[expect(clippy::too_many_lines, reason = "a line or two for each command")]
     pub fn execute(&self, request: Request, progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Answer> {
         let accounts = &self.accounts;
         Ok(match request {
@@ -88,6 +89,16 @@ impl Service {
                     .find(|(name, _)| *name == vault)
                     .with_context(|| format!("no vault `{vault}`"))?;
                 vault_row(name, found).into()
+            }
+            Request::VaultSnapshot { vault, name, keep_secs } => {
+                snapshot::add(&self.store, accounts, &vault, &name, keep_secs)?.into()
+            }
+            Request::VaultSnapshotDelete { vault, name } => {
+                snapshot::delete(&self.store, accounts, &vault, &name)?.into()
+            }
+            Request::VaultSnapshots { vault } => snapshot::list(&self.store, accounts, &vault)?.into(),
+            Request::VaultRestore { vault, path, at, to } => {
+                restore::run(&self.store, accounts, (&vault, &path), (&at, to.as_deref()), progress)?.into()
             }
             Request::UserAdd { user, mounts } => {
                 let added = accounts.add_user(&user, &mounts)?;
