@@ -328,3 +328,45 @@ fn a_restore_that_a_failing_disk_interrupted_goes_on_when_it_is_run_again() {
     }
     assert!(interrupted > 2, "{interrupted}");
 }
+
+#[test]
+fn a_file_takes_over_the_content_of_another_now_or_then_without_a_byte_written() {
+    let world = world();
+    let (store, vault) = (&world.store, &world.vault);
+    let inode = file(vault, "f", 1, 3_000_000);
+    let past = world.past();
+    let open = vault.open(inode).unwrap();
+    open.write_at(1_000_000, &noise(2, 500_000)).unwrap();
+    let fresh = |name: &[u8]| {
+        let change = AttributeChange::default();
+        let made = vault.create_file(InodeId::ROOT, name, &change, draft(Action::FileCreate)).unwrap();
+        vault.open(made.wait().unwrap()).unwrap()
+    };
+    let unsaved = fresh(b"unsaved").share_content_of(&open, draft(Action::Copy)).unwrap();
+    assert!(unsaved.is_none(), "what is not saved cannot be shared");
+    open.commit(Completion::Whole, draft(Action::FileWrite)).unwrap().wait().unwrap();
+    let chunks = stored(store);
+    let then = past.open(inode).unwrap();
+    for (name, source) in [(&b"now"[..], &open), (b"then", &then)] {
+        let target = fresh(name);
+        assert_eq!(
+            target.share_content_of(source, draft(Action::Copy)).unwrap().unwrap().wait().unwrap(),
+            3_000_000
+        );
+        assert_eq!(target.read_at(0, 3_000_000).unwrap(), source.read_at(0, 3_000_000).unwrap());
+        let again = target.share_content_of(source, draft(Action::Copy)).unwrap();
+        assert!(again.is_none(), "only an empty file takes over");
+        assert!(matches!(then.share_content_of(&target, draft(Action::Copy)), Err(StoreError::ReadOnly)));
+    }
+    assert_eq!(stored(store), chunks, "no chunk was added");
+    // It is its own from then on.
+    let now = vault.open(find(vault, "now").unwrap().inode).unwrap();
+    now.truncate(10).unwrap();
+    now.commit(Completion::Whole, draft(Action::FileWrite)).unwrap().wait().unwrap();
+    assert_eq!(open.read_at(0, 4_000_000).unwrap().len(), 3_000_000);
+    store.quotas().set_limit(support::OWNER, Some(6_500_000));
+    let refused = fresh(b"more").share_content_of(&open, draft(Action::Copy));
+    assert!(matches!(refused, Err(StoreError::QuotaExceeded { .. })), "{refused:?}");
+    drop((open, then, now));
+    world.assert_clean("after the copies");
+}

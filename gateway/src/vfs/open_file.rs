@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use coffre_auth::Rights;
 use coffre_auth::permit::{Permit, action};
-use coffre_storage::audit::{Action, RecordDraft};
+use coffre_storage::audit::{Action, DetailKey, RecordDraft};
 use coffre_storage::tree::Cursor;
 use coffre_storage::upload::{Completion, OpenFile, Upload};
 use coffre_storage::{StoreError, Ticket};
@@ -210,6 +210,38 @@ impl FileHandle {
                 shared.failed(Action::FileWrite, &error).await?;
                 Err(error)
             }
+        }
+    }
+
+    /// Takes over all that `source` holds, in constant time. False when that cannot be: bytes are to be copied then.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn take_content_of(&self, source: &Self) -> Result<bool, VfsError> {
+        let (shared, from) = (Arc::clone(&self.shared), Arc::clone(&source.shared));
+        if shared.write.is_none() || from.read.is_none() {
+            return Err(VfsError::WrongMode);
+        }
+        if let Some(opened) = from.opened.lock().await.take() {
+            durable(opened).await?;
+        }
+        let mut record = shared.namespace.about_inside(Action::Copy, &from.path, &from.inside);
+        record.details.push((DetailKey::Target, shared.path.to_bytes()));
+        let done = shared
+            .namespace
+            .clone()
+            .audited(record.clone(), move |_| {
+                let pending = shared.file.share_content_of(&from.file, record)?;
+                if let Some(pending) = &pending {
+                    shared.bytes_written.fetch_add(pending.value, Ordering::Relaxed);
+                    from.bytes_read.fetch_add(pending.value, Ordering::Relaxed);
+                }
+                Ok(pending)
+            })
+            .await?;
+        match done {
+            Some(pending) => durable(pending.ticket).await.map(|()| true),
+            None => Ok(false),
         }
     }
 
