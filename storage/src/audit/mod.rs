@@ -112,6 +112,12 @@ pub enum Action {
     Check,
     #[n(31)]
     Stat,
+    #[n(40)]
+    VaultChange,
+    #[n(41)]
+    HistoryPrune,
+    #[n(42)]
+    PackRemove,
 }
 
 /// How it ended.
@@ -257,6 +263,9 @@ impl Action {
             Self::AuditRead => "audit-read",
             Self::Check => "check",
             Self::Stat => "stat",
+            Self::VaultChange => "vault-change",
+            Self::HistoryPrune => "history-prune",
+            Self::PackRemove => "pack-remove",
         }
     }
 }

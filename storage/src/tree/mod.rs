@@ -5,7 +5,8 @@
 
 pub(crate) mod change;
 mod operations;
-mod past;
+pub(crate) mod past;
+mod retention;
 pub(crate) mod rows;
 mod snapshot;
 #[expect(
@@ -17,7 +18,7 @@ mod vault;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use crate::commit::Store;
 use crate::error::StoreError;
@@ -28,6 +29,7 @@ use crate::record::RecordKey;
 use crate::time::UnixNanos;
 pub use past::PastVault;
 use past::View;
+pub use retention::{HoldRecord, RetentionState};
 pub use snapshot::SnapshotRecord;
 use upload::{FileState, OpenFile, Tense, Upload};
 
@@ -136,6 +138,12 @@ pub struct VaultRecord {
     pub used_bytes: u64,
     /// Current files, directories and links.
     pub used_inodes: u64,
+    /// Bytes of distinct chunks, those of history too.
+    pub unique_bytes: u64,
+    /// Bytes that they take in packs.
+    pub stored_bytes: u64,
+    /// Whether content written from now on is compressed.
+    pub compression: Compression,
 }
 
 /// An open vault. Cheap to clone.
@@ -219,6 +227,15 @@ impl Vault {
 
     pub(crate) fn lock_kept(&self) -> MutexGuard<'_, HashMap<InodeId, usize>> {
         self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn compress(&self, compression: Compression) {
+        self.inner.compressed.store(compression == Compression::Lz4, Ordering::Relaxed);
+    }
+
+    /// Keeps everybody out who would look up history and go on using it.
+    pub(crate) fn pruning_alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.inner.pruning.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_views(&self) -> MutexGuard<'_, Vec<Arc<View>>> {
