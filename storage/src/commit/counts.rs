@@ -80,9 +80,4 @@ impl PackCounts {
     pub(super) fn live(&self, pack: PackId) -> u64 {
         self.lock().live.get(&pack).copied().unwrap_or(0)
     }
-
-    /// All of them.
-    pub(super) fn all(&self) -> BTreeMap<PackId, u64> {
-        self.lock().live.clone()
-    }
 }

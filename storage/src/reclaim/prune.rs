@@ -8,7 +8,7 @@ use crate::audit::{Action, Actor, RecordDraft};
 use crate::error::StoreError;
 use crate::id::{CommitNumber, ContentId, InodeId};
 use crate::index::{Entry, Table};
-use crate::limits::{HISTORY_PIECE, PRUNE_CHUNKS_MAX, PRUNE_ROWS_MAX};
+use crate::limits::{HISTORY_PIECE, PRUNE_CHUNKS_MAX, PRUNE_ROWS_MAX, RECLAIM_JOURNAL_BYTES_MAX};
 use crate::tree::Vault;
 use crate::tree::change::{Change, Released};
 use crate::tree::past::View;
@@ -117,7 +117,8 @@ fn prune_step(
     }
     let (mut gone, mut looked, mut chunks) = (0, 0, 0);
     for key in candidates.iter() {
-        if gone >= PRUNE_ROWS_MAX || chunks >= PRUNE_CHUNKS_MAX || looked >= HISTORY_PIECE {
+        let full = change.txn.journal_bytes() >= RECLAIM_JOURNAL_BYTES_MAX;
+        if full || gone >= PRUNE_ROWS_MAX || chunks >= PRUNE_CHUNKS_MAX {
             break;
         }
         if table == Table::InodeHistory {
@@ -129,9 +130,8 @@ fn prune_step(
                     chunks += released;
                 }
                 // It is looked at again.
-                Pruned::InPart { released } => {
+                Pruned::InPart => {
                     gone += 1;
-                    chunks += released;
                     break;
                 }
             }
@@ -152,7 +152,7 @@ fn prune_step(
 enum Pruned {
     Kept,
     Gone { released: usize },
-    InPart { released: usize },
+    InPart,
 }
 
 fn prune_inode(
@@ -183,10 +183,10 @@ fn prune_inode(
             change.delete(Table::InodeHistory, key);
             Ok(Pruned::Gone { released: chunks })
         }
-        Released::Rest { content, chunks } => {
+        Released::Rest { content } => {
             let rest = PastRow { row: InodeRow { content, ..past.row }, end: past.end };
             change.put(Table::InodeHistory, key, &rest)?;
-            Ok(Pruned::InPart { released: chunks })
+            Ok(Pruned::InPart)
         }
     }
 }

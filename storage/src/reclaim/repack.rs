@@ -40,7 +40,7 @@ impl Pass<'_> {
             waits |= !covered(self.store, *pack)?;
         }
         if waits && self.export_is_due()? {
-            let summary = self.store.export_index(&mut |_, _| {})?;
+            let summary = self.store.export_index(&mut |_| {})?;
             self.stepped(summary.bytes)?;
         }
         candidates.retain(|pack| covered(self.store, *pack).unwrap_or(false));

@@ -42,8 +42,6 @@ pub(crate) enum Released {
     Rest {
         /// What is left.
         content: Content,
-        /// Chunks looked at.
-        chunks: usize,
     },
 }
 
@@ -372,7 +370,7 @@ impl<'v> Change<'v> {
             }
             if chunks >= chunks_max && !rest.is_empty() {
                 let content = Content { body: Body::Segments(rest), ..content.clone() };
-                return Ok(Released::Rest { content, chunks });
+                return Ok(Released::Rest { content });
             }
         }
         Ok(Released::All { chunks })

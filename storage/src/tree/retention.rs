@@ -195,11 +195,11 @@ mod tests {
 
     #[test]
     fn what_was_pruned_does_not_come_back_with_a_longer_retention_or_a_hold() {
-        let hold = HoldRow { number: 1, inode: InodeId::ROOT, since: UnixNanos(0), reason: String::new() };
+        let case = HoldRow { number: 1, inode: InodeId::ROOT, since: UnixNanos(0), reason: String::new() };
         let pruned = VaultRow { pruned: Some(UnixNanos(90 * DAY)), ..row() };
         assert_eq!(pruned.whole_since(UnixNanos(100 * DAY)), UnixNanos(90 * DAY));
         assert_eq!(pruned.whole_since(UnixNanos(200 * DAY)), UnixNanos(170 * DAY));
-        let held = VaultRow { holds: Some(vec![hold]), ..pruned };
+        let held = VaultRow { holds: Some(vec![case]), ..pruned };
         assert_eq!(held.whole_since(UnixNanos(200 * DAY)), UnixNanos(90 * DAY));
     }
 }
