@@ -21,6 +21,7 @@ pub mod log;
 pub mod quota;
 pub mod reclaim;
 pub mod record;
+pub(crate) mod rows;
 pub mod secret;
 pub mod testing;
 pub mod time;
