@@ -118,6 +118,8 @@ pub enum Action {
     HistoryPrune,
     #[n(42)]
     PackRemove,
+    #[n(43)]
+    VaultErase,
 }
 
 /// How it ended.
@@ -266,6 +268,7 @@ impl Action {
             Self::VaultChange => "vault-change",
             Self::HistoryPrune => "history-prune",
             Self::PackRemove => "pack-remove",
+            Self::VaultErase => "vault-erase",
         }
     }
 }
