@@ -15,3 +15,4 @@ mod rclone;
 mod refusals;
 mod round_trip;
 mod tamper;
+mod upgrade;
