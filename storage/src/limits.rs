@@ -18,6 +18,8 @@ pub const PACK_BYTES: u64 = 256 * 1024 * 1024;
 pub const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 /// Seconds after which the index is synced when anything changed.
 pub const CHECKPOINT_SECS: u64 = 1;
+/// Changes that replay gathers before it gives them to the index: some 50 MiB, and enough that each page is touched once.
+pub const REPLAY_CHANGES_MAX: usize = 100_000;
 /// Seconds after which a signed audit checkpoint is made while there is traffic.
 pub const AUDIT_CHECKPOINT_SECS: u64 = 60;
 /// Bytes of a name: what every client's host allows too.
