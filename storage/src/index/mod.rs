@@ -135,6 +135,13 @@ pub trait Snapshot: Send {
     /// # Errors
     /// [`IndexError`] when the back end fails.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError>;
+    /// The sealed values of several keys of a table.
+    ///
+    /// # Errors
+    /// [`IndexError`] when the back end fails.
+    fn get_many(&self, table: Table, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, IndexError> {
+        keys.iter().map(|key| self.get(table, key)).collect()
+    }
     /// Up to `max` entries with `from <= key < to`, in key order.
     ///
     /// # Errors

@@ -70,21 +70,37 @@ impl RedbIndex {
 
 struct RedbSnapshot(redb::ReadTransaction);
 
-impl Snapshot for RedbSnapshot {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+type Opened = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+impl RedbSnapshot {
+    /// A table, unless nothing was ever put into it.
+    fn table(&self, table: Table) -> Result<Option<Opened>, IndexError> {
         match self.0.open_table(definition(table)) {
-            Ok(opened) => Ok(opened.get(key).map_err(backend)?.map(|value| value.value().to_vec())),
+            Ok(opened) => Ok(Some(opened)),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),
             Err(error) => Err(backend(error)),
         }
     }
+}
+
+fn get(table: &Opened, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+    Ok(table.get(key).map_err(backend)?.map(|value| value.value().to_vec()))
+}
+
+impl Snapshot for RedbSnapshot {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        self.table(table)?.map_or(Ok(None), |opened| get(&opened, key))
+    }
+
+    fn get_many(&self, table: Table, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, IndexError> {
+        match self.table(table)? {
+            Some(opened) => keys.iter().map(|key| get(&opened, key)).collect(),
+            None => Ok(vec![None; keys.len()]),
+        }
+    }
 
     fn range(&self, table: Table, from: &[u8], to: &[u8], max: usize) -> Result<Entries, IndexError> {
-        let opened = match self.0.open_table(definition(table)) {
-            Ok(opened) => opened,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(backend(error)),
-        };
+        let Some(opened) = self.table(table)? else { return Ok(Vec::new()) };
         if from >= to {
             return Ok(Vec::new());
         }
