@@ -9,9 +9,17 @@ use std::sync::{PoisonError, RwLock};
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, TableDefinition, TableError};
 
 use super::{Change, Entries, Index, IndexError, Snapshot, Table};
+use crate::limits::{INDEX_CACHE_BYTES_MAX, INDEX_CACHE_BYTES_MIN};
 
-/// Bytes of pages that redb keeps in memory.
-const CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// The part of an index that its branch pages take, and a little more: with these in memory a lookup reads one page.
+const BRANCHES_PART: u64 = 64;
+
+/// Bytes of pages that redb keeps in memory: what an index of this size needs, within bounds.
+fn cache_bytes(path: &Path) -> Result<usize, IndexError> {
+    let bytes = fs::metadata(path).map_err(backend)?.len() / BRANCHES_PART;
+    let bytes = usize::try_from(bytes).unwrap_or(INDEX_CACHE_BYTES_MAX);
+    Ok(bytes.clamp(INDEX_CACHE_BYTES_MIN, INDEX_CACHE_BYTES_MAX))
+}
 
 /// The embedded index.
 pub struct RedbIndex {
@@ -44,7 +52,8 @@ impl RedbIndex {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(backend(error)),
             _ => {}
         }
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&temporary).map_err(backend)?;
+        let database =
+            Database::builder().set_cache_size(INDEX_CACHE_BYTES_MIN).create(&temporary).map_err(backend)?;
         let index = Self { database: RwLock::new(database) };
         index.checkpoint()?;
         drop(index);
@@ -58,7 +67,8 @@ impl RedbIndex {
     /// # Errors
     /// `InUse`; `Unusable` for a damaged file, which may make redb panic: that is caught here.
     pub fn open(path: &Path) -> Result<Self, IndexError> {
-        let open = || Database::builder().set_cache_size(CACHE_BYTES).open(path);
+        let cache = cache_bytes(path)?;
+        let open = || Database::builder().set_cache_size(cache).open(path);
         match catch_unwind(AssertUnwindSafe(open)) {
             Ok(Ok(database)) => Ok(Self { database: RwLock::new(database) }),
             Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => Err(IndexError::InUse),
