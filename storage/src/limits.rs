@@ -36,6 +36,8 @@ pub const DIRTY_BYTES_TARGET: usize = 1024 * 1024;
 pub const EXTENTS_CHANGED_MAX: usize = 1 << 20;
 /// Bytes of decrypted chunks kept for readers, all files together.
 pub const CHUNK_CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of cached chunks that one read holds on to: extents of a fragmented file may each show a few bytes of a large chunk.
+pub const PINNED_BYTES_MAX: usize = 512 * 1024;
 /// Bytes of index pages kept in memory, for a small index: the branch pages of some two million files.
 pub const INDEX_CACHE_BYTES_MIN: usize = 32 * 1024 * 1024;
 /// The same for a large one: those of ten million files. The allocator makes up to 2.4 times of it (measured), so twice

@@ -391,6 +391,11 @@ impl Store {
         Ok(opened)
     }
 
+    /// A chunk that the cache has.
+    pub(crate) fn cached(&self, keys: &VaultKeys, chunk: ChunkId) -> Option<Arc<[u8]>> {
+        self.inner.cache.find((keys.vault, chunk))
+    }
+
     /// Whether [`Store::read_frame`] would answer from the cache.
     pub fn is_cached(&self, keys: &VaultKeys, chunk: ChunkId) -> bool {
         self.inner.cache.contains((keys.vault, chunk))
