@@ -12,6 +12,7 @@ mod litmus;
 mod openssh;
 mod paramiko;
 mod rclone;
+mod reclaim;
 mod refusals;
 mod round_trip;
 mod second_reader;
