@@ -118,6 +118,8 @@ struct Counted {
     segments: HashMap<SegmentId, u64>,
     chunks: HashMap<ChunkId, u64>,
     stored: u64,
+    chunk_bytes: u64,
+    sealed_bytes: u64,
 }
 
 impl Counted {
@@ -243,12 +245,17 @@ impl Check<'_> {
         let key = usage_key(vault.owner, id);
         let sealed = self.snapshot.get(Table::Usage, &key)?;
         let row = sealed.and_then(|sealed| self.store.system_key().open(Table::Usage, &key, &sealed));
-        let counts = UsageRow { bytes: counted.stored, inodes: counted.inodes.len() as u64 };
+        let counts = UsageRow {
+            bytes: counted.stored,
+            inodes: counted.inodes.len() as u64,
+            unique: Some(counted.chunk_bytes),
+            stored: Some(counted.sealed_bytes),
+        };
         match row.map(|row| decode::<UsageRow>(&row)) {
             Some(Ok(row)) if row == counts => {}
             _ => self.report.find(format!(
-                "vault {id}: the counted usage is not {} bytes in {} inodes",
-                counts.bytes, counts.inodes
+                "vault {id}: the counted usage is not {} bytes in {} inodes, {} stored",
+                counts.bytes, counts.inodes, counted.sealed_bytes
             )),
         }
         Ok(())
@@ -336,6 +343,8 @@ impl Check<'_> {
                 return own.report.find(format!("vault {id}: a chunk's record is not readable"));
             };
             own.report.chunks += 1;
+            counted.chunk_bytes += u64::from(row.place.plain_bytes);
+            counted.sealed_bytes += u64::from(row.place.stored_bytes);
             let refs = expected.remove(&chunk).unwrap_or(0);
             if refs != row.refs {
                 own.report

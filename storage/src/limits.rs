@@ -38,3 +38,7 @@ pub const CHUNK_CACHE_BYTES: usize = 32 * 1024 * 1024;
 pub const LINKS_MAX: u32 = 65_000;
 /// Journal bytes of one transaction: a larger one is refused, or it would not fit a pack.
 pub const JOURNAL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Per cent of a limit that are told of when they are reached: time to act, little time, none.
+pub const QUOTA_LEVELS: [u64; 3] = [80, 95, 100];
+/// Incidents that one question gives: a page; whoever wants more asks again from the last.
+pub const INCIDENTS_MAX: usize = 10_000;

@@ -112,6 +112,14 @@ pub enum Action {
     Check,
     #[n(31)]
     Stat,
+    #[n(60)]
+    CustomerClose,
+    #[n(61)]
+    CustomerReopen,
+    #[n(62)]
+    VaultChange,
+    #[n(63)]
+    IncidentsRead,
 }
 
 /// How it ended.
@@ -257,6 +265,10 @@ impl Action {
             Self::AuditRead => "audit-read",
             Self::Check => "check",
             Self::Stat => "stat",
+            Self::CustomerClose => "customer-close",
+            Self::CustomerReopen => "customer-reopen",
+            Self::VaultChange => "vault-change",
+            Self::IncidentsRead => "incidents-read",
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::accounting::refused_key;
 use super::rows::{
     Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, chunk_key,
     decode, dentry_key, encode, inode_key, past_key, segment_key, usage_key,
 };
 use super::{Kind, Vault};
+use crate::allowance::Amounts;
 use crate::audit::RecordDraft;
 use crate::commit::{Ticket, Txn};
 use crate::error::StoreError;
@@ -14,6 +16,7 @@ use crate::frame::FramePlace;
 use crate::id::{ChunkId, ContentId, InodeId, SegmentId};
 use crate::index::Table;
 use crate::limits::NAME_BYTES_MAX;
+use crate::quota::{Growth, Reservation};
 
 /// A transaction on one vault.
 pub(crate) struct Change<'v> {
@@ -25,6 +28,9 @@ pub(crate) struct Change<'v> {
     bytes_removed: u64,
     inodes_added: u64,
     inodes_removed: u64,
+    /// Bytes of chunks that were not there before: as they are, and sealed.
+    unique_added: u64,
+    stored_added: u64,
 }
 
 /// Refuses names that no directory can hold.
@@ -49,6 +55,8 @@ impl<'v> Change<'v> {
             bytes_removed: 0,
             inodes_added: 0,
             inodes_removed: 0,
+            unique_added: 0,
+            stored_added: 0,
         })
     }
 
@@ -268,20 +276,47 @@ impl<'v> Change<'v> {
         Ok(Content { id: ContentId(self.txn.next_number()), ..content.clone() })
     }
 
-    pub(crate) fn add_incident(&mut self, kind: u8, inode: InodeId) -> Result<(), StoreError> {
-        let row = super::rows::IncidentRow { time: self.txn.time(), kind, vault: self.vault.id(), inode };
-        let key = self.txn.next_number().to_be_bytes();
-        self.txn.put(self.vault.store().system_key(), Table::Incidents, &key, &encode(&row)?);
-        Ok(())
+    /// Writes references and usage, adds the record, submits. Limits are asked for all that grows.
+    pub(crate) fn submit(self, audit: RecordDraft) -> Result<Ticket, StoreError> {
+        self.submit_holding(audit, None)
     }
 
-    /// Bytes that the transaction adds to what is in use.
-    pub(crate) fn bytes_grown(&self) -> u64 {
-        self.bytes_added.saturating_sub(self.bytes_removed)
+    /// The same of a transaction whose growth was reserved before, or a part of it. What was held is used then.
+    pub(crate) fn submit_holding(
+        mut self,
+        audit: RecordDraft,
+        reservation: Option<&mut Reservation>,
+    ) -> Result<Ticket, StoreError> {
+        self.put_chunks()?;
+        let (vault, store) = (self.vault, self.vault.store());
+        let growth = Growth {
+            added: Amounts { bytes: self.bytes_added, files: self.inodes_added, stored: self.stored_added },
+            removed: Amounts { bytes: self.bytes_removed, files: self.inodes_removed, stored: 0 },
+            held: reservation.as_ref().map(|reservation| reservation.held()).unwrap_or_default(),
+        };
+        let settled = match store.quotas().settle(vault.owner(), vault.id(), growth) {
+            Ok(settled) => settled,
+            Err(refusal) => {
+                // The incident is a transaction of its own: nothing of this one is made.
+                drop(self);
+                return Err(vault.refused(refusal));
+            }
+        };
+        self.put_usage()?;
+        store.tell_levels(&mut self.txn, (vault.owner(), Some(vault.id())), &settled.crossed)?;
+        for (limit, _) in &settled.over {
+            self.txn.delete(Table::Store, &refused_key(vault.owner(), vault.id(), *limit));
+        }
+        self.txn.audit(audit, Some(&vault.keys().audit));
+        let ticket = self.txn.submit()?;
+        settled.keep();
+        if let Some(reservation) = reservation {
+            reservation.settled();
+        }
+        Ok(ticket)
     }
 
-    /// Writes references and usage, adds the record, submits. A quota is asked for what was not reserved before.
-    pub(crate) fn submit(mut self, audit: RecordDraft) -> Result<Ticket, StoreError> {
+    fn put_chunks(&mut self) -> Result<(), StoreError> {
         let records = &self.vault.keys().records;
         for (chunk, (place, gained)) in std::mem::take(&mut self.chunks) {
             let key = chunk_key(self.vault.id(), chunk);
@@ -292,27 +327,34 @@ impl<'v> Change<'v> {
                 .transpose()?;
             let row = match (found, place) {
                 (Some(found), _) => ChunkRow { refs: found.refs + gained, ..found },
-                (None, Some(place)) => ChunkRow { place, refs: gained },
+                (None, Some(place)) => {
+                    self.unique_added += u64::from(place.plain_bytes);
+                    self.stored_added += u64::from(place.stored_bytes);
+                    ChunkRow { place, refs: gained }
+                }
                 (None, None) => return Err(StoreError::DamagedRecord),
             };
             self.txn.put(records, Table::Chunks, &key, &encode(&row)?);
         }
-        let (owner, system) = (self.vault.owner(), self.vault.store().system_key());
-        if self.bytes_added != self.bytes_removed || self.inodes_added != self.inodes_removed {
-            let key = usage_key(owner, self.vault.id());
-            let found = self
-                .txn
-                .get(system, Table::Usage, &key)?
-                .map(|bytes| decode::<UsageRow>(&bytes))
-                .transpose()?;
-            let mut row = found.unwrap_or_default();
-            row.bytes = (row.bytes + self.bytes_added).saturating_sub(self.bytes_removed);
-            row.inodes = (row.inodes + self.inodes_added).saturating_sub(self.inodes_removed);
-            self.txn.put(system, Table::Usage, &key, &encode(&row)?);
+        Ok(())
+    }
+
+    fn put_usage(&mut self) -> Result<(), StoreError> {
+        if self.bytes_added == self.bytes_removed
+            && self.inodes_added == self.inodes_removed
+            && self.stored_added == 0
+        {
+            return Ok(());
         }
-        self.txn.audit(audit, Some(&self.vault.keys().audit));
-        let ticket = self.txn.submit()?;
-        self.vault.store().quotas().settle(owner, self.bytes_added, self.bytes_removed);
-        Ok(ticket)
+        let (system, key) = (self.vault.store().system_key(), usage_key(self.vault.owner(), self.vault.id()));
+        let found =
+            self.txn.get(system, Table::Usage, &key)?.map(|bytes| decode::<UsageRow>(&bytes)).transpose()?;
+        let mut row = found.unwrap_or_default();
+        row.bytes = (row.bytes + self.bytes_added).saturating_sub(self.bytes_removed);
+        row.inodes = (row.inodes + self.inodes_added).saturating_sub(self.inodes_removed);
+        row.unique = Some(row.unique.unwrap_or(0) + self.unique_added);
+        row.stored = Some(row.stored.unwrap_or(0) + self.stored_added);
+        self.txn.put(system, Table::Usage, &key, &encode(&row)?);
+        Ok(())
     }
 }

@@ -3,7 +3,9 @@
 //! Reads see every submitted change at once. A mutation returns a [`Pending`](crate::Pending): visible now, durable (with its audit
 //! record) when its ticket says so; only then may it be acknowledged to a client.
 
+mod accounting;
 pub(crate) mod change;
+mod incident;
 mod operations;
 pub(crate) mod rows;
 #[expect(
@@ -16,12 +18,16 @@ mod vault;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use crate::allowance::Allowance;
 use crate::commit::Store;
 use crate::error::StoreError;
 use crate::id::{ContentId, InodeId, OwnerId, VaultId};
 use crate::keys::VaultKeys;
 use crate::record::RecordKey;
 use crate::time::UnixNanos;
+pub use accounting::Allowed;
+pub use incident::{Incident, IncidentDraft};
+pub use rows::IncidentKind;
 use upload::{FileState, OpenFile, Upload};
 
 /// What an inode is.
@@ -129,6 +135,12 @@ pub struct VaultRecord {
     pub used_bytes: u64,
     /// Current files, directories and links.
     pub used_inodes: u64,
+    /// Bytes of chunks as they were sent, each once, those of earlier states included.
+    pub unique_bytes: u64,
+    /// The same as they are stored.
+    pub stored_bytes: u64,
+    /// Its limits.
+    pub allowance: Allowance,
 }
 
 /// An open vault. Cheap to clone.
@@ -216,5 +228,24 @@ impl Vault {
     /// The store's own errors.
     pub fn begin_upload(&self) -> Result<Upload, StoreError> {
         Ok(Upload::new(self.clone()))
+    }
+
+    /// The same where it is known whether it will replace a file, and perhaps how long it will be: room for that is reserved
+    /// before the first byte comes.
+    ///
+    /// # Errors
+    /// `QuotaExceeded`; the store's own errors.
+    pub fn begin_upload_at(
+        &self,
+        replaced: Option<InodeId>,
+        bytes: Option<u64>,
+    ) -> Result<Upload, StoreError> {
+        let replaced = match replaced.map(|inode| self.row(inode)).transpose() {
+            // Removed meanwhile: its name will be a new one.
+            Err(StoreError::NotFound) => None,
+            other => other?,
+        };
+        let mut upload = Upload::new(self.clone());
+        upload.expect(replaced.as_ref(), bytes.unwrap_or(0)).map(|()| upload)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::rows::{Content, InodeRow, Moment, UsageRow, VaultRow, decode, encode, inode_key, usage_key};
 use super::{Kind, Vault, VaultInner, VaultRecord};
+use crate::allowance::Allowance;
 use crate::audit::RecordDraft;
 use crate::commit::{OpenedVault, Pending, Store};
 use crate::error::StoreError;
@@ -12,7 +13,7 @@ use crate::id::{ContentId, InodeId, OwnerId, VaultId};
 use crate::index::Table;
 use crate::keys::{ManagedSlot, RootKey, VaultKeys};
 
-const END: [u8; 33] = [0xff; 33];
+pub(super) const END: [u8; 33] = [0xff; 33];
 
 impl Store {
     /// Creates a vault with a fresh root key in a managed slot.
@@ -24,6 +25,21 @@ impl Store {
         owner: OwnerId,
         name: &str,
         retention_secs: u64,
+        audit: RecordDraft,
+    ) -> Result<Pending<VaultId>, StoreError> {
+        self.create_vault_within(owner, name, retention_secs, Allowance::default(), audit)
+    }
+
+    /// The same with limits.
+    ///
+    /// # Errors
+    /// As for [`Store::create_vault`].
+    pub fn create_vault_within(
+        &self,
+        owner: OwnerId,
+        name: &str,
+        retention_secs: u64,
+        allowance: Allowance,
         mut audit: RecordDraft,
     ) -> Result<Pending<VaultId>, StoreError> {
         let (id, root) = (VaultId::random()?, RootKey::generate()?);
@@ -37,14 +53,22 @@ impl Store {
         }
         let now = txn.time();
         let slot = ManagedSlot::seal(id, &root, self.gateway_key())?;
-        let row =
-            VaultRow { owner, name: name.to_owned(), created: now, retention_secs, managed: Some(slot) };
+        let row = VaultRow {
+            owner,
+            name: name.to_owned(),
+            created: now,
+            retention_secs,
+            managed: Some(slot),
+            bytes_max: allowance.bytes_max,
+            files_max: allowance.files_max,
+            stored_max: allowance.stored_max,
+        };
         txn.put(self.system_key(), Table::Vaults, &id.0, &encode(&row)?);
         txn.put(
             self.system_key(),
             Table::Usage,
             &usage_key(owner, id),
-            &encode(&UsageRow { bytes: 0, inodes: 1 })?,
+            &encode(&UsageRow { bytes: 0, inodes: 1, unique: Some(0), stored: Some(0) })?,
         );
         let root_directory = InodeRow {
             kind: Kind::Directory,
@@ -67,7 +91,10 @@ impl Store {
         while txn.next_number() < InodeId::ROOT.0 {}
         audit.vault = Some(id);
         txn.audit(audit, None);
-        Ok(Pending { value: id, ticket: txn.submit()? })
+        let ticket = txn.submit()?;
+        // Nobody has opened it yet: what it holds is counted by its limits from the first file on.
+        self.quotas().allow_vault(id, allowance);
+        Ok(Pending { value: id, ticket })
     }
 
     /// Every vault.
@@ -83,6 +110,7 @@ impl Store {
                 let usage = self.get(self.system_key(), Table::Usage, &usage_key(row.owner, id))?;
                 let usage = usage.map(|bytes| decode::<UsageRow>(&bytes)).transpose()?.unwrap_or_default();
                 Ok(VaultRecord {
+                    allowance: row.allowance(),
                     id,
                     owner: row.owner,
                     name: row.name,
@@ -90,6 +118,8 @@ impl Store {
                     retention_secs: row.retention_secs,
                     used_bytes: usage.bytes,
                     used_inodes: usage.inodes,
+                    unique_bytes: usage.unique.unwrap_or(0),
+                    stored_bytes: usage.stored.unwrap_or(0),
                 })
             })
             .collect()
@@ -120,14 +150,5 @@ impl Store {
         });
         vaults.insert(id, OpenedVault { keys, vault: Arc::<VaultInner>::clone(&inner) });
         Ok(Vault { inner })
-    }
-
-    /// Loads the counters of bytes in use.
-    pub(crate) fn load_usage(&self) -> Result<(), StoreError> {
-        for (key, bytes) in self.range(self.system_key(), Table::Usage, &[], &END, usize::MAX)? {
-            let owner = OwnerId(*key.first_chunk().ok_or(StoreError::DamagedRecord)?);
-            self.quotas().settle(owner, decode::<UsageRow>(&bytes)?.bytes, 0);
-        }
-        Ok(())
     }
 }
