@@ -46,6 +46,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         | Command::User(_)
         | Command::Credential(_)
         | Command::Audit(_)
+        | Command::Incidents { .. }
         | Command::Check { .. }
         | Command::Status) => match other.into_request()? {
             Some(request) => print(json, &client::run(&data, request)?),
