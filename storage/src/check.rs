@@ -3,11 +3,11 @@
 //! What is checked is one snapshot of the index, taken after a checkpoint: a store that serves goes on meanwhile, and the
 //! snapshot stays consistent in itself because a batch is applied whole.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::audit::checkpoint::verifier;
 use crate::audit::writer::VERIFIER;
-use crate::commit::Store;
+use crate::commit::{PackCountRow, Store};
 use crate::error::StoreError;
 use crate::frame::FramePlace;
 use crate::id::{BatchNumber, ChunkId, ContentId, InodeId, PackId, SegmentId, VaultId};
@@ -82,9 +82,16 @@ impl Store {
             report.find("the index file's own checksums do not hold".to_owned());
         }
         let snapshot = self.index().snapshot()?;
-        let mut check = Check { store: self, snapshot: snapshot.as_ref(), report, packs: HashMap::new() };
+        let mut check = Check {
+            store: self,
+            snapshot: snapshot.as_ref(),
+            report,
+            packs: HashMap::new(),
+            live: BTreeMap::new(),
+        };
         check.packs()?;
         check.vaults()?;
+        check.pack_counts()?;
         check.system_rows()?;
         check.audit()?;
         if options.read_data {
@@ -107,6 +114,8 @@ struct Check<'s> {
     report: CheckReport,
     /// Packs and their bytes.
     packs: HashMap<PackId, u64>,
+    /// Packs and the bytes of frames that chunks refer to.
+    live: BTreeMap<PackId, u64>,
 }
 
 /// What is counted while a vault is walked.
@@ -118,8 +127,8 @@ struct Counted {
     segments: HashMap<SegmentId, u64>,
     chunks: HashMap<ChunkId, u64>,
     stored: u64,
-    chunk_bytes: u64,
-    sealed_bytes: u64,
+    unique_bytes: u64,
+    frame_bytes: u64,
 }
 
 impl Counted {
@@ -150,7 +159,7 @@ impl Check<'_> {
     /// Calls `each` with every opened row of a table below a prefix; what does not open is a finding.
     fn rows(
         &mut self,
-        (key, table): (&RecordKey, Table),
+        (keys, table): (&[&RecordKey], Table),
         prefix: &[u8],
         mut each: impl FnMut(&mut Self, &[u8], &[u8]),
     ) -> Result<(), StoreError> {
@@ -160,7 +169,7 @@ impl Check<'_> {
             let piece = self.snapshot.range(table, &from, &to, PIECE)?;
             let more = piece.len() == PIECE;
             for (at, sealed) in piece {
-                match key.open(table, &at, &sealed) {
+                match keys.iter().find_map(|key| key.open(table, &at, &sealed)) {
                     Some(row) => each(self, &at, &row),
                     None => self.report.find(format!("a record of table {} does not open", table.name())),
                 }
@@ -186,17 +195,43 @@ impl Check<'_> {
         Ok(())
     }
 
+    fn pack_counts(&mut self) -> Result<(), StoreError> {
+        let mut counted = std::mem::take(&mut self.live);
+        self.rows((&[self.store.system_key()], Table::PackCounts), &[], |own, at, row| {
+            let pack = at.try_into().map(|pack| PackId(u64::from_be_bytes(pack)));
+            let (Ok(pack), Ok(row)) = (pack, decode::<PackCountRow>(row)) else {
+                return own.report.find("a pack's count is not readable".to_owned());
+            };
+            let live = counted.remove(&pack).unwrap_or(0);
+            if live != row.live {
+                own.report.find(format!("pack {pack} counts {} bytes in use and has {live}", row.live));
+            }
+        })?;
+        for pack in counted.keys() {
+            self.report.find(format!("pack {pack} has no count of the bytes in use"));
+        }
+        Ok(())
+    }
+
     fn system_rows(&mut self) -> Result<(), StoreError> {
         let key = self.store.system_key();
-        for table in [Table::Customers, Table::Users, Table::Credentials, Table::Packs, Table::Incidents] {
-            self.rows((key, table), &[], |_, _, _| {})?;
+        for table in [
+            Table::Customers,
+            Table::Users,
+            Table::Credentials,
+            Table::Packs,
+            Table::Incidents,
+            Table::Garbage,
+            Table::Fragmented,
+        ] {
+            self.rows((&[key], table), &[], |_, _, _| {})?;
         }
         Ok(())
     }
 
     fn vaults(&mut self) -> Result<(), StoreError> {
         let mut found = Vec::new();
-        self.rows((self.store.system_key(), Table::Vaults), &[], |own, at, row| {
+        self.rows((&[self.store.system_key()], Table::Vaults), &[], |own, at, row| {
             let id: Option<[u8; 16]> = at.try_into().ok();
             match (id, decode::<VaultRow>(row)) {
                 (Some(id), Ok(row)) => found.push((VaultId(id), row)),
@@ -212,7 +247,7 @@ impl Check<'_> {
             }
             usage.insert(usage_key(row.owner, id));
         }
-        self.rows((self.store.system_key(), Table::Usage), &[], |own, at, _| {
+        self.rows((&[self.store.system_key()], Table::Usage), &[], |own, at, _| {
             if !usage.contains(at) {
                 own.report.find("usage is counted for a vault that is not there".to_owned());
             }
@@ -222,19 +257,19 @@ impl Check<'_> {
     fn vault(&mut self, keys: &VaultKeys, vault: &VaultRow) -> Result<(), StoreError> {
         let (id, records) = (keys.vault, &keys.records);
         let mut counted = Counted::default();
-        self.rows((records, Table::Inodes), &id.0, |own, at, row| {
+        self.rows((&[records], Table::Inodes), &id.0, |own, at, row| {
             match (number(at), decode::<InodeRow>(row)) {
                 (Some(inode), Ok(row)) => own.inode(id, InodeId(inode), &row, &mut counted),
                 _ => own.report.find(format!("vault {id}: an inode record is not readable")),
             }
         })?;
-        self.rows((records, Table::InodeHistory), &id.0, |own, _, row| {
+        self.rows((&[records], Table::InodeHistory), &id.0, |own, _, row| {
             match decode::<PastRow<InodeRow>>(row) {
                 Ok(past) => counted.content(&past.row.content),
                 Err(_) => own.report.find(format!("vault {id}: a past inode record is not readable")),
             }
         })?;
-        self.rows((records, Table::DentryHistory), &id.0, |own, _, row| {
+        self.rows((&[records], Table::DentryHistory), &id.0, |own, _, row| {
             if decode::<PastRow<DentryRow>>(row).is_err() {
                 own.report.find(format!("vault {id}: a past name is not readable"));
             }
@@ -248,14 +283,14 @@ impl Check<'_> {
         let counts = UsageRow {
             bytes: counted.stored,
             inodes: counted.inodes.len() as u64,
-            unique: Some(counted.chunk_bytes),
-            stored: Some(counted.sealed_bytes),
+            unique: Some(counted.unique_bytes),
+            stored: Some(counted.frame_bytes),
         };
         match row.map(|row| decode::<UsageRow>(&row)) {
             Some(Ok(row)) if row == counts => {}
             _ => self.report.find(format!(
-                "vault {id}: the counted usage is not {} bytes in {} inodes, {} stored",
-                counts.bytes, counts.inodes, counted.sealed_bytes
+                "vault {id}: the counted usage is not {} bytes in {} inodes, {} of chunks, {} of frames",
+                counts.bytes, counts.inodes, counted.unique_bytes, counted.frame_bytes
             )),
         }
         Ok(())
@@ -281,7 +316,7 @@ impl Check<'_> {
 
     fn names(&mut self, keys: &VaultKeys, counted: &mut Counted) -> Result<(), StoreError> {
         let id = keys.vault;
-        self.rows((&keys.records, Table::Dentries), &id.0, |own, at, row| {
+        self.rows((&[&keys.records], Table::Dentries), &id.0, |own, at, row| {
             let parent = at
                 .get(16..24)
                 .and_then(|bytes| bytes.try_into().ok())
@@ -315,7 +350,7 @@ impl Check<'_> {
     fn segments(&mut self, keys: &VaultKeys, counted: &mut Counted) -> Result<(), StoreError> {
         let id = keys.vault;
         let mut expected = std::mem::take(&mut counted.segments);
-        self.rows((&keys.records, Table::Segments), &id.0, |own, at, row| {
+        self.rows((&[&keys.records], Table::Segments), &id.0, |own, at, row| {
             let (Some(segment), Ok(row)) = (number(at), decode::<SegmentRow>(row)) else {
                 return own.report.find(format!("vault {id}: a segment is not readable"));
             };
@@ -337,14 +372,15 @@ impl Check<'_> {
     fn chunks(&mut self, keys: &VaultKeys, counted: &mut Counted) -> Result<(), StoreError> {
         let id = keys.vault;
         let mut expected = std::mem::take(&mut counted.chunks);
-        self.rows((&keys.records, Table::Chunks), &id.0, |own, at, row| {
+        self.rows((&[self.store.system_key(), &keys.records], Table::Chunks), &id.0, |own, at, row| {
             let chunk = at.get(16..).and_then(|bytes| bytes.try_into().ok()).map(ChunkId);
             let (Some(chunk), Ok(row)) = (chunk, decode::<ChunkRow>(row)) else {
                 return own.report.find(format!("vault {id}: a chunk's record is not readable"));
             };
             own.report.chunks += 1;
-            counted.chunk_bytes += u64::from(row.place.plain_bytes);
-            counted.sealed_bytes += u64::from(row.place.stored_bytes);
+            counted.unique_bytes += u64::from(row.place.plain_bytes);
+            counted.frame_bytes += u64::from(row.place.stored_bytes);
+            *own.live.entry(row.place.pack).or_default() += u64::from(row.place.stored_bytes);
             let refs = expected.remove(&chunk).unwrap_or(0);
             if refs != row.refs {
                 own.report
@@ -437,12 +473,16 @@ impl Check<'_> {
             let Ok(vault) = self.store.vault(record.id) else { continue };
             let keys = vault.keys();
             let mut places = Vec::new();
-            self.rows((&keys.records, Table::Chunks), &record.id.0, |_, at, row| {
-                let chunk = at.get(16..).and_then(|bytes| bytes.try_into().ok()).map(ChunkId);
-                if let (Some(chunk), Ok(row)) = (chunk, decode::<ChunkRow>(row)) {
-                    places.push((row.place, chunk));
-                }
-            })?;
+            self.rows(
+                (&[self.store.system_key(), &keys.records], Table::Chunks),
+                &record.id.0,
+                |_, at, row| {
+                    let chunk = at.get(16..).and_then(|bytes| bytes.try_into().ok()).map(ChunkId);
+                    if let (Some(chunk), Ok(row)) = (chunk, decode::<ChunkRow>(row)) {
+                        places.push((row.place, chunk));
+                    }
+                },
+            )?;
             // In the order of the disk.
             places.sort_by_key(|(place, _)| (place.pack, place.offset));
             for (place, chunk) in places {

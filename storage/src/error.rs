@@ -48,9 +48,18 @@ pub enum StoreError {
     /// A condition of a conditional change does not hold any more.
     #[error("the file changed meanwhile")]
     Changed,
+    /// A state of the past cannot be changed.
+    #[error("snapshots are read-only")]
+    ReadOnly,
     /// Stored bytes are not what was written. Says no more: a decryption failure never says why.
     #[error("stored bytes are damaged (pack {pack})")]
     Damaged {
+        /// Where.
+        pack: PackId,
+    },
+    /// Stored bytes were found damaged earlier, and the operator knows of it.
+    #[error("stored bytes are damaged (pack {pack}) and were set aside; the operator was told")]
+    SetAside {
         /// Where.
         pack: PackId,
     },

@@ -9,6 +9,7 @@ use crate::aead::{Aead, FastAead, NONCE_BYTES, TAG_BYTES};
 use crate::error::StoreError;
 use crate::id::{ChunkId, PackId, VaultId};
 use crate::keys::{Secret32, frame_key};
+use crate::limits::{CHUNK_BYTES_MAX, COMPRESSED_BYTES_MIN};
 
 /// Bytes that a frame is longer than its chunk.
 pub const FRAME_OVERHEAD_BYTES: usize = NONCE_BYTES + TAG_BYTES;
@@ -24,6 +25,59 @@ impl FrameKey {
     }
 }
 
+/// How a chunk is written before it is sealed. The number is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+#[repr(u8)]
+pub enum Codec {
+    /// As it is.
+    #[n(0)]
+    Plain = 0,
+    /// An LZ4 block, without a length: that is in the place.
+    #[n(1)]
+    Lz4 = 1,
+}
+
+thread_local! {
+    /// A thread's chunk while it is tried to be made smaller.
+    static PACKED: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Whether a vault's chunks are compressed where that pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// No.
+    Off,
+    /// By LZ4, when it saves at least an eighth.
+    Lz4,
+}
+
+impl Compression {
+    /// The chunk made smaller, when it is allowed and worth it.
+    pub(crate) fn pack(self, plaintext: &[u8]) -> Option<Vec<u8>> {
+        // Below a block of the pack nothing is saved that padding would not take again.
+        if self == Self::Off || plaintext.len() < COMPRESSED_BYTES_MIN {
+            return None;
+        }
+        PACKED.with_borrow_mut(|room| {
+            let worst = lz4_flex::block::get_maximum_output_size(plaintext.len());
+            if room.len() < worst {
+                room.resize(worst, 0);
+            }
+            let len = lz4_flex::block::compress_into(plaintext, room).ok()?;
+            (len <= plaintext.len() - plaintext.len() / 8).then(|| room[..len].to_vec())
+        })
+    }
+}
+
+/// The chunk as it was; nothing when it does not unpack to exactly `plain_bytes`.
+pub(crate) fn unpack(packed: &[u8], plain_bytes: u32) -> Option<Vec<u8>> {
+    let len = usize::try_from(plain_bytes).ok().filter(|len| *len <= CHUNK_BYTES_MAX)?;
+    let mut plain = vec![0; len];
+    let found = lz4_flex::block::decompress_into(packed, &mut plain).ok()?;
+    (found == len).then_some(plain)
+}
+
 /// What a frame is bound to.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameContext {
@@ -35,8 +89,8 @@ pub struct FrameContext {
     pub chunk: ChunkId,
     /// Its plaintext bytes.
     pub plain_bytes: u32,
-    /// 0: as it is.
-    pub codec: u8,
+    /// How the chunk is written.
+    pub codec: Codec,
 }
 
 impl FrameContext {
@@ -47,7 +101,7 @@ impl FrameContext {
         aad[24..28].copy_from_slice(&self.key_epoch.to_le_bytes());
         aad[28..60].copy_from_slice(&self.chunk.0);
         aad[60..64].copy_from_slice(&self.plain_bytes.to_le_bytes());
-        aad[64] = self.codec;
+        aad[64] = self.codec as u8;
         aad
     }
 }
@@ -67,9 +121,9 @@ pub struct FramePlace {
     /// Plaintext bytes of the chunk.
     #[n(3)]
     pub plain_bytes: u32,
-    /// 0: stored as it is.
+    /// How the chunk is written.
     #[n(4)]
-    pub codec: u8,
+    pub codec: Codec,
     /// The pack whose salt the frame's key comes from.
     #[n(5)]
     pub salt_of: PackId,
@@ -128,7 +182,8 @@ pub fn seal(
 pub fn open<'f>(key: &FrameKey, context: &FrameContext, frame: &'f mut [u8]) -> Option<&'f [u8]> {
     let (nonce, rest) = frame.split_first_chunk_mut::<NONCE_BYTES>()?;
     let (body, tag) = rest.split_last_chunk_mut::<TAG_BYTES>()?;
-    (usize::try_from(context.plain_bytes).ok()? == body.len() || context.codec != 0).then_some(())?;
+    (usize::try_from(context.plain_bytes).ok()? == body.len() || context.codec != Codec::Plain)
+        .then_some(())?;
     key.0.open(*nonce, &context.aad(), body, tag).then_some(&*body)
 }
 
@@ -145,7 +200,7 @@ mod tests {
             key_epoch: 1,
             chunk: ChunkId([4; 32]),
             plain_bytes: 5,
-            codec: 0,
+            codec: Codec::Plain,
         };
         let frame = seal(&key, &nonces, &context, b"plain").unwrap();
         assert_eq!(open(&key, &context, &mut frame.clone()).unwrap(), b"plain");
@@ -154,7 +209,7 @@ mod tests {
             FrameContext { key_epoch: 2, ..context },
             FrameContext { chunk: ChunkId([9; 32]), ..context },
             FrameContext { plain_bytes: 4, ..context },
-            FrameContext { codec: 1, ..context },
+            FrameContext { codec: Codec::Lz4, ..context },
         ];
         for other in others {
             assert!(open(&key, &other, &mut frame.clone()).is_none(), "{other:?}");
@@ -169,6 +224,20 @@ mod tests {
             assert!(open(&key, &context, &mut changed).is_none(), "byte {at}");
             assert!(open(&key, &context, &mut frame.clone()[..at]).is_none(), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn a_chunk_is_packed_only_when_that_saves_an_eighth() {
+        let text = b"patient;date;value\n".repeat(500);
+        let packed = Compression::Lz4.pack(&text).unwrap();
+        assert!(packed.len() * 8 <= text.len() * 7);
+        assert_eq!(unpack(&packed, u32::try_from(text.len()).unwrap()).unwrap(), text);
+        assert!(unpack(&packed, 10).is_none() && unpack(&packed[1..], 9500).is_none());
+        assert!(unpack(&packed, u32::MAX).is_none(), "a length is checked before it is allocated");
+        assert!(Compression::Off.pack(&text).is_none());
+        let mut noise = vec![0; 50_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        assert!(Compression::Lz4.pack(&noise).is_none());
     }
 
     #[test]

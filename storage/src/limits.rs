@@ -6,8 +6,12 @@ pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 pub const CHUNK_BYTES_AVG: usize = 64 * 1024;
 /// Plaintext bytes below which FastCDC does not cut.
 pub const CHUNK_BYTES_MIN: usize = 16 * 1024;
+/// Plaintext bytes below which a chunk is not compressed: it would hardly get smaller.
+pub const COMPRESSED_BYTES_MIN: usize = 256;
 /// File bytes covered by one segment record.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Extents shorter than a sequential stream's in one segment, above which it is written anew: below, a disk hardly notices.
+pub const FRAGMENTS_MAX: usize = 64;
 /// A batch is closed at this many bytes even if the previous sync is still running.
 pub const BATCH_BYTES_TARGET: usize = 8 * 1024 * 1024;
 /// Alignment of batches in a pack: `O_DIRECT`'s, and the unit in which lengths show from outside.
@@ -34,6 +38,14 @@ pub const DIRTY_BYTES_TARGET: usize = 1024 * 1024;
 pub const EXTENTS_CHANGED_MAX: usize = 1 << 20;
 /// Bytes of decrypted chunks kept for readers, all files together.
 pub const CHUNK_CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Rows of history looked at in one go.
+pub const HISTORY_PIECE: usize = 1024;
+/// Moments of one vault whose place among the commits is remembered: a few dozen bytes each.
+pub const VIEWS_MAX: usize = 32;
+/// Named snapshots of one vault: each is asked for every superseded state that is pruned.
+pub const SNAPSHOTS_MAX: usize = 1000;
+/// Bytes of a snapshot's name.
+pub const SNAPSHOT_NAME_BYTES_MAX: usize = 64;
 /// Hard links to one inode.
 pub const LINKS_MAX: u32 = 65_000;
 /// Journal bytes of one transaction: a larger one is refused, or it would not fit a pack.

@@ -78,6 +78,15 @@ pub(crate) struct Growth {
     pub(crate) held: Amounts,
 }
 
+/// Whether limits are asked for what a transaction adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// They are: somebody wants to store more.
+    Limits,
+    /// They are not: the store rearranges what it has.
+    Nobody,
+}
+
 /// A transaction's change of the counters. Dropped without [`Settled::keep`] it never was.
 #[derive(Debug)]
 pub(crate) struct Settled<'q> {
@@ -287,10 +296,11 @@ impl Quotas {
         owner: OwnerId,
         vault: VaultId,
         growth: Growth,
+        asking: Asking,
     ) -> Result<Settled<'_>, Refusal> {
         let mut accounts = self.lock();
         let mut counters = accounts.counters(owner, vault);
-        for (limit, counter) in &counters {
+        for (limit, counter) in counters.iter().filter(|_| asking == Asking::Limits) {
             let grown = limit.of(growth.added).saturating_sub(limit.of(growth.removed));
             counter.admits(*limit, grown.saturating_sub(limit.of(growth.held)))?;
         }
@@ -412,7 +422,7 @@ mod tests {
     }
 
     fn change(quotas: &Quotas, vault: VaultId, growth: Growth) -> Result<Vec<(Limit, u64)>, Limit> {
-        let settled = quotas.settle(OWNER, vault, growth).map_err(|refusal| refusal.limit)?;
+        let settled = quotas.settle(OWNER, vault, growth, Asking::Limits).map_err(|refusal| refusal.limit)?;
         let crossed = settled.crossed.iter().map(|crossing| (crossing.limit, crossing.percent)).collect();
         settled.keep();
         Ok(crossed)
@@ -501,6 +511,10 @@ mod tests {
         change(&quotas, VAULT, swap).unwrap();
         change(&quotas, VAULT, Growth::default()).unwrap();
         assert_eq!(add(&quotas, VAULT, bytes(1)), Err(Limit::CustomerBytes));
+        let moved = Amounts { stored: 9, ..Amounts::default() };
+        let own = Growth { added: moved, ..Growth::default() };
+        quotas.settle(OWNER, VAULT, own, Asking::Nobody).unwrap().keep();
+        remove(&quotas, VAULT, moved).unwrap();
         remove(&quotas, VAULT, Amounts { bytes: 400, files: 4, stored: 0 }).unwrap();
         assert_eq!(quotas.vault(VAULT).used, Amounts { bytes: 100, files: 1, stored: 700 });
     }
@@ -512,7 +526,7 @@ mod tests {
         let mut held = Reservation::new(Arc::clone(&quotas), OWNER, VAULT);
         held.hold(bytes(60)).unwrap();
         let growth = Growth { added: bytes(60), removed: Amounts::default(), held: held.held() };
-        drop(quotas.settle(OWNER, VAULT, growth).unwrap());
+        drop(quotas.settle(OWNER, VAULT, growth, Asking::Limits).unwrap());
         let state = quotas.customer(OWNER);
         assert_eq!((state.used.bytes, state.reserved.bytes), (0, 60));
         assert_eq!(add(&quotas, VAULT, bytes(41)), Err(Limit::CustomerBytes));

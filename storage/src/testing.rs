@@ -67,6 +67,9 @@ pub fn index_conforms(index: &dyn Index) {
     assert_eq!(found.iter().map(|(key, _)| key[0]).collect::<Vec<_>>(), [10, 11, 12, 13, 14]);
     assert_eq!(before.range(Table::Inodes, &[95], &[0xff], usize::MAX).unwrap().len(), 5);
     assert!(before.range(Table::Inodes, &[200], &[0xff], 9).unwrap().is_empty());
+    assert_eq!(before.last(Table::Inodes, &[10], &[20]).unwrap().unwrap().0, [19]);
+    assert_eq!(before.last(Table::Inodes, &[100], &[0xff]).unwrap(), None);
+    assert_eq!(before.last(Table::Locks, &[0], &[0xff]).unwrap(), None);
 
     // In order, the last word wins; a snapshot does not see it.
     let gone = Change { table: Table::Inodes, key: vec![6], value: None };

@@ -14,6 +14,7 @@ pub fn of(error: &VfsError) -> (StatusCode, String) {
     let code = match error {
         VfsError::Store(error) => match error {
             StoreError::NotFound | StoreError::NotADirectory => StatusCode::NoSuchFile,
+            StoreError::ReadOnly => StatusCode::PermissionDenied,
             StoreError::Exists
             | StoreError::IsADirectory
             | StoreError::NotEmpty
@@ -25,6 +26,7 @@ pub fn of(error: &VfsError) -> (StatusCode, String) {
             | StoreError::DiskFull
             | StoreError::Changed
             | StoreError::Damaged { .. }
+            | StoreError::SetAside { .. }
             | StoreError::DamagedRecord
             | StoreError::VaultUnavailable(_)
             | StoreError::Poisoned

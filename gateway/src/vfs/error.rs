@@ -43,12 +43,13 @@ impl VfsError {
     /// (a missing file, a taken name).
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match self {
-            Self::Refused(_) | Self::MountPoint | Self::Store(StoreError::QuotaExceeded { .. }) => {
-                Some(Outcome::Refused)
-            }
+            Self::Refused(_)
+            | Self::MountPoint
+            | Self::Store(StoreError::QuotaExceeded { .. } | StoreError::ReadOnly) => Some(Outcome::Refused),
             Self::Store(
                 StoreError::DiskFull
                 | StoreError::Damaged { .. }
+                | StoreError::SetAside { .. }
                 | StoreError::DamagedRecord
                 | StoreError::VaultUnavailable(_)
                 | StoreError::Io(_)

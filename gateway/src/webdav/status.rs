@@ -64,13 +64,14 @@ fn of_store(error: &StoreError) -> StatusCode {
         StoreError::NotFound | StoreError::NotADirectory => StatusCode::NOT_FOUND,
         StoreError::Exists | StoreError::IsADirectory => StatusCode::METHOD_NOT_ALLOWED,
         StoreError::NotEmpty => StatusCode::CONFLICT,
-        StoreError::WrongKind | StoreError::InvalidMove => StatusCode::FORBIDDEN,
+        StoreError::WrongKind | StoreError::InvalidMove | StoreError::ReadOnly => StatusCode::FORBIDDEN,
         StoreError::InvalidName => StatusCode::BAD_REQUEST,
         StoreError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         StoreError::QuotaExceeded { .. } | StoreError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         StoreError::Changed => StatusCode::PRECONDITION_FAILED,
         StoreError::Poisoned => StatusCode::SERVICE_UNAVAILABLE,
         StoreError::Damaged { .. }
+        | StoreError::SetAside { .. }
         | StoreError::DamagedRecord
         | StoreError::VaultUnavailable(_)
         | StoreError::Io(_)

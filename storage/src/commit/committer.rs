@@ -53,6 +53,14 @@ pub(crate) struct PackRow {
     pub(crate) salt: [u8; 32],
 }
 
+/// Row of `Table::PackCounts`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct PackCountRow {
+    /// Bytes of its frames that chunks refer to.
+    #[n(0)]
+    pub(crate) live: u64,
+}
+
 /// The pack that is being written.
 #[derive(Debug)]
 pub(super) struct OpenPack {
@@ -287,6 +295,7 @@ impl Committer {
             self.inner.overlay.applied(&meta.changes, number);
             self.changed = true;
         }
+        self.inner.counts.apply(&meta.deltas);
         for (at, record) in meta.records.iter().enumerate() {
             self.audit.append(RecordNumber(meta.first_record + at as u64), record);
             self.changed = true;
@@ -374,11 +383,9 @@ impl Committer {
         let mut row = Vec::new();
         minicbor::encode(&self.position, &mut row).map_err(|_| StoreError::TooLarge("the position"))?;
         let sealed = self.inner.system_key.seal(Table::Store, POSITION_KEY, &row)?;
-        self.inner.index.apply(&[Change {
-            table: Table::Store,
-            key: POSITION_KEY.to_vec(),
-            value: Some(sealed),
-        }])?;
+        let mut changes = self.inner.counts.changed_rows(&self.inner.system_key)?;
+        changes.push(Change { table: Table::Store, key: POSITION_KEY.to_vec(), value: Some(sealed) });
+        self.inner.index.apply(&changes)?;
         self.inner.index.checkpoint()?;
         self.bytes_since = 0;
         self.changed = false;

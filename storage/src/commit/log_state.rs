@@ -1,5 +1,6 @@
 //! What producers and the committer share: the open batch, the batch being written, and who waits for what.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::log::buffer::AlignedBuffer;
 const FRAME_ROW_BYTES: usize = 128;
 /// Encoded bytes that an index change adds to its key and value, at most.
 const CHANGE_ROW_BYTES: usize = 24;
+/// Encoded bytes of a pack's gain or loss in the meta section, at most.
+const DELTA_ROW_BYTES: usize = 24;
 /// Encoded bytes of the rest of a meta section, at most.
 const META_BYTES: usize = 128;
 
@@ -71,6 +74,16 @@ impl OpenBatch {
 
     pub(super) fn must_sync(&self) -> bool {
         !self.cells.is_empty()
+    }
+
+    /// Notes what packs gained or lost.
+    fn add_deltas(&mut self, deltas: &BTreeMap<PackId, i64>) {
+        for (&pack, &bytes) in deltas {
+            *self.meta.deltas.entry(pack).or_insert_with(|| {
+                self.meta_bytes += DELTA_ROW_BYTES;
+                0
+            }) += bytes;
+        }
     }
 
     /// Adds changes of the store's own, which nobody waits for.
@@ -141,6 +154,7 @@ pub(super) struct Submission<'o> {
     pub(super) first_record: u64,
     pub(super) sequence: Sequence,
     pub(super) bytes: usize,
+    pub(super) deltas: BTreeMap<PackId, i64>,
     pub(super) cell: Arc<TicketCell>,
     pub(super) overlay: &'o Overlay,
 }
@@ -218,8 +232,10 @@ impl LogShared {
 
     /// Appends a transaction to the open batch and shows its changes to readers.
     pub(super) fn append_commit(&self, submission: Submission<'_>) -> Result<(), StoreError> {
-        let Submission { changes, records, first_record, sequence, bytes, cell, overlay } = submission;
-        let meta_bytes = bytes + (changes.len() + records.len()) * CHANGE_ROW_BYTES;
+        let Submission { changes, records, first_record, sequence, bytes, deltas, cell, overlay } =
+            submission;
+        let meta_bytes =
+            bytes + (changes.len() + records.len()) * CHANGE_ROW_BYTES + deltas.len() * DELTA_ROW_BYTES;
         let alone = (blocks_for(0, meta_bytes + META_BYTES + 512) * BLOCK_BYTES) as u64;
         if alone > self.room_max {
             return Err(StoreError::TooLarge("the transaction"));
@@ -238,7 +254,8 @@ impl LogShared {
                 }
                 open.meta.changes.extend(changes);
                 open.meta.records.extend(records);
-                open.meta_bytes += meta_bytes;
+                open.add_deltas(&deltas);
+                open.meta_bytes += meta_bytes - deltas.len() * DELTA_ROW_BYTES;
                 open.sequence = sequence;
                 open.cells.push(cell);
                 self.wake.notify_one();

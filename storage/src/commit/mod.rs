@@ -8,23 +8,26 @@
 
 mod cache;
 mod committer;
+mod counts;
+mod epochs;
 mod log_state;
 mod open;
 mod overlay;
 mod sequence;
 mod ticket;
 mod txn;
+mod upgrade;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use crate::audit::{RecordDraft, VerifyReport};
 use crate::blob::BlobStore;
 use crate::error::StoreError;
-use crate::frame::{self, FrameContext, FrameKey, FramePlace, NonceSequence};
-use crate::id::{ChunkId, PackId, VaultId};
+use crate::frame::{self, Codec, Compression, FrameContext, FrameKey, FramePlace, NonceSequence};
+use crate::id::{ChunkId, CommitNumber, PackId, VaultId};
 use crate::index::{Entries, Index, SharedIndex, Table};
 use crate::keys::{GatewayKey, Secret32, VaultKeys};
 use crate::limits::CHUNK_BYTES_MAX;
@@ -33,8 +36,13 @@ use crate::log::pack::blob_name;
 use crate::quota::Quotas;
 use crate::record::RecordKey;
 use crate::time::{Clock, UnixNanos};
+use crate::tree::rows::{ChunkRow, chunk_key, decode};
 
 use cache::{ChunkCache, Looked};
+pub(crate) use committer::{PackCountRow, PackRow};
+use counts::PackCounts;
+pub(crate) use epochs::Epoch;
+use epochs::Epochs;
 use log_state::LogShared;
 pub use open::OpenError;
 use overlay::Overlay;
@@ -99,6 +107,8 @@ pub(crate) struct Inner {
     signing_public: [u8; 32],
     index: SharedIndex,
     overlay: Overlay,
+    counts: PackCounts,
+    epochs: Arc<Epochs>,
     sequence: Mutex<Sequence>,
     log: LogShared,
     nonces: NonceSequence,
@@ -111,6 +121,8 @@ pub(crate) struct Inner {
     quotas: Arc<Quotas>,
     pub(crate) vaults: Mutex<std::collections::HashMap<VaultId, OpenedVault>>,
     audit_records: AtomicU64,
+    last_commit: AtomicU64,
+    last_time: AtomicI64,
     disk_full: AtomicBool,
     committer: Mutex<Option<JoinHandle<()>>>,
     /// Held for as long as the store is open.
@@ -157,6 +169,35 @@ impl Store {
         }
     }
 
+    /// What is known of a chunk as of now.
+    ///
+    /// # Errors
+    /// `DamagedRecord`, `Index`.
+    pub(crate) fn chunk(&self, keys: &VaultKeys, chunk: ChunkId) -> Result<Option<ChunkRow>, StoreError> {
+        let at = chunk_key(keys.vault, chunk);
+        match self.inner.overlay.get(Table::Chunks, &at) {
+            Some(None) => Ok(None),
+            Some(Some(sealed)) => self.open_chunk(keys, &at, &sealed).map(Some),
+            None => {
+                let found = self.inner.index.snapshot()?.get(Table::Chunks, &at)?;
+                found.map(|sealed| self.open_chunk(keys, &at, &sealed)).transpose()
+            }
+        }
+    }
+
+    /// Opens a chunk's row. Format 1 sealed it for its vault; since then it is the system's, so that packs are reclaimed
+    /// without any vault's key.
+    pub(crate) fn open_chunk(
+        &self,
+        keys: &VaultKeys,
+        at: &[u8],
+        sealed: &[u8],
+    ) -> Result<ChunkRow, StoreError> {
+        let opened = self.inner.system_key.open(Table::Chunks, at, sealed);
+        let opened = opened.or_else(|| keys.records.open(Table::Chunks, at, sealed));
+        decode(&opened.ok_or(StoreError::DamagedRecord)?)
+    }
+
     /// Up to `max` opened entries with `from <= key < to`, in key order, as of now.
     ///
     /// # Errors
@@ -180,9 +221,38 @@ impl Store {
         )
     }
 
+    /// As [`Store::range`], as they are stored.
+    pub(crate) fn sealed_range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        max: usize,
+    ) -> Result<Entries, StoreError> {
+        let pending = self.inner.overlay.range(table, from, to);
+        let pending = pending.into_iter().map(|(at, value)| (at, value.map(|v| v.to_vec()))).collect();
+        self.merged_sealed_range(table, (from, to), max, pending)
+    }
+
     fn merged_range(
         &self,
         key: &RecordKey,
+        table: Table,
+        range: (&[u8], &[u8]),
+        max: usize,
+        pending: std::collections::BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    ) -> Result<Entries, StoreError> {
+        self.merged_sealed_range(table, range, max, pending)?
+            .into_iter()
+            .map(|(at, sealed)| {
+                let value = key.open(table, &at, &sealed).ok_or(StoreError::DamagedRecord)?;
+                Ok((at, value))
+            })
+            .collect()
+    }
+
+    fn merged_sealed_range(
+        &self,
         table: Table,
         (from, to): (&[u8], &[u8]),
         max: usize,
@@ -204,14 +274,7 @@ impl Store {
                 None => drop(merged.remove(&at)),
             }
         }
-        merged
-            .into_iter()
-            .take(max)
-            .map(|(at, sealed)| {
-                let value = key.open(table, &at, &sealed).ok_or(StoreError::DamagedRecord)?;
-                Ok((at, value))
-            })
-            .collect()
+        Ok(merged.into_iter().take(max).collect())
     }
 
     /// The key of system tables (`Store, Customers, Users, Credentials, Vaults, Packs, Usage, Incidents`).
@@ -243,6 +306,27 @@ impl Store {
         &self.inner.packs_key
     }
 
+    /// The newest transaction.
+    pub(crate) fn last_commit(&self) -> CommitNumber {
+        CommitNumber(self.inner.last_commit.load(Ordering::Acquire))
+    }
+
+    /// The time of the newest transaction.
+    pub(crate) fn last_time(&self) -> UnixNanos {
+        UnixNanos(self.inner.last_time.load(Ordering::Acquire))
+    }
+
+    /// Notes that somebody works with what the index says from now on: look at it after this.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.inner.epochs.enter(self.last_commit())
+    }
+
+    /// The oldest look at the index that somebody still works with; the present when nobody does.
+    pub(crate) fn oldest_epoch(&self) -> CommitNumber {
+        let now = self.last_commit();
+        self.inner.epochs.oldest().map_or(now, |oldest| oldest.min(now))
+    }
+
     pub(crate) fn index(&self) -> &SharedIndex {
         &self.inner.index
     }
@@ -257,6 +341,7 @@ impl Store {
         keys: &VaultKeys,
         chunk: ChunkId,
         plaintext: &[u8],
+        compression: Compression,
     ) -> Result<FramePlace, StoreError> {
         if plaintext.len() > CHUNK_BYTES_MAX {
             return Err(StoreError::TooLarge("a chunk"));
@@ -267,13 +352,15 @@ impl Store {
         let plain_bytes = u32::try_from(plaintext.len()).map_err(|_| StoreError::TooLarge("a chunk"))?;
         let (salt_of, salt) = *self.inner.current.read().unwrap_or_else(PoisonError::into_inner);
         let key = self.frame_key(keys, salt_of, &salt);
-        let context = FrameContext { vault: keys.vault, key_epoch: KEY_EPOCH, chunk, plain_bytes, codec: 0 };
-        let sealed = frame::seal(&key, &self.inner.nonces, &context, plaintext)?;
+        let packed = compression.pack(plaintext);
+        let codec = if packed.is_some() { Codec::Lz4 } else { Codec::Plain };
+        let context = FrameContext { vault: keys.vault, key_epoch: KEY_EPOCH, chunk, plain_bytes, codec };
+        let sealed = frame::seal(&key, &self.inner.nonces, &context, packed.as_deref().unwrap_or(plaintext))?;
         let stored_bytes = u32::try_from(sealed.len()).map_err(|_| StoreError::TooLarge("a chunk"))?;
         self.inner.log.append_frame(&sealed, |pack, offset| FrameRow {
             vault: keys.vault,
             chunk,
-            place: FramePlace { pack, offset, stored_bytes, plain_bytes, codec: 0, salt_of },
+            place: FramePlace { pack, offset, stored_bytes, plain_bytes, codec, salt_of },
         })
     }
 
@@ -330,7 +417,14 @@ impl Store {
             codec: place.codec,
         };
         let opened = |sealed: &mut [u8]| {
-            frame::open(&key, &context, sealed).map(Arc::from).ok_or_else(|| damaged.clone())
+            let found = frame::open(&key, &context, sealed).ok_or_else(|| damaged.clone())?;
+            match place.codec {
+                Codec::Plain => Ok(Arc::from(found)),
+                Codec::Lz4 => {
+                    let plain = frame::unpack(found, place.plain_bytes).ok_or_else(|| damaged.clone())?;
+                    Ok(Arc::from(plain))
+                }
+            }
         };
         if let Some(mut sealed) = self.inner.log.unwritten_frame(place.pack, place.offset, len) {
             return opened(&mut sealed);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Instant;
 
@@ -11,10 +11,12 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::cache::ChunkCache;
 use super::committer::{Committer, OpenPack, POSITION_KEY, PackRow, Position};
+use super::counts::PackCounts;
+use super::epochs::Epochs;
 use super::log_state::{LogShared, OpenBatch};
 use super::overlay::Overlay;
 use super::sequence::Sequence;
-use super::{IndexChoice, Inner, Store, StoreOptions, lock};
+use super::{IndexChoice, Inner, Store, StoreOptions, lock, upgrade};
 use crate::audit::writer::AuditWriter;
 use crate::audit::{Action, Actor, RecordDraft, checkpoint};
 use crate::error::StoreError;
@@ -22,7 +24,7 @@ use crate::frame::NonceSequence;
 use crate::id::{BatchNumber, PackId, RecordNumber};
 use crate::index::redb::RedbIndex;
 use crate::index::{Change, IndexError, SharedIndex, Table};
-use crate::keys::{GatewayLabel, Secret32};
+use crate::keys::{GatewayKey, GatewayLabel, Secret32};
 use crate::limits::{BLOCK_BYTES, CHUNK_CACHE_BYTES, JOURNAL_BYTES_MAX, PACK_BYTES};
 use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::{HeaderError, VERSION, blob_name};
@@ -145,9 +147,7 @@ impl Store {
         if index.snapshot()?.get(Table::Store, FORMAT_KEY)?.is_some() {
             return Err(OpenError::Present);
         }
-        let mut row = VERSION.to_le_bytes().to_vec();
-        row.extend_from_slice(options.gateway_key.derive(GatewayLabel::KeyCheck).expose());
-        index.apply(&[Change { table: Table::Store, key: FORMAT_KEY.to_vec(), value: Some(row) }])?;
+        index.apply(&[format_row(&options.gateway_key)])?;
         index.checkpoint()?;
         drop(held);
         Ok(())
@@ -169,13 +169,15 @@ impl Store {
         }
         let held = options.take_lock()?;
         let index = options.open_index()?;
-        check_format(&options, &index)?;
+        let format = check_format(&options, &index)?;
         let system_key = RecordKey::new(&options.gateway_key.derive(GatewayLabel::Records));
         let packs_key = options.gateway_key.derive(GatewayLabel::Packs);
         let position = read_position(&index, &system_key)?;
         let seed = options.gateway_key.derive(GatewayLabel::AuditSigning);
         let audit = AuditWriter::open(Arc::clone(&options.blobs), &seed, position.audit.clone())
             .map_err(OpenError::AuditDamaged)?;
+        let counts = PackCounts::load(index.snapshot()?.as_ref(), &system_key)?
+            .ok_or(OpenError::IndexDamaged("a pack's count does not open"))?;
         let mut replay = Replay {
             options: &options,
             packs_key: &packs_key,
@@ -183,10 +185,15 @@ impl Store {
             audit,
             position,
             salts: HashMap::new(),
+            counts,
         };
         replay.read_salts(&system_key)?;
         let newest = replay.run()?;
-        let Replay { audit, position, mut salts, .. } = replay;
+        if format < VERSION {
+            upgrade::from_format_1(&index, &options.gateway_key, &system_key, &replay.counts)?;
+            index.apply(&[format_row(&options.gateway_key)])?;
+        }
+        let Replay { audit, position, mut salts, counts, .. } = replay;
 
         let pack =
             OpenPack::create(options.blobs.as_ref(), &packs_key, PackId(newest.0 + 1), options.pack_bytes)
@@ -217,7 +224,11 @@ impl Store {
             signing_public,
             index,
             overlay: Overlay::default(),
+            counts,
+            epochs: Arc::new(Epochs::default()),
             audit_records: AtomicU64::new(sequence.next_record),
+            last_commit: AtomicU64::new(sequence.last_commit),
+            last_time: AtomicI64::new(sequence.last_time),
             sequence: Mutex::new(sequence),
             log: LogShared::new(open, pack_bytes),
             nonces: NonceSequence::start().map_err(StoreError::from)?,
@@ -271,7 +282,14 @@ impl Store {
     }
 }
 
-fn check_format(options: &StoreOptions, index: &SharedIndex) -> Result<(), OpenError> {
+fn format_row(gateway_key: &GatewayKey) -> Change {
+    let mut row = VERSION.to_le_bytes().to_vec();
+    row.extend_from_slice(gateway_key.derive(GatewayLabel::KeyCheck).expose());
+    Change { table: Table::Store, key: FORMAT_KEY.to_vec(), value: Some(row) }
+}
+
+/// The format that an index was written in, if its key is ours and we know it.
+fn check_format(options: &StoreOptions, index: &SharedIndex) -> Result<u32, OpenError> {
     let row = index.snapshot()?.get(Table::Store, FORMAT_KEY)?.ok_or(OpenError::Absent)?;
     let (version, check) =
         row.split_first_chunk::<4>().ok_or(OpenError::IndexDamaged("its format row is short"))?;
@@ -284,7 +302,7 @@ fn check_format(options: &StoreOptions, index: &SharedIndex) -> Result<(), OpenE
     }
     let expected = options.gateway_key.derive(GatewayLabel::KeyCheck);
     if bool::from(subtle::ConstantTimeEq::ct_eq(check, expected.expose().as_slice())) {
-        Ok(())
+        Ok(found)
     } else {
         Err(OpenError::WrongKey)
     }
@@ -320,6 +338,7 @@ struct Replay<'o> {
     audit: AuditWriter,
     position: Position,
     salts: HashMap<PackId, [u8; 32]>,
+    counts: PackCounts,
 }
 
 impl Replay<'_> {
@@ -371,6 +390,7 @@ impl Replay<'_> {
                     if batch.header.number == expected && batch.header.previous == self.position.tag =>
                 {
                     self.index.apply(&batch.meta.changes)?;
+                    self.counts.apply(&batch.meta.deltas);
                     for (at, record) in batch.meta.records.iter().enumerate() {
                         let number = RecordNumber(batch.meta.first_record + at as u64);
                         if number == self.audit.next_number() {

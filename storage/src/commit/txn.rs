@@ -10,11 +10,13 @@ use super::{Store, lock};
 use crate::audit::RecordDraft;
 use crate::audit::record::encode_record;
 use crate::error::StoreError;
-use crate::id::{CommitNumber, RecordNumber};
+use crate::id::{ChunkId, CommitNumber, PackId, RecordNumber};
 use crate::index::{Change, Entries, Table};
+use crate::keys::VaultKeys;
 use crate::limits::JOURNAL_BYTES_MAX;
 use crate::record::RecordKey;
 use crate::time::UnixNanos;
+use crate::tree::rows::{ChunkRow, chunk_key};
 
 /// One transaction under the writer lock. Dropped without [`Txn::submit`] it changes nothing.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub struct Txn<'store> {
     own: Sequence,
     changes: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
     records: Vec<Vec<u8>>,
+    deltas: BTreeMap<PackId, i64>,
     bytes: usize,
     failed: Option<StoreError>,
 }
@@ -47,6 +50,7 @@ impl Store {
             own,
             changes: BTreeMap::new(),
             records: Vec::new(),
+            deltas: BTreeMap::new(),
             bytes: 0,
             failed: None,
         })
@@ -79,6 +83,19 @@ impl Txn<'_> {
             Some(None) => Ok(None),
             Some(Some(sealed)) => key.open(table, at, sealed).ok_or(StoreError::DamagedRecord).map(Some),
             None => self.store.get(key, table, at),
+        }
+    }
+
+    /// What is known of a chunk; sees this transaction's own changes.
+    ///
+    /// # Errors
+    /// `DamagedRecord`, `Index`.
+    pub(crate) fn chunk(&self, keys: &VaultKeys, chunk: ChunkId) -> Result<Option<ChunkRow>, StoreError> {
+        let at = chunk_key(keys.vault, chunk);
+        match self.changes.get(&(Table::Chunks, at.clone())) {
+            Some(None) => Ok(None),
+            Some(Some(sealed)) => self.store.open_chunk(keys, &at, sealed).map(Some),
+            None => self.store.chunk(keys, chunk),
         }
     }
 
@@ -122,6 +139,16 @@ impl Txn<'_> {
         self.changes.insert((table, at.to_vec()), None);
     }
 
+    /// Notes that a pack gained (or lost) bytes of frames that are referred to.
+    pub(crate) fn count(&mut self, pack: PackId, bytes: i64) {
+        *self.deltas.entry(pack).or_default() += bytes;
+    }
+
+    /// Bytes of journal so far: a long work ends its transaction in time.
+    pub(crate) fn journal_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Adds an audit record, durable together with the changes. Details are sealed with `details` (the vault's audit
     /// key) or the system's.
     #[expect(clippy::needless_pass_by_value, reason = "a record is said once")]
@@ -162,10 +189,13 @@ impl Txn<'_> {
             first_record: self.shared.next_record,
             sequence: self.own.clone(),
             bytes: self.bytes,
+            deltas: std::mem::take(&mut self.deltas),
             cell: std::sync::Arc::clone(&cell),
             overlay: &inner.overlay,
         })?;
         inner.audit_records.store(self.own.next_record, Ordering::Relaxed);
+        inner.last_time.store(self.own.last_time, Ordering::Release);
+        inner.last_commit.store(self.own.last_commit, Ordering::Release);
         *self.shared = self.own.clone();
         Ok(Ticket(cell))
     }

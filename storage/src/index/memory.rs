@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Change, Entries, Index, IndexError, Snapshot, Table};
+use super::{Change, Entries, Entry, Index, IndexError, Snapshot, Table};
 
 type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
@@ -58,6 +58,14 @@ impl Snapshot for MemorySnapshot {
         }
         let rows = self.0.range((table, from.to_vec())..(table, to.to_vec()));
         Ok(rows.take(max).map(|((_, key), value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn last(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Option<Entry>, IndexError> {
+        if from >= to {
+            return Ok(None);
+        }
+        let found = self.0.range((table, from.to_vec())..(table, to.to_vec())).next_back();
+        Ok(found.map(|((_, key), value)| (key.clone(), value.clone())))
     }
 }
 

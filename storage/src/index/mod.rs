@@ -41,11 +41,19 @@ pub enum Table {
     Incidents = 15,
     /// No table: the domain under which details of audit records are sealed.
     AuditDetails = 16,
+    /// vault | number -> a named snapshot.
+    Snapshots = 17,
+    /// commit at which its last reference went | vault | chunk id -> nothing: chunks that nobody refers to.
+    Garbage = 18,
+    /// vault | inode -> nothing: files with segments in crumbs, to be written anew.
+    Fragmented = 19,
+    /// pack -> bytes of frames that are referred to. Derived: brought forward from the log like the position.
+    PackCounts = 20,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Store,
         Self::Customers,
         Self::Users,
@@ -61,6 +69,10 @@ impl Table {
         Self::Usage,
         Self::Locks,
         Self::Incidents,
+        Self::Snapshots,
+        Self::Garbage,
+        Self::Fragmented,
+        Self::PackCounts,
     ];
 
     /// Its name in the index file.
@@ -82,6 +94,10 @@ impl Table {
             Self::Locks => "locks",
             Self::Incidents => "incidents",
             Self::AuditDetails => "audit_details",
+            Self::Snapshots => "snapshots",
+            Self::Garbage => "garbage",
+            Self::Fragmented => "fragmented",
+            Self::PackCounts => "pack_counts",
         }
     }
 
@@ -116,8 +132,10 @@ pub enum IndexError {
     Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// A key with its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
 /// Keys with their values, in key order.
-pub type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+pub type Entries = Vec<Entry>;
 
 /// A consistent read view.
 pub trait Snapshot: Send {
@@ -131,6 +149,11 @@ pub trait Snapshot: Send {
     /// # Errors
     /// [`IndexError`] when the back end fails.
     fn range(&self, table: Table, from: &[u8], to: &[u8], max: usize) -> Result<Entries, IndexError>;
+    /// The last entry with `from <= key < to`.
+    ///
+    /// # Errors
+    /// [`IndexError`] when the back end fails.
+    fn last(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Option<Entry>, IndexError>;
 }
 
 /// The index of a store.

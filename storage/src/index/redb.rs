@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, TableDefinition, TableError};
 
-use super::{Change, Entries, Index, IndexError, Snapshot, Table};
+use super::{Change, Entries, Entry, Index, IndexError, Snapshot, Table};
 
 /// Bytes of pages that redb keeps in memory.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -94,6 +94,24 @@ impl Snapshot for RedbSnapshot {
             found.push((key.value().to_vec(), value.value().to_vec()));
         }
         Ok(found)
+    }
+
+    fn last(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Option<Entry>, IndexError> {
+        if from >= to {
+            return Ok(None);
+        }
+        let opened = match self.0.open_table(definition(table)) {
+            Ok(opened) => opened,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(backend(error)),
+        };
+        match opened.range(from..to).map_err(backend)?.next_back() {
+            None => Ok(None),
+            Some(entry) => {
+                let (key, value) = entry.map_err(backend)?;
+                Ok(Some((key.value().to_vec(), value.value().to_vec())))
+            }
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 //! The sealed header tells the lengths and carries a checksum of all that follows it; the meta section holds the frame
 //! directory, the journal (index changes, each value already sealed under its own key) and the audit records.
 
+use std::collections::BTreeMap;
+
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use xxhash_rust::xxh3::xxh3_128;
@@ -85,6 +87,16 @@ struct MetaRows {
     sequence: u64,
     #[n(5)]
     time: i64,
+    #[n(6)]
+    deltas: Option<Vec<DeltaRow>>,
+}
+
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+struct DeltaRow {
+    #[n(0)]
+    pack: PackId,
+    #[n(1)]
+    bytes: i64,
 }
 
 /// What the meta section of a batch holds.
@@ -102,6 +114,8 @@ pub struct Meta {
     pub sequence: u64,
     /// Time of the last transaction.
     pub time: i64,
+    /// By how many bytes of frames that are referred to each pack gained or lost.
+    pub deltas: BTreeMap<PackId, i64>,
 }
 
 impl Meta {
@@ -122,6 +136,8 @@ impl Meta {
             records: self.records.iter().cloned().map(Into::into).collect(),
             sequence: self.sequence,
             time: self.time,
+            deltas: (!self.deltas.is_empty())
+                .then(|| self.deltas.iter().map(|(&pack, &bytes)| DeltaRow { pack, bytes }).collect()),
         };
         let mut bytes = Vec::new();
         // Encoding into a Vec cannot fail.
@@ -150,6 +166,7 @@ impl Meta {
             records: rows.records.into_iter().map(Into::into).collect(),
             sequence: rows.sequence,
             time: rows.time,
+            deltas: rows.deltas.into_iter().flatten().map(|row| (row.pack, row.bytes)).collect(),
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::keys::{Secret32, batch_key, pack_header_key};
 use crate::limits::BLOCK_BYTES;
 
 /// Format that this program writes and the newest that it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 const HEADER_MAGIC: &[u8; 8] = b"COFPACK1";
 const FOOTER_MAGIC: &[u8; 8] = b"COFFOOT1";
 const MAC_BYTES: usize = 32;

@@ -13,7 +13,7 @@ use crate::commit::{Pending, Store, Txn};
 use crate::error::StoreError;
 use crate::id::{OwnerId, VaultId};
 use crate::index::Table;
-use crate::quota::{Crossing, Refusal};
+use crate::quota::{Crossing, Refusal, Settled};
 
 /// Rows of `Table::Store` that begin so: this | limit | owner | vault.
 const REFUSED: &[u8] = b"refused";
@@ -72,7 +72,7 @@ impl UsageRow {
 }
 
 /// The row that tells of a refusal.
-pub(crate) fn refused_key(owner: OwnerId, vault: VaultId, limit: Limit) -> Vec<u8> {
+fn refused_key(owner: OwnerId, vault: VaultId, limit: Limit) -> Vec<u8> {
     let vault = match limit {
         Limit::CustomerBytes | Limit::CustomerFiles => NO_VAULT,
         Limit::VaultBytes | Limit::VaultFiles | Limit::VaultStored => vault,
@@ -100,6 +100,13 @@ impl Vault {
         refusal.into()
     }
 
+    /// Writes down what a transaction's change of the counters means: levels that were reached, refusals that are over.
+    pub(crate) fn tell_settled(&self, txn: &mut Txn<'_>, settled: &Settled<'_>) -> Result<(), StoreError> {
+        self.store().tell_levels(txn, (self.owner(), Some(self.id())), &settled.crossed)?;
+        Store::end_refusals(txn, self.owner(), self.id(), &settled.over);
+        Ok(())
+    }
+
     fn tell_refusal(&self, refusal: Refusal) -> Result<(), StoreError> {
         let store = self.store();
         let mut txn = store.begin()?;
@@ -113,7 +120,7 @@ impl Vault {
 
 impl Store {
     /// Adds an incident for each level that was reached.
-    pub(crate) fn tell_levels(
+    fn tell_levels(
         &self,
         txn: &mut Txn<'_>,
         (owner, vault): (OwnerId, Option<VaultId>),

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::accounting::refused_key;
 use super::rows::{
     Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, chunk_key,
-    decode, dentry_key, encode, inode_key, past_key, segment_key, usage_key,
+    decode, dentry_key, encode, garbage_key, inode_key, past_key, segment_key, usage_key,
 };
 use super::{Kind, Vault};
 use crate::allowance::Amounts;
@@ -16,14 +15,17 @@ use crate::frame::FramePlace;
 use crate::id::{ChunkId, ContentId, InodeId, SegmentId};
 use crate::index::Table;
 use crate::limits::NAME_BYTES_MAX;
-use crate::quota::{Growth, Reservation};
+use crate::quota::{Asking, Growth, Reservation};
+use crate::record::RecordKey;
 
 /// A transaction on one vault.
 pub(crate) struct Change<'v> {
     pub(crate) vault: &'v Vault,
     pub(crate) txn: Txn<'v>,
-    /// References that chunks gain, and where new ones lie.
-    chunks: HashMap<ChunkId, (Option<FramePlace>, u64)>,
+    /// References that chunks gain or lose, and where new ones lie.
+    chunks: HashMap<ChunkId, (Option<FramePlace>, i64)>,
+    unique_grown: i64,
+    stored_grown: i64,
     bytes_added: u64,
     bytes_removed: u64,
     inodes_added: u64,
@@ -51,6 +53,8 @@ impl<'v> Change<'v> {
             vault,
             txn,
             chunks: HashMap::new(),
+            unique_grown: 0,
+            stored_grown: 0,
             bytes_added: 0,
             bytes_removed: 0,
             inodes_added: 0,
@@ -109,7 +113,8 @@ impl<'v> Change<'v> {
         if old.begin.commit == self.txn.number() {
             return Ok(());
         }
-        let key = past_key(&inode_key(self.vault.id(), inode), self.txn.number());
+        let live = inode_key(self.vault.id(), inode);
+        let key = past_key(&live, self.txn.number(), old.begin.commit);
         let end = self.moment();
         self.put(Table::InodeHistory, &key, &PastRow { row: old.clone(), end })
     }
@@ -139,8 +144,7 @@ impl<'v> Change<'v> {
     /// Sets a directory's time: its entries' history tells the rest.
     pub(crate) fn touch_directory(&mut self, inode: InodeId) -> Result<(), StoreError> {
         let mut row = self.directory(inode)?;
-        row.mtime = self.txn.time();
-        row.ctime = row.mtime;
+        row.touched = Some(self.txn.time());
         self.put(Table::Inodes, &inode_key(self.vault.id(), inode), &row)
     }
 
@@ -148,7 +152,7 @@ impl<'v> Change<'v> {
     fn unlink_inode(&mut self, inode: InodeId) -> Result<(), StoreError> {
         let old = self.inode(inode)?;
         if old.links > 1 {
-            let mut new = old.clone();
+            let mut new = old.successor();
             new.links -= 1;
             return self.replace_inode(inode, &old, new);
         }
@@ -178,11 +182,8 @@ impl<'v> Change<'v> {
         let key = self.dentry_key(parent, &row.name);
         if row.begin.commit != self.txn.number() {
             let end = self.moment();
-            self.put(
-                Table::DentryHistory,
-                &past_key(&key, self.txn.number()),
-                &PastRow { row: row.clone(), end },
-            )?;
+            let past = past_key(&key, self.txn.number(), row.begin.commit);
+            self.put(Table::DentryHistory, &past, &PastRow { row: row.clone(), end })?;
         }
         self.txn.delete(Table::Dentries, &key);
         self.touch_directory(parent)
@@ -223,8 +224,16 @@ impl<'v> Change<'v> {
         self.unlink(parent, row)
     }
 
+    /// Notes that a holder (a segment or an inline content) refers to these chunks no more.
+    pub(crate) fn release(&mut self, extents: &[Extent]) {
+        let distinct: std::collections::HashSet<_> = extents.iter().map(|extent| extent.chunk).collect();
+        for chunk in distinct {
+            self.chunks.entry(chunk).or_insert((None, 0)).1 -= 1;
+        }
+    }
+
     /// Notes that a holder (a segment or an inline content) refers to these chunks.
-    fn refer(&mut self, extents: &[Extent], places: &HashMap<ChunkId, FramePlace>) {
+    pub(crate) fn refer(&mut self, extents: &[Extent], places: &HashMap<ChunkId, FramePlace>) {
         let distinct: std::collections::HashSet<_> = extents.iter().map(|extent| extent.chunk).collect();
         for chunk in distinct {
             let entry = self.chunks.entry(chunk).or_insert((None, 0));
@@ -276,85 +285,150 @@ impl<'v> Change<'v> {
         Ok(Content { id: ContentId(self.txn.next_number()), ..content.clone() })
     }
 
+    /// Notes that a file is to be written anew in the background.
+    pub(crate) fn mark_fragmented(&mut self, inode: InodeId) {
+        let key = inode_key(self.vault.id(), inode);
+        self.txn.put(self.vault.store().system_key(), Table::Fragmented, &key, &[]);
+    }
+
+    /// What is known of a chunk.
+    pub(crate) fn chunk(&self, chunk: ChunkId) -> Result<Option<ChunkRow>, StoreError> {
+        self.txn.chunk(self.vault.keys(), chunk)
+    }
+
+    /// Puts or deletes what is known of a chunk, and counts what that means for its pack and its vault.
+    pub(crate) fn replace_chunk(
+        &mut self,
+        chunk: ChunkId,
+        old: Option<&ChunkRow>,
+        new: Option<&ChunkRow>,
+    ) -> Result<(), StoreError> {
+        for (row, sign) in [(old, -1_i64), (new, 1)] {
+            if let Some(ChunkRow { place, .. }) = row {
+                self.txn.count(place.pack, sign * i64::from(place.stored_bytes));
+                self.unique_grown += sign * i64::from(place.plain_bytes);
+                self.stored_grown += sign * i64::from(place.stored_bytes);
+            }
+        }
+        let key = chunk_key(self.vault.id(), chunk);
+        match new {
+            Some(row) => {
+                self.txn.put(self.vault.store().system_key(), Table::Chunks, &key, &encode(row)?);
+            }
+            None => self.txn.delete(Table::Chunks, &key),
+        }
+        Ok(())
+    }
+
+    fn write_references(&mut self) -> Result<(), StoreError> {
+        for (chunk, (place, gained)) in std::mem::take(&mut self.chunks) {
+            let found = self.chunk(chunk)?;
+            let row = match (found, place) {
+                // Its frame does not open; the same bytes have come again.
+                (Some(ChunkRow { refs, damaged: Some(_), .. }), Some(place)) => {
+                    ChunkRow { place, refs: refs.saturating_add_signed(gained), damaged: None }
+                }
+                (Some(found), _) => ChunkRow { refs: found.refs.saturating_add_signed(gained), ..found },
+                (None, Some(place)) if gained > 0 => {
+                    ChunkRow { place, refs: gained.unsigned_abs(), damaged: None }
+                }
+                (None, Some(_)) => continue,
+                (None, None) => return Err(StoreError::DamagedRecord),
+            };
+            if row.refs == 0 {
+                let key = garbage_key(self.txn.number(), self.vault.id(), chunk);
+                self.txn.put(self.vault.store().system_key(), Table::Garbage, &key, &[]);
+            }
+            self.replace_chunk(chunk, found.as_ref(), Some(&row))?;
+        }
+        Ok(())
+    }
+
+    fn write_usage(&mut self) -> Result<(), StoreError> {
+        let unchanged = self.bytes_added == self.bytes_removed
+            && self.inodes_added == self.inodes_removed
+            && self.unique_grown == 0
+            && self.stored_grown == 0;
+        if unchanged {
+            return Ok(());
+        }
+        let system = self.vault.store().system_key();
+        let key = usage_key(self.vault.owner(), self.vault.id());
+        let found =
+            self.txn.get(system, Table::Usage, &key)?.map(|bytes| decode::<UsageRow>(&bytes)).transpose()?;
+        let mut row = found.unwrap_or_default();
+        row.bytes = (row.bytes + self.bytes_added).saturating_sub(self.bytes_removed);
+        row.inodes = (row.inodes + self.inodes_added).saturating_sub(self.inodes_removed);
+        row.unique = Some(row.unique.unwrap_or(0).saturating_add_signed(self.unique_grown));
+        row.stored = Some(row.stored.unwrap_or(0).saturating_add_signed(self.stored_grown));
+        self.txn.put(system, Table::Usage, &key, &encode(&row)?);
+        Ok(())
+    }
+
+    fn growth(&self, held: Amounts) -> Growth {
+        let stored = self.stored_grown.unsigned_abs();
+        let (stored_added, stored_removed) = if self.stored_grown < 0 { (0, stored) } else { (stored, 0) };
+        Growth {
+            added: Amounts { bytes: self.bytes_added, files: self.inodes_added, stored: stored_added },
+            removed: Amounts {
+                bytes: self.bytes_removed,
+                files: self.inodes_removed,
+                stored: stored_removed,
+            },
+            held,
+        }
+    }
+
     /// Writes references and usage, adds the record, submits. Limits are asked for all that grows.
     pub(crate) fn submit(self, audit: RecordDraft) -> Result<Ticket, StoreError> {
-        self.submit_holding(audit, None)
+        let details = self.vault.keys().audit.clone();
+        self.submit_as(Some((audit, &details)), None, Asking::Limits)
     }
 
     /// The same of a transaction whose growth was reserved before, or a part of it. What was held is used then.
     pub(crate) fn submit_holding(
-        mut self,
+        self,
         audit: RecordDraft,
-        reservation: Option<&mut Reservation>,
+        reservation: &mut Reservation,
     ) -> Result<Ticket, StoreError> {
-        self.put_chunks()?;
-        let (vault, store) = (self.vault, self.vault.store());
-        let growth = Growth {
-            added: Amounts { bytes: self.bytes_added, files: self.inodes_added, stored: self.stored_added },
-            removed: Amounts { bytes: self.bytes_removed, files: self.inodes_removed, stored: 0 },
-            held: reservation.as_ref().map(|reservation| reservation.held()).unwrap_or_default(),
-        };
-        let settled = match store.quotas().settle(vault.owner(), vault.id(), growth) {
+        let details = self.vault.keys().audit.clone();
+        self.submit_as(Some((audit, &details)), Some(reservation), Asking::Limits)
+    }
+
+    /// As [`Change::submit`], for what the store does by itself: without a record of its own, and whatever the limits are.
+    pub(crate) fn submit_silently(self) -> Result<Ticket, StoreError> {
+        self.submit_as(None, None, Asking::Nobody)
+    }
+
+    fn submit_as(
+        mut self,
+        audit: Option<(RecordDraft, &RecordKey)>,
+        reservation: Option<&mut Reservation>,
+        asking: Asking,
+    ) -> Result<Ticket, StoreError> {
+        self.write_references()?;
+        self.write_usage()?;
+        let vault = self.vault;
+        let quotas = vault.store().quotas();
+        let growth =
+            self.growth(reservation.as_ref().map(|reservation| reservation.held()).unwrap_or_default());
+        let settled = match quotas.settle(vault.owner(), vault.id(), growth, asking) {
             Ok(settled) => settled,
             Err(refusal) => {
-                // The incident is a transaction of its own: nothing of this one is made.
+                // Its incident is a transaction of its own: nothing of this one is made.
                 drop(self);
                 return Err(vault.refused(refusal));
             }
         };
-        self.put_usage()?;
-        store.tell_levels(&mut self.txn, (vault.owner(), Some(vault.id())), &settled.crossed)?;
-        for (limit, _) in &settled.over {
-            self.txn.delete(Table::Store, &refused_key(vault.owner(), vault.id(), *limit));
+        vault.tell_settled(&mut self.txn, &settled)?;
+        if let Some((record, details)) = audit {
+            self.txn.audit(record, Some(details));
         }
-        self.txn.audit(audit, Some(&vault.keys().audit));
         let ticket = self.txn.submit()?;
         settled.keep();
         if let Some(reservation) = reservation {
             reservation.settled();
         }
         Ok(ticket)
-    }
-
-    fn put_chunks(&mut self) -> Result<(), StoreError> {
-        let records = &self.vault.keys().records;
-        for (chunk, (place, gained)) in std::mem::take(&mut self.chunks) {
-            let key = chunk_key(self.vault.id(), chunk);
-            let found = self
-                .txn
-                .get(records, Table::Chunks, &key)?
-                .map(|bytes| decode::<ChunkRow>(&bytes))
-                .transpose()?;
-            let row = match (found, place) {
-                (Some(found), _) => ChunkRow { refs: found.refs + gained, ..found },
-                (None, Some(place)) => {
-                    self.unique_added += u64::from(place.plain_bytes);
-                    self.stored_added += u64::from(place.stored_bytes);
-                    ChunkRow { place, refs: gained }
-                }
-                (None, None) => return Err(StoreError::DamagedRecord),
-            };
-            self.txn.put(records, Table::Chunks, &key, &encode(&row)?);
-        }
-        Ok(())
-    }
-
-    fn put_usage(&mut self) -> Result<(), StoreError> {
-        if self.bytes_added == self.bytes_removed
-            && self.inodes_added == self.inodes_removed
-            && self.stored_added == 0
-        {
-            return Ok(());
-        }
-        let (system, key) = (self.vault.store().system_key(), usage_key(self.vault.owner(), self.vault.id()));
-        let found =
-            self.txn.get(system, Table::Usage, &key)?.map(|bytes| decode::<UsageRow>(&bytes)).transpose()?;
-        let mut row = found.unwrap_or_default();
-        row.bytes = (row.bytes + self.bytes_added).saturating_sub(self.bytes_removed);
-        row.inodes = (row.inodes + self.inodes_added).saturating_sub(self.inodes_removed);
-        row.unique = Some(row.unique.unwrap_or(0) + self.unique_added);
-        row.stored = Some(row.stored.unwrap_or(0) + self.stored_added);
-        self.txn.put(system, Table::Usage, &key, &encode(&row)?);
-        Ok(())
     }
 }

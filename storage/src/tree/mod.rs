@@ -7,7 +7,9 @@ mod accounting;
 pub(crate) mod change;
 mod incident;
 mod operations;
+mod past;
 pub(crate) mod rows;
+mod snapshot;
 #[expect(
     clippy::cast_possible_truncation,
     reason = "offsets inside a run, chunk or segment fit; memory has 64 bits"
@@ -16,19 +18,24 @@ pub mod upload;
 mod vault;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use crate::allowance::Allowance;
 use crate::commit::Store;
 use crate::error::StoreError;
-use crate::id::{ContentId, InodeId, OwnerId, VaultId};
+use crate::frame::{Compression, FramePlace};
+use crate::id::{ChunkId, ContentId, InodeId, OwnerId, VaultId};
 use crate::keys::VaultKeys;
 use crate::record::RecordKey;
 use crate::time::UnixNanos;
 pub use accounting::Allowed;
 pub use incident::{Incident, IncidentDraft};
+pub use past::PastVault;
+use past::View;
 pub use rows::IncidentKind;
-use upload::{FileState, OpenFile, Upload};
+pub use snapshot::SnapshotRecord;
+use upload::{FileState, OpenFile, Tense, Upload};
 
 /// What an inode is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -156,6 +163,41 @@ struct VaultInner {
     keys: Arc<VaultKeys>,
     /// Files that somebody has open.
     open: Mutex<HashMap<InodeId, Weak<FileState>>>,
+    /// Files of the past that somebody has open.
+    past: Mutex<Vec<Weak<FileState>>>,
+    /// Inodes whose history is not pruned, and by how many.
+    kept: Mutex<HashMap<InodeId, usize>>,
+    /// Held by whoever looks up what it then keeps; alone by a step of pruning.
+    pruning: RwLock<()>,
+    /// Moments that were looked at lately, the last one last.
+    views: Mutex<Vec<Arc<View>>>,
+    /// Whether chunks are compressed from now on.
+    compressed: AtomicBool,
+}
+
+/// An inode whose history is not pruned as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    vault: Vault,
+    inode: InodeId,
+}
+
+impl Kept {
+    pub(crate) fn inode(&self) -> InodeId {
+        self.inode
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let mut kept = self.vault.lock_kept();
+        if let Some(count) = kept.get_mut(&self.inode) {
+            *count -= 1;
+            if *count == 0 {
+                kept.remove(&self.inode);
+            }
+        }
+    }
 }
 
 impl Vault {
@@ -183,6 +225,65 @@ impl Vault {
         &self.inner.keys.audit
     }
 
+    pub(crate) fn compression(&self) -> Compression {
+        if self.inner.compressed.load(Ordering::Relaxed) { Compression::Lz4 } else { Compression::Off }
+    }
+
+    pub(crate) fn lock_kept(&self) -> MutexGuard<'_, HashMap<InodeId, usize>> {
+        self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_views(&self) -> MutexGuard<'_, Vec<Arc<View>>> {
+        self.inner.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn register_past(&self, state: &Arc<FileState>) {
+        let mut past = self.inner.past.lock().unwrap_or_else(PoisonError::into_inner);
+        past.retain(|state| state.strong_count() > 0);
+        past.push(Arc::downgrade(state));
+    }
+
+    /// Keeps an inode's history. Look at it after this, before the guard of the same call goes.
+    fn keep(&self, inode: InodeId) -> (Kept, RwLockReadGuard<'_, ()>) {
+        let calm = self.inner.pruning.read().unwrap_or_else(PoisonError::into_inner);
+        *self.lock_kept().entry(inode).or_default() += 1;
+        (Kept { vault: self.clone(), inode }, calm)
+    }
+
+    /// Where a chunk that somebody refers to lies.
+    pub(crate) fn place(&self, chunk: ChunkId) -> Result<FramePlace, StoreError> {
+        let row = self.store().chunk(self.keys(), chunk)?.ok_or(StoreError::DamagedRecord)?;
+        match row.damaged {
+            None => Ok(row.place),
+            Some(_) => Err(StoreError::SetAside { pack: row.place.pack }),
+        }
+    }
+
+    /// Reads a chunk where it was seen, or where it has moved meanwhile.
+    pub(crate) fn read_chunk(&self, chunk: ChunkId, place: &FramePlace) -> Result<Arc<[u8]>, StoreError> {
+        let read = |place: &FramePlace| self.store().read_frame(self.keys(), chunk, place);
+        match read(place) {
+            Err(StoreError::Damaged { .. }) => match self.place(chunk) {
+                Ok(now) if now != *place => read(&now),
+                Err(aside @ StoreError::SetAside { .. }) => Err(aside),
+                Ok(_) | Err(_) => Err(StoreError::Damaged { pack: place.pack }),
+            },
+            answered => answered,
+        }
+    }
+
+    /// Lets handles on which nothing is unsaved look again at the index, so that what they saw need not be kept.
+    pub(crate) fn renew_handles(&self) {
+        let mut states: Vec<Arc<FileState>> = self.lock_open().values().filter_map(Weak::upgrade).collect();
+        let mut past = self.inner.past.lock().unwrap_or_else(PoisonError::into_inner);
+        past.retain(|state| state.strong_count() > 0);
+        states.extend(past.iter().filter_map(Weak::upgrade));
+        drop(past);
+        for state in states {
+            state.renew();
+        }
+    }
+
     fn lock_open(&self) -> MutexGuard<'_, HashMap<InodeId, Weak<FileState>>> {
         self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -204,20 +305,17 @@ impl Vault {
         if let Some(found) = self.opened(inode) {
             return Ok(found);
         }
-        let row = self.row(inode)?;
-        match row.kind {
-            Kind::File => {}
-            Kind::Directory => return Err(StoreError::IsADirectory),
-            Kind::SymbolicLink => return Err(StoreError::WrongKind),
-        }
+        self.row(inode)?.only_file()?;
+        let (kept, _calm) = self.keep(inode);
         let mut open = self.lock_open();
         if let Some(found) = open.get(&inode).and_then(Weak::upgrade) {
             return Ok(OpenFile::from_state(found));
         }
         open.retain(|_, state| state.strong_count() > 0);
         // Read again under the lock: a commit through another handle may have come between.
+        let epoch = self.store().epoch();
         let row = self.row(inode)?;
-        let state = Arc::new(FileState::new(self.clone(), inode, row));
+        let state = Arc::new(FileState::new(self.clone(), row, Tense::Present, epoch, kept));
         open.insert(inode, Arc::downgrade(&state));
         Ok(OpenFile::from_state(state))
     }

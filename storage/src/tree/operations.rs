@@ -34,8 +34,8 @@ impl InodeRow {
             uid: self.uid,
             gid: self.gid,
             atime: self.atime,
-            mtime: self.mtime,
-            ctime: self.ctime,
+            mtime: self.touched.unwrap_or(self.mtime),
+            ctime: self.touched.map_or(self.ctime, |touched| touched.max(self.ctime)),
             links: self.links,
             content: self.content.id,
             blake3: self.content.blake3,
@@ -93,6 +93,8 @@ impl Change<'_> {
             properties: BTreeMap::new(),
             incomplete: false,
             parent: (kind == Kind::Directory).then_some(parent),
+            touched: None,
+            folded: None,
         };
         row.apply(attributes);
         self.add_inode(inode, &row)?;
@@ -154,13 +156,13 @@ impl Change<'_> {
             uid: Some(source.uid),
             gid: Some(source.gid),
             atime: None,
-            mtime: Some(source.mtime),
+            mtime: Some(source.touched.unwrap_or(source.mtime)),
         };
         let target = source.target.clone().map(Into::into);
         let made = self.create(to, name, source.kind, &attributes, content, target)?;
         if !source.properties.is_empty() {
             let old = self.inode(made)?;
-            let new = InodeRow { properties: source.properties, ..old.clone() };
+            let new = InodeRow { properties: source.properties, ..old.successor() };
             self.replace_inode(made, &old, new)?;
         }
         if deep && source.kind == Kind::Directory {
@@ -358,7 +360,7 @@ impl Vault {
             drop(change);
             return Err(self.refused(refusal));
         }
-        let new = InodeRow { links: old.links + 1, ..old.clone() };
+        let new = InodeRow { links: old.links + 1, ..old.successor() };
         change.replace_inode(inode, &old, new)?;
         change.add_dentry(parent, name, inode, old.kind)?;
         audit.object = Some(inode);
@@ -461,7 +463,7 @@ impl Vault {
         change.add_dentry(to.0, to.1, row.inode, row.kind)?;
         if row.kind == Kind::Directory && from.0 != to.0 {
             let old = change.inode(row.inode)?;
-            let new = InodeRow { parent: Some(to.0), ..old.clone() };
+            let new = InodeRow { parent: Some(to.0), ..old.successor() };
             change.replace_inode(row.inode, &old, new)?;
         }
         Ok(Pending { value: (), ticket: change.submit(audit)? })
@@ -522,7 +524,7 @@ impl Vault {
         let mut held = open.as_ref().map(OpenHold::take);
         let mut change = Change::begin(self)?;
         let old = change.inode(inode)?;
-        let mut new = old.clone();
+        let mut new = old.successor();
         new.apply(attributes);
         change.replace_inode(inode, &old, new)?;
         audit.object = Some(inode);
@@ -553,7 +555,7 @@ impl Vault {
     ) -> Result<Pending<()>, StoreError> {
         let mut change = Change::begin(self)?;
         let old = change.inode(inode)?;
-        let mut new = old.clone();
+        let mut new = old.successor();
         for (name, value) in changes {
             let name = ByteVec::from(name.clone());
             match value {

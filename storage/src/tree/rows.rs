@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use super::Kind;
 use crate::allowance::Limit;
 use crate::error::StoreError;
-use crate::frame::FramePlace;
+use crate::frame::{Compression, FramePlace};
 use crate::id::{ChunkId, CommitNumber, ContentId, InodeId, OwnerId, PackId, SegmentId, VaultId};
 use crate::keys::ManagedSlot;
 use crate::time::UnixNanos;
@@ -29,13 +29,74 @@ pub(crate) struct VaultRow {
     pub(crate) retention_secs: u64,
     #[n(4)]
     pub(crate) managed: Option<ManagedSlot>,
+    /// A shorter retention that is waiting for its grace time to pass.
+    #[n(5)]
+    pub(crate) shortening: Option<Shortening>,
+    /// Legal holds, oldest first.
+    #[n(6)]
+    pub(crate) holds: Option<Vec<HoldRow>>,
+    /// Absent: on.
+    #[n(7)]
+    pub(crate) compression: Option<CompressionSetting>,
     #[n(8)]
     pub(crate) bytes_max: Option<u64>,
     #[n(9)]
     pub(crate) files_max: Option<u64>,
-    /// Of what the vault takes on the disk, earlier states included.
+    /// Of what the vault takes on the disk, history too.
     #[n(10)]
     pub(crate) stored_max: Option<u64>,
+    /// When it was erased: no slot, no content, only its name is left.
+    #[n(11)]
+    pub(crate) erased: Option<UnixNanos>,
+    /// Superseded states that ended before this may have been pruned.
+    #[n(12)]
+    pub(crate) pruned: Option<UnixNanos>,
+}
+
+/// A retention that becomes shorter after a grace time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Shortening {
+    #[n(0)]
+    pub(crate) retention_secs: u64,
+    /// From when on.
+    #[n(1)]
+    pub(crate) at: UnixNanos,
+}
+
+/// A legal hold on a vault (no directory) or a subtree.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct HoldRow {
+    /// From the store's sequence.
+    #[n(0)]
+    pub(crate) number: u64,
+    /// The directory or file it covers; the root for the whole vault.
+    #[n(1)]
+    pub(crate) inode: InodeId,
+    /// Since when.
+    #[n(2)]
+    pub(crate) since: UnixNanos,
+    /// Why, in the operator's words, sealed with the row.
+    #[n(3)]
+    pub(crate) reason: String,
+}
+
+/// Whether chunks are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub(crate) enum CompressionSetting {
+    #[n(0)]
+    Off,
+    #[n(1)]
+    Lz4,
+}
+
+impl VaultRow {
+    pub(crate) fn compression(&self) -> Compression {
+        match self.compression {
+            Some(CompressionSetting::Off) => Compression::Off,
+            Some(CompressionSetting::Lz4) | None => Compression::Lz4,
+        }
+    }
 }
 
 /// Value of `Table::Usage`.
@@ -45,10 +106,10 @@ pub(crate) struct UsageRow {
     pub(crate) bytes: u64,
     #[n(1)]
     pub(crate) inodes: u64,
-    /// Plaintext bytes of the vault's chunks, each once, those of earlier states included.
+    /// Plaintext bytes of the vault's distinct chunks, those of history too.
     #[n(2)]
     pub(crate) unique: Option<u64>,
-    /// The same chunks as they are stored: sealed.
+    /// Bytes of their frames.
     #[n(3)]
     pub(crate) stored: Option<u64>,
 }
@@ -60,6 +121,18 @@ pub(crate) struct Moment {
     pub(crate) commit: CommitNumber,
     #[n(1)]
     pub(crate) time: UnixNanos,
+}
+
+/// Value of `Table::Snapshots`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct SnapshotRow {
+    #[n(0)]
+    pub(crate) name: String,
+    #[n(1)]
+    pub(crate) moment: Moment,
+    /// From when on it is gone; absent: kept until it is deleted.
+    #[n(2)]
+    pub(crate) expires: Option<UnixNanos>,
 }
 
 /// Bytes of a file that lie in a chunk.
@@ -156,6 +229,33 @@ pub(crate) struct InodeRow {
     /// Of a directory: the one above.
     #[n(13)]
     pub(crate) parent: Option<InodeId>,
+    /// Of a directory: when a name last came or went since this state began. Names' own history tells of earlier times.
+    #[n(14)]
+    pub(crate) touched: Option<UnixNanos>,
+    /// Of a directory: when a name last came or went among those whose history was pruned.
+    #[n(15)]
+    pub(crate) folded: Option<UnixNanos>,
+}
+
+impl InodeRow {
+    /// Refuses what has no content of its own.
+    pub(crate) fn only_file(&self) -> Result<(), StoreError> {
+        match self.kind {
+            Kind::File => Ok(()),
+            Kind::Directory => Err(StoreError::IsADirectory),
+            Kind::SymbolicLink => Err(StoreError::WrongKind),
+        }
+    }
+
+    /// What the state after this one begins with.
+    pub(crate) fn successor(&self) -> Self {
+        let mut next = self.clone();
+        if let Some(touched) = next.touched.take() {
+            next.mtime = touched;
+        }
+        next.folded = None;
+        next
+    }
 }
 
 /// Value of `Table::Dentries`.
@@ -196,9 +296,12 @@ pub(crate) struct SegmentRow {
 pub(crate) struct ChunkRow {
     #[n(0)]
     pub(crate) place: FramePlace,
-    /// Segments and inline contents that hold it, each counted once.
+    /// Segments and inline contents that hold it, each counted once. At 0 it waits in `Table::Garbage`.
     #[n(1)]
     pub(crate) refs: u64,
+    /// When its frame was found not to open: set aside until the same bytes come again.
+    #[n(2)]
+    pub(crate) damaged: Option<UnixNanos>,
 }
 
 /// Value of `Table::Incidents`.
@@ -280,10 +383,45 @@ pub(crate) fn usage_key(owner: OwnerId, vault: VaultId) -> Vec<u8> {
     [owner.0, vault.0].concat()
 }
 
-/// The key of a superseded state: the live one's, then the transaction that ended it.
-pub(crate) fn past_key(live: &[u8], end: CommitNumber) -> Vec<u8> {
-    [live, &end.0.to_be_bytes()].concat()
+/// The key of a superseded state: the live one's, the transaction that ended it, the one that began it.
+pub(crate) fn past_key(live: &[u8], end: CommitNumber, begin: CommitNumber) -> Vec<u8> {
+    [live, &end.0.to_be_bytes(), &begin.0.to_be_bytes()].concat()
 }
+
+/// What the key of a superseded state tells without being opened. Format 1 did not write the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PastSpan {
+    pub(crate) end: CommitNumber,
+    pub(crate) begin: Option<CommitNumber>,
+}
+
+impl PastSpan {
+    /// Of a key whose live part has `live_bytes`.
+    pub(crate) fn of(key: &[u8], live_bytes: usize) -> Option<Self> {
+        let span = key.get(live_bytes..)?;
+        let (end, rest) = span.split_first_chunk::<8>()?;
+        let begin = match rest {
+            [] => None,
+            rest => Some(CommitNumber(u64::from_be_bytes(rest.try_into().ok()?))),
+        };
+        Some(Self { end: CommitNumber(u64::from_be_bytes(*end)), begin })
+    }
+}
+
+/// vault | number.
+pub(crate) fn snapshot_key(vault: VaultId, number: u64) -> Vec<u8> {
+    number_key(vault, number)
+}
+
+/// commit | vault | chunk.
+pub(crate) fn garbage_key(commit: CommitNumber, vault: VaultId, chunk: ChunkId) -> Vec<u8> {
+    [&commit.0.to_be_bytes()[..], &vault.0, &chunk.0].concat()
+}
+
+/// Bytes of an inode's key.
+pub(crate) const INODE_KEY_BYTES: usize = 24;
+/// Bytes of a dentry's key.
+pub(crate) const DENTRY_KEY_BYTES: usize = 40;
 
 /// The first key after all that begin with `prefix`.
 pub(crate) fn after_prefix(prefix: &[u8]) -> Vec<u8> {

@@ -1,7 +1,8 @@
 //! Vaults: made, listed, opened.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::rows::{Content, InodeRow, Moment, UsageRow, VaultRow, decode, encode, inode_key, usage_key};
 use super::{Kind, Vault, VaultInner, VaultRecord};
@@ -9,6 +10,7 @@ use crate::allowance::Allowance;
 use crate::audit::RecordDraft;
 use crate::commit::{OpenedVault, Pending, Store};
 use crate::error::StoreError;
+use crate::frame::Compression;
 use crate::id::{ContentId, InodeId, OwnerId, VaultId};
 use crate::index::Table;
 use crate::keys::{ManagedSlot, RootKey, VaultKeys};
@@ -62,6 +64,11 @@ impl Store {
             bytes_max: allowance.bytes_max,
             files_max: allowance.files_max,
             stored_max: allowance.stored_max,
+            shortening: None,
+            holds: None,
+            compression: None,
+            erased: None,
+            pruned: None,
         };
         txn.put(self.system_key(), Table::Vaults, &id.0, &encode(&row)?);
         txn.put(
@@ -85,6 +92,8 @@ impl Store {
             properties: BTreeMap::new(),
             incomplete: false,
             parent: None,
+            touched: None,
+            folded: None,
         };
         txn.put(&keys.records, Table::Inodes, &inode_key(id, InodeId::ROOT), &encode(&root_directory)?);
         // Numbers begin above the root's.
@@ -139,14 +148,23 @@ impl Store {
         let unavailable = || StoreError::VaultUnavailable(id);
         let row = self.get(self.system_key(), Table::Vaults, &id.0)?.ok_or_else(unavailable)?;
         let row: VaultRow = decode(&row)?;
-        let root =
-            row.managed.ok_or_else(unavailable)?.open(id, self.gateway_key()).map_err(|_| unavailable())?;
+        let root = row
+            .managed
+            .as_ref()
+            .ok_or_else(unavailable)?
+            .open(id, self.gateway_key())
+            .map_err(|_| unavailable())?;
         let keys = Arc::new(VaultKeys::derive(id, &root));
         let inner = Arc::new(VaultInner {
             store: self.clone(),
             owner: row.owner,
             keys: Arc::clone(&keys),
-            open: Mutex::new(HashMap::new()),
+            open: Mutex::default(),
+            past: Mutex::default(),
+            kept: Mutex::default(),
+            pruning: RwLock::default(),
+            views: Mutex::default(),
+            compressed: AtomicBool::new(row.compression() == Compression::Lz4),
         });
         vaults.insert(id, OpenedVault { keys, vault: Arc::<VaultInner>::clone(&inner) });
         Ok(Vault { inner })

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::StoreError;
 use crate::id::SegmentId;
 use crate::index::Table;
-use crate::limits::SEGMENT_BYTES;
+use crate::limits::{CHUNK_BYTES_MIN, FRAGMENTS_MAX, SEGMENT_BYTES};
 use crate::tree::Vault;
 use crate::tree::rows::{Body, Extent, SegmentRow, decode, segment_key};
 
@@ -173,6 +173,20 @@ impl Extents {
                 }
             })
             .collect()
+    }
+
+    /// Forgets what can be read again.
+    pub(super) fn forget_unchanged(&mut self) {
+        let changed = &self.changed;
+        self.loaded.retain(|at, _| changed.contains(at));
+    }
+
+    /// Whether a changed segment has become so many crumbs that reading it in order is slow.
+    pub(super) fn is_fragmented(&self) -> bool {
+        let crumbs = |extents: &BTreeMap<u64, Extent>| {
+            extents.values().filter(|extent| (extent.len as usize) < CHUNK_BYTES_MIN).count()
+        };
+        self.changed.iter().filter_map(|at| self.loaded.get(at)).any(|at| crumbs(at) > FRAGMENTS_MAX)
     }
 
     /// Extents in memory that only memory has.

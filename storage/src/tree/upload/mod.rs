@@ -17,20 +17,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::allowance::Amounts;
 use crate::audit::RecordDraft;
-use crate::commit::Pending;
+use crate::commit::{Epoch, Pending};
 use crate::error::StoreError;
 use crate::frame::{FRAME_OVERHEAD_BYTES, FramePlace};
 use crate::id::{ChunkId, ContentId, InodeId};
-use crate::index::Table;
 use crate::limits::{
     CHUNK_BYTES_MIN, DIRTY_BYTES_TARGET, EXTENTS_CHANGED_MAX, FILE_BYTES_MAX, SEGMENT_BYTES,
 };
 use crate::quota::Reservation;
 use crate::tree::change::Change;
-use crate::tree::rows::{
-    Body, ChunkRow, Content, Extent, INLINE_EXTENTS_MAX, IncidentKind, InodeRow, chunk_key, decode,
-};
-use crate::tree::{AttributeChange, Attributes, IncidentDraft, Kind, Vault};
+use crate::tree::rows::{Body, Content, Extent, INLINE_EXTENTS_MAX, IncidentKind, InodeRow};
+use crate::tree::{AttributeChange, Attributes, IncidentDraft, Kept, Kind, Vault};
 
 use dirty::Dirty;
 use extents::Extents;
@@ -63,7 +60,7 @@ impl Plan {
         for (extent, place) in &self.pieces {
             // A hole before it.
             into.resize(from + (extent.start - self.offset) as usize, 0);
-            let chunk = self.vault.store().read_frame(self.vault.keys(), extent.chunk, place)?;
+            let chunk = self.vault.read_chunk(extent.chunk, place)?;
             let skip = extent.skip as usize;
             let found = chunk
                 .get(skip..skip + extent.len as usize)
@@ -90,6 +87,8 @@ struct Editor {
     reservation: Reservation,
     reserve: Reserve,
     changed: bool,
+    /// What the index said when `extents` were looked up stays until this is renewed.
+    epoch: Epoch,
 }
 
 /// What the reservation is made of, beside the bytes that were taken.
@@ -108,7 +107,8 @@ struct Reserve {
 }
 
 impl Editor {
-    fn of(vault: Vault, content: &Content) -> Self {
+    /// `epoch` is older than the look at `content`.
+    fn of(vault: Vault, content: &Content, epoch: Epoch) -> Self {
         let reservation = Reservation::new(Arc::clone(vault.store().quotas()), vault.owner(), vault.id());
         Self {
             vault,
@@ -122,6 +122,16 @@ impl Editor {
             reservation,
             reserve: Reserve { replaced: content.stored, ..Reserve::default() },
             changed: false,
+            epoch,
+        }
+    }
+
+    /// Forgets what was looked up, so that others need not keep it; not while something is unsaved.
+    fn renew(&mut self) {
+        if !self.changed {
+            let epoch = self.vault.store().epoch();
+            self.extents.forget_unchanged();
+            self.epoch = epoch;
         }
     }
 
@@ -272,10 +282,11 @@ impl Editor {
     fn store_chunk(&mut self, start: u64, plain: &[u8]) -> Result<(), StoreError> {
         let keys = self.vault.keys();
         let chunk = keys.chunk_id(plain);
-        if !self.staged.contains_key(&chunk) && self.place_in_index(chunk)?.is_none() {
+        if !self.staged.contains_key(&chunk) && !self.is_known(chunk)? {
             // Sealed it is a little longer than it was.
             self.hold(self.stored, self.unsealed() + FRAME_OVERHEAD_BYTES as u64)?;
-            let place = self.vault.store().stage(self.vault.keys(), chunk, plain)?;
+            let (keys, compression) = (self.vault.keys(), self.vault.compression());
+            let place = self.vault.store().stage(keys, chunk, plain, compression)?;
             self.reserve.staged += u64::from(place.stored_bytes);
             self.staged.insert(chunk, place);
         }
@@ -285,23 +296,23 @@ impl Editor {
         self.extents.put(&vault, Extent { start, len, chunk, skip: 0 })
     }
 
-    fn place_in_index(&self, chunk: ChunkId) -> Result<Option<FramePlace>, StoreError> {
-        let key = chunk_key(self.vault.id(), chunk);
-        let row = self.vault.store().get(&self.vault.keys().records, Table::Chunks, &key)?;
-        row.map(|bytes| Ok(decode::<ChunkRow>(&bytes)?.place)).transpose()
+    /// Whether a chunk is there already. One that nobody refers to may be forgotten before this commits, and one that is
+    /// damaged is replaced: both are written again.
+    fn is_known(&self, chunk: ChunkId) -> Result<bool, StoreError> {
+        let row = self.vault.store().chunk(self.vault.keys(), chunk)?;
+        Ok(row.is_some_and(|row| row.refs > 0 && row.damaged.is_none()))
     }
 
     fn place(&self, chunk: ChunkId) -> Result<FramePlace, StoreError> {
         match self.staged.get(&chunk) {
             Some(place) => Ok(*place),
-            None => self.place_in_index(chunk)?.ok_or(StoreError::DamagedRecord),
+            None => self.vault.place(chunk),
         }
     }
 
     fn read_extent(&self, extent: &Extent, into: &mut [u8]) -> Result<(), StoreError> {
-        let keys = self.vault.keys();
         let place = self.place(extent.chunk)?;
-        let chunk = self.vault.store().read_frame(keys, extent.chunk, &place)?;
+        let chunk = self.vault.read_chunk(extent.chunk, &place)?;
         let from = extent.skip as usize;
         let found =
             chunk.get(from..from + extent.len as usize).ok_or(StoreError::Damaged { pack: place.pack })?;
@@ -373,7 +384,9 @@ impl Editor {
         Ok(Content { id, size: self.size, stored: self.stored, blake3: self.blake3(), body })
     }
 
-    fn settled(&mut self, content: &Content) {
+    /// `epoch` is older than the transaction that committed `content`.
+    fn settled(&mut self, content: &Content, epoch: Epoch) {
+        self.epoch = epoch;
         self.extents.settled(&content.body);
         self.staged.clear();
         self.reserve = Reserve { replaced: content.stored, ..Reserve::default() };
@@ -386,7 +399,17 @@ impl Editor {
 pub(crate) struct FileState {
     vault: Vault,
     inode: InodeId,
+    tense: Tense,
     edited: Mutex<Edited>,
+    /// History that this may read is not pruned.
+    _kept: Kept,
+}
+
+/// Whether an open file shows the present or a moment of the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tense {
+    Present,
+    Past,
 }
 
 #[derive(Debug)]
@@ -399,9 +422,25 @@ pub(crate) struct Edited {
 }
 
 impl FileState {
-    pub(crate) fn new(vault: Vault, inode: InodeId, row: InodeRow) -> Self {
-        let editor = Editor::of(vault.clone(), &row.content);
-        Self { vault, inode, edited: Mutex::new(Edited { editor, row, time_set: false }) }
+    /// `epoch` and `kept` are older than the look at `row`.
+    pub(crate) fn new(vault: Vault, row: InodeRow, tense: Tense, epoch: Epoch, kept: Kept) -> Self {
+        let editor = Editor::of(vault.clone(), &row.content, epoch);
+        let edited = Mutex::new(Edited { editor, row, time_set: false });
+        Self { vault, inode: kept.inode(), tense, edited, _kept: kept }
+    }
+
+    /// Forgets what was looked up long ago, unless somebody works with it right now.
+    pub(crate) fn renew(&self) {
+        if let Ok(mut edited) = self.edited.try_lock() {
+            edited.editor.renew();
+        }
+    }
+
+    fn writable(&self) -> Result<MutexGuard<'_, Edited>, StoreError> {
+        match self.tense {
+            Tense::Present => Ok(self.lock()),
+            Tense::Past => Err(StoreError::ReadOnly),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Edited> {
@@ -448,10 +487,12 @@ impl OpenFile {
     /// The store's own errors. An unlinked open file still answers (links = 0).
     pub fn attributes(&self) -> Result<Attributes, StoreError> {
         let mut edited = self.state.lock();
-        match self.state.vault.row(self.state.inode) {
-            Ok(row) => edited.row = row,
-            Err(StoreError::NotFound) => edited.row.links = 0,
-            Err(error) => return Err(error),
+        if self.state.tense == Tense::Present {
+            match self.state.vault.row(self.state.inode) {
+                Ok(row) => edited.row = row,
+                Err(StoreError::NotFound) => edited.row.links = 0,
+                Err(error) => return Err(error),
+            }
         }
         Ok(Attributes { size: edited.editor.size, ..edited.row.attributes(self.state.inode) })
     }
@@ -492,7 +533,7 @@ impl OpenFile {
     /// # Errors
     /// `QuotaExceeded`, `TooLarge`: the bytes were not taken. `DiskFull`, `Poisoned`: they are in memory only.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut edited = self.state.lock();
+        let mut edited = self.state.writable()?;
         edited.time_set = false;
         edited.editor.write(offset, bytes)
     }
@@ -502,7 +543,7 @@ impl OpenFile {
     /// # Errors
     /// As for [`OpenFile::write_at`].
     pub fn append(&self, bytes: &[u8]) -> Result<u64, StoreError> {
-        let mut edited = self.state.lock();
+        let mut edited = self.state.writable()?;
         edited.time_set = false;
         let end = edited.editor.size;
         edited.editor.write(end, bytes).map(|()| end)
@@ -513,7 +554,7 @@ impl OpenFile {
     /// # Errors
     /// As for [`OpenFile::write_at`].
     pub fn truncate(&self, size: u64) -> Result<(), StoreError> {
-        let mut edited = self.state.lock();
+        let mut edited = self.state.writable()?;
         edited.time_set = false;
         edited.editor.truncate(size)
     }
@@ -530,12 +571,13 @@ impl OpenFile {
     /// # Errors
     /// `DiskFull`, `Poisoned`.
     pub fn commit(&self, completion: Completion, mut audit: RecordDraft) -> Result<Pending<()>, StoreError> {
-        let mut guard = self.state.lock();
+        let mut guard = self.state.writable()?;
         let edited = &mut *guard;
         audit.object = Some(self.state.inode);
         if edited.editor.changed {
             edited.editor.flush(true)?;
         }
+        let epoch = self.state.vault.store().epoch();
         let mut change = Change::begin(&self.state.vault)?;
         let old = match change.inode(self.state.inode) {
             Ok(old) => old,
@@ -554,6 +596,9 @@ impl OpenFile {
         let mut new = old.clone();
         if edited.editor.changed {
             new.content = edited.editor.content(&mut change)?;
+            if edited.editor.extents.is_fragmented() {
+                change.mark_fragmented(self.state.inode);
+            }
             if !edited.time_set {
                 new.mtime = change.txn.time();
             }
@@ -568,19 +613,20 @@ impl OpenFile {
         audit.content_hash = new.content.blake3;
         let content = new.content.clone();
         change.replace_inode(self.state.inode, &old, new)?;
-        let ticket = change.submit_holding(audit, Some(&mut edited.editor.reservation))?;
-        edited.editor.settled(&content);
+        let ticket = change.submit_holding(audit, &mut edited.editor.reservation)?;
+        edited.editor.settled(&content, epoch);
         edited.row.content = content;
         Ok(Pending { value: (), ticket })
     }
 
     /// Shows another content from now on, unless unsaved writes stand in the way; tells whether it does.
-    fn refresh(&self, row: &InodeRow) -> bool {
+    /// `epoch` is older than the transaction that committed it.
+    fn refresh(&self, row: &InodeRow, epoch: Epoch) -> bool {
         let mut edited = self.state.lock();
         if edited.editor.changed {
             return false;
         }
-        edited.editor = Editor::of(self.state.vault.clone(), &row.content);
+        edited.editor = Editor::of(self.state.vault.clone(), &row.content, epoch);
         edited.row = row.clone();
         true
     }
@@ -605,7 +651,8 @@ pub struct Upload {
 
 impl Upload {
     pub(crate) fn new(vault: Vault) -> Self {
-        Self { editor: Editor::of(vault, &Content::empty(ContentId(0))) }
+        let epoch = vault.store().epoch();
+        Self { editor: Editor::of(vault, &Content::empty(ContentId(0)), epoch) }
     }
 
     /// Reserves room for `bytes` bytes at a name that is new, or in place of what is there.
@@ -648,6 +695,7 @@ impl Upload {
     ) -> Result<Pending<(InodeId, bool)>, StoreError> {
         self.editor.flush(true)?;
         let vault = self.editor.vault.clone();
+        let epoch = vault.store().epoch();
         let mut change = Change::begin(&vault)?;
         change.directory(parent)?;
         let target = change.dentry(parent, name)?;
@@ -676,10 +724,10 @@ impl Upload {
             }
         };
         audit.object = Some(inode);
-        let ticket = change.submit_holding(audit, Some(&mut self.editor.reservation))?;
+        let ticket = change.submit_holding(audit, &mut self.editor.reservation)?;
         if let Some(row) = &replaced
             && let Some(open) = vault.opened(inode)
-            && !open.refresh(row)
+            && !open.refresh(row, epoch)
         {
             vault.close_registered(inode);
         }
