@@ -30,9 +30,6 @@ pub(crate) struct Change<'v> {
     bytes_removed: u64,
     inodes_added: u64,
     inodes_removed: u64,
-    /// Bytes of chunks that were not there before: as they are, and sealed.
-    unique_added: u64,
-    stored_added: u64,
 }
 
 /// Refuses names that no directory can hold.
@@ -59,8 +56,6 @@ impl<'v> Change<'v> {
             bytes_removed: 0,
             inodes_added: 0,
             inodes_removed: 0,
-            unique_added: 0,
-            stored_added: 0,
         })
     }
 
