@@ -351,7 +351,7 @@ impl Drop for Settled<'_> {
             counter.used = counter.used.saturating_add(limit.of(removed)).saturating_sub(limit.of(added));
             counter.reserved = counter.reserved.saturating_add(limit.of(held));
             let over = self.over.iter().find(|(known, _)| *known == limit);
-            counter.refused = counter.refused.or(over.map(|(_, wanted)| *wanted));
+            counter.refused = counter.refused.or_else(|| over.map(|(_, wanted)| *wanted));
         }
     }
 }
@@ -444,12 +444,9 @@ mod tests {
                     scope.spawn(move || {
                         let vault = if worker % 2 == 0 { VAULT } else { OTHER };
                         let mut held = Reservation::new(Arc::clone(quotas), OWNER, vault);
-                        let mut taken = 0;
-                        for _ in 0..100 {
-                            if held.hold(bytes(taken + 7)).is_ok() {
-                                taken += 7;
-                            }
-                        }
+                        let times =
+                            (0..100).filter(|_| held.hold(bytes(held.held().bytes + 7)).is_ok()).count();
+                        let taken = 7 * times as u64;
                         let growth = Growth { added: bytes(taken), held: held.held(), ..Growth::default() };
                         change(quotas, vault, growth).unwrap();
                         held.settled();

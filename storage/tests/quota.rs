@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
-use coffre_storage::allowance::{Allowance, Limit};
+use coffre_storage::allowance::{Allowance, Amounts, Limit};
 use coffre_storage::audit::Action;
 use coffre_storage::blob::memory::MemoryBlobs;
 use coffre_storage::id::{InodeId, VaultId};
@@ -97,11 +97,11 @@ fn stored(stored_max: u64) -> Allowance {
     Allowance { stored_max: Some(stored_max), ..Allowance::default() }
 }
 
-fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Limit {
-    match result {
-        Err(StoreError::QuotaExceeded { limit, .. }) => limit,
-        other => panic!("not a quota: {other:?}"),
-    }
+fn refused<T>(result: Result<T, StoreError>) -> Limit {
+    let said = result.err();
+    let limit = if let Some(StoreError::QuotaExceeded { limit, .. }) = said { Some(limit) } else { None };
+    assert!(limit.is_some(), "not refused by a limit: {said:?}");
+    limit.unwrap()
 }
 
 /// A PUT.
@@ -159,7 +159,7 @@ fn uploads_that_end_without_a_commit_give_everything_back() {
         file.write_at(0, &noise(20 + seed, 400_000)).unwrap();
         drop(file);
         let state = (world.store.quotas().customer(OWNER), world.store.quotas().vault(world.vault));
-        assert_eq!((state.0.reserved, state.1.reserved), Default::default());
+        assert_eq!((state.0.reserved, state.1.reserved), (Amounts::default(), Amounts::default()));
         assert_eq!((state.0.used.bytes, state.1.used.files), (300_000, 1));
     }
     upload(&vault, b"fits", &noise(30, 700_000)).unwrap();
@@ -293,7 +293,7 @@ fn stored_bytes_never_pass_their_limit_however_many_write_at_once() {
     });
     let used = world.store.quotas().vault(world.vault);
     assert!((2_500_000..=3_000_000).contains(&used.used.stored), "{used:?}");
-    assert_eq!(used.reserved, Default::default());
+    assert_eq!(used.reserved, Amounts::default());
     world.assert_counted("stored in parallel");
 }
 

@@ -7,8 +7,8 @@ use coffre_auth::Rights;
 use coffre_auth::permit::{Permit, action};
 use coffre_storage::audit::{Action, DetailKey, Outcome, RecordDraft};
 use coffre_storage::id::VaultId;
-use coffre_storage::upload::Completion;
-use coffre_storage::{Pending, StoreError};
+use coffre_storage::upload::{Completion, Upload};
+use coffre_storage::{Pending, StoreError, Vault};
 
 use super::resolve::{Inside, Node, Place};
 use super::space;
@@ -368,6 +368,20 @@ impl Namespace {
         self.copy_across(&source, &target, replace, deep, &record)
     }
 
+    /// The content of a file on its way into another vault.
+    fn upload_of(&self, source: &Inside, vault: &Vault) -> Result<Upload, VfsError> {
+        let open = source.vault.open(source.attributes.inode)?;
+        let mut upload = vault.begin_upload()?;
+        loop {
+            self.live()?;
+            let piece = open.read_at(upload.size(), COPY_PIECE_BYTES)?;
+            if piece.is_empty() {
+                return Ok(upload);
+            }
+            upload.write(&piece)?;
+        }
+    }
+
     /// Copies into another vault, bytes and all: one transaction a file, so a failure leaves what came before it.
     fn copy_across(
         &self,
@@ -400,16 +414,7 @@ impl Namespace {
                 Ok(Pending { value: (), ticket: made.ticket })
             }
             Kind::File => {
-                let open = source.vault.open(source.attributes.inode)?;
-                let mut upload = vault.begin_upload()?;
-                loop {
-                    self.live()?;
-                    let piece = open.read_at(upload.size(), COPY_PIECE_BYTES)?;
-                    if piece.is_empty() {
-                        break;
-                    }
-                    upload.write(&piece)?;
-                }
+                let upload = self.upload_of(source, vault)?;
                 // What was there stays until all that comes in its place was taken.
                 clear()?;
                 let made = upload.commit((parent, &target.name), Precondition::None, &attributes, record)?;

@@ -50,10 +50,12 @@ impl From<VfsError> for Refused {
             VfsError::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
         };
         // RFC 4331 section 6.
-        let condition = match &error {
-            VfsError::Store(StoreError::QuotaExceeded { .. }) => Some("quota-not-exceeded"),
-            VfsError::Store(StoreError::DiskFull) => Some("sufficient-disk-space"),
-            _ => None,
+        let condition = if matches!(error, VfsError::Store(StoreError::QuotaExceeded { .. })) {
+            Some("quota-not-exceeded")
+        } else if matches!(error, VfsError::Store(StoreError::DiskFull)) {
+            Some("sufficient-disk-space")
+        } else {
+            None
         };
         Self { status, reason: error.to_string(), condition }
     }
