@@ -60,3 +60,7 @@ pub const SNAPSHOT_NAME_BYTES_MAX: usize = 64;
 pub const LINKS_MAX: u32 = 65_000;
 /// Journal bytes of one transaction: a larger one is refused, or it would not fit a pack.
 pub const JOURNAL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of one part of an index that is written into the log: what a commit may wait for besides its own batch.
+pub const EXPORT_PART_BYTES: usize = 1024 * 1024;
+/// Rows of the index read at a time for an export.
+pub const EXPORT_PIECE_MAX: usize = 4096;

@@ -178,8 +178,8 @@ impl Committer {
                 Some(open) => {
                     let close = open.must_sync()
                         || open.buffer.len() >= target
-                        || (state.close_wanted && open.has_frames())
-                        || ((stopping || asked) && (open.has_frames() || !open.meta.changes.is_empty()));
+                        || (state.close_wanted && open.has_payload())
+                        || ((stopping || asked) && (open.has_payload() || !open.meta.changes.is_empty()));
                     // Somebody needs more room than an empty batch has left here: move on.
                     if close || state.room_wanted > open.room {
                         return self.take(&mut state);
@@ -397,6 +397,7 @@ impl Committer {
         changes.push(Change { table: Table::Store, key: POSITION_KEY.to_vec(), value: Some(sealed) });
         self.inner.index.apply(&changes)?;
         self.inner.index.checkpoint()?;
+        self.inner.checkpointed.offer(&self.inner.index, &self.position)?;
         self.bytes_since = 0;
         self.changed = false;
         self.last_checkpoint = Instant::now();

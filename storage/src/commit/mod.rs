@@ -10,6 +10,7 @@ mod cache;
 mod committer;
 mod counts;
 mod epochs;
+mod export;
 mod log_state;
 mod open;
 mod overlay;
@@ -43,6 +44,8 @@ pub(crate) use committer::{PackCountRow, PackRow};
 use counts::PackCounts;
 pub(crate) use epochs::Epoch;
 use epochs::Epochs;
+use export::CheckpointView;
+pub use export::{ExportRow, ExportSummary};
 use log_state::LogShared;
 pub use open::OpenError;
 use overlay::Overlay;
@@ -131,6 +134,9 @@ pub(crate) struct Inner {
     last_commit: AtomicU64,
     last_time: AtomicI64,
     disk_full: AtomicBool,
+    checkpointed: CheckpointView,
+    /// Held while the index is written into the log.
+    exporting: Mutex<()>,
     committer: Mutex<Option<JoinHandle<()>>>,
     /// Held for as long as the store is open.
     _lock: Option<std::fs::File>,

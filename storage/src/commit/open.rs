@@ -13,6 +13,7 @@ use super::cache::ChunkCache;
 use super::committer::{Committer, OpenPack, POSITION_KEY, PackRow, Position};
 use super::counts::PackCounts;
 use super::epochs::Epochs;
+use super::export::CheckpointView;
 use super::log_state::{LogShared, OpenBatch};
 use super::overlay::Overlay;
 use super::sequence::Sequence;
@@ -244,6 +245,8 @@ impl Store {
             quotas: Arc::new(Quotas::default()),
             vaults: Mutex::default(),
             disk_full: AtomicBool::new(false),
+            checkpointed: CheckpointView::default(),
+            exporting: Mutex::new(()),
             committer: Mutex::new(None),
             _lock: held,
             options,
