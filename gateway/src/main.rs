@@ -48,6 +48,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         | Command::Audit(_)
         | Command::Incidents { .. }
         | Command::Check { .. }
+        | Command::Gc { .. }
         | Command::Status) => match other.into_request()? {
             Some(request) => print(json, &client::run(&data, request)?),
             None => Ok(true),

@@ -111,6 +111,11 @@ pub fn moment(nanos: i64) -> String {
         .map_or_else(|_| nanos.to_string(), |time| time.to_string())
 }
 
+/// Names of a path as an operator writes it.
+pub fn path_names(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|name| !name.is_empty() && *name != ".")
+}
+
 /// `read-only`, `append-only`, `read-write`.
 ///
 /// # Errors

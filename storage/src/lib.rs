@@ -20,6 +20,7 @@ pub mod keys;
 pub mod limits;
 pub mod log;
 pub mod quota;
+pub mod reclaim;
 pub mod record;
 pub mod secret;
 pub mod testing;

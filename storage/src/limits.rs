@@ -38,6 +38,16 @@ pub const DIRTY_BYTES_TARGET: usize = 1024 * 1024;
 pub const EXTENTS_CHANGED_MAX: usize = 1 << 20;
 /// Bytes of decrypted chunks kept for readers, all files together.
 pub const CHUNK_CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Superseded states that one transaction prunes: it holds the writer lock for some milliseconds.
+pub const PRUNE_ROWS_MAX: usize = 256;
+/// Chunks whose references one transaction of reclaim changes, about.
+pub const PRUNE_CHUNKS_MAX: usize = 1024;
+/// Bytes of frames that reclaim carries forward in one step.
+pub const REPACK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Legal holds on one vault.
+pub const HOLDS_MAX: usize = 100;
+/// Bytes of the reason of a hold.
+pub const HOLD_REASON_BYTES_MAX: usize = 500;
 /// Rows of history looked at in one go.
 pub const HISTORY_PIECE: usize = 1024;
 /// Moments of one vault whose place among the commits is remembered: a few dozen bytes each.
@@ -54,3 +64,7 @@ pub const JOURNAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const QUOTA_LEVELS: [u64; 3] = [80, 95, 100];
 /// Incidents that one question gives: a page; whoever wants more asks again from the last.
 pub const INCIDENTS_MAX: usize = 10_000;
+/// Bytes of one part of an index that is written into the log: what a commit may wait for besides its own batch.
+pub const EXPORT_PART_BYTES: usize = 1024 * 1024;
+/// Rows of the index read at a time for an export.
+pub const EXPORT_PIECE_MAX: usize = 4096;

@@ -11,6 +11,7 @@ use coffre_storage::audit::Action;
 use coffre_storage::blob::memory::MemoryBlobs;
 use coffre_storage::id::{InodeId, VaultId};
 use coffre_storage::index::memory::MemoryIndex;
+use coffre_storage::reclaim::{ExportPolicy, Flow, ReclaimOptions};
 use coffre_storage::tree::{AttributeChange, IncidentKind, Replace};
 use coffre_storage::upload::{Completion, Precondition};
 use coffre_storage::{Store, StoreError, Vault};
@@ -271,8 +272,15 @@ fn what_a_vault_stores_is_limited_with_its_history_and_never_keeps_a_customer_fr
         remove(&vault, name).unwrap();
     }
     assert!(vault.list(ROOT, None, 10).unwrap().0.is_empty());
-    world.set(|_| Allowance::default());
-    upload(&vault, b"a", &noise(3, 300_000)).unwrap();
+    // What retention lets go makes room.
+    drop(file);
+    world.set(|_| stored(700_000));
+    assert_eq!(refused(upload(&vault, b"a", &noise(3, 600_000))), Limit::VaultStored);
+    let options =
+        ReclaimOptions { live_percent_max: 0, grace_secs: 0, export: ExportPolicy::OlderThan(u64::MAX) };
+    let report = world.store.reclaim(options, &mut |_, _| Flow::GoOn).unwrap();
+    assert_eq!(world.store.quotas().vault(world.vault).used, Amounts::default(), "{report:?}");
+    upload(&vault, b"a", &noise(3, 600_000)).unwrap();
     world.assert_counted("stored");
 }
 

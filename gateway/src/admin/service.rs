@@ -8,6 +8,7 @@ use coffre_auth::{Credential, Customer, Mount, Proof};
 use coffre_storage::Store;
 use coffre_storage::audit::{self, Action, Actor, Outcome, Record, RecordDraft, VerifyReport};
 use coffre_storage::check::CheckOptions;
+use coffre_storage::frame::Compression;
 use coffre_storage::id::OwnerId;
 use coffre_storage::time::UnixNanos;
 use coffre_storage::tree::VaultRecord;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, Request, Scope, incidents};
 use crate::accounts::{Accounts, CredentialScope};
+use crate::config::Upkeep;
 use crate::limits::AUDIT_TAIL_LINES_MAX;
 use crate::units::{moment, parse_rights, rights_name};
 use crate::wiring;
@@ -22,8 +24,9 @@ use crate::wiring;
 /// The service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Service {
-    store: Store,
-    accounts: Accounts,
+    pub(super) store: Store,
+    pub(super) accounts: Accounts,
+    pub(super) upkeep: Upkeep,
     life: Life,
 }
 
@@ -52,8 +55,8 @@ fn hex(bytes: &[u8]) -> String {
 
 impl Service {
     /// The service on a store.
-    pub fn new(store: Store, accounts: Accounts, life: Life) -> Self {
-        Self { store, accounts, life }
+    pub fn new(store: Store, accounts: Accounts, upkeep: Upkeep, life: Life) -> Self {
+        Self { store, accounts, upkeep, life }
     }
 
     /// Does what is asked; tells `progress` bytes done and in all.
@@ -79,14 +82,21 @@ impl Service {
             }
             Request::VaultSet { vault, limits } => {
                 accounts.set_vault(&vault, limits)?;
-                vault_row(&vault, &accounts.vault(&vault)?).into()
+                self.vault_show(&vault)?.into()
             }
             Request::VaultList => {
                 let rows: Vec<Value> =
                     accounts.vaults()?.iter().map(|(name, vault)| vault_row(name, vault)).collect();
                 Value::Array(rows).into()
             }
-            Request::VaultShow { vault } => vault_row(&vault, &accounts.vault(&vault)?).into(),
+            Request::VaultShow { vault } => self.vault_show(&vault)?.into(),
+            Request::VaultRetention { vault, retention_secs } => {
+                self.vault_retention(&vault, retention_secs)?.into()
+            }
+            Request::VaultHold { vault, path, reason } => self.vault_hold(&vault, &path, &reason)?.into(),
+            Request::VaultLift { vault, number } => self.vault_lift(&vault, number)?.into(),
+            Request::VaultCompression { vault, on } => self.vault_compression(&vault, on)?.into(),
+            Request::Reclaim { grace_secs } => self.reclaim(grace_secs, progress)?.into(),
             Request::UserAdd { user, mounts } => {
                 let added = accounts.add_user(&user, &mounts)?;
                 json!({ "user": user, "id": added.id.to_string() }).into()
@@ -139,7 +149,7 @@ impl Service {
         })
     }
 
-    fn note(&self, action: Action, what: &str, good: bool) -> anyhow::Result<()> {
+    pub(super) fn note(&self, action: Action, what: &str, good: bool) -> anyhow::Result<()> {
         let outcome = if good { Outcome::Done } else { Outcome::Failed };
         let record = RecordDraft {
             outcome,
@@ -297,13 +307,15 @@ impl Service {
     }
 }
 
-fn vault_row(name: &str, vault: &VaultRecord) -> Value {
+pub(super) fn vault_row(name: &str, vault: &VaultRecord) -> Value {
     let UnixNanos(created) = vault.created;
     json!({
         "vault": name, "id": vault.id.to_string(), "key": "managed", "bytes_used": vault.used_bytes,
         "bytes_max": vault.allowance.bytes_max, "files_used": vault.used_inodes.saturating_sub(1),
-        "files_max": vault.allowance.files_max, "bytes_stored": vault.stored_bytes,
-        "stored_max": vault.allowance.stored_max, "retention_secs": vault.retention_secs, "created": moment(created),
+        "files_max": vault.allowance.files_max, "bytes_unique": vault.unique_bytes, "bytes_stored": vault.stored_bytes,
+        "stored_max": vault.allowance.stored_max,
+        "compression": match vault.compression { Compression::Off => "off", Compression::Lz4 => "lz4" },
+        "retention_secs": vault.retention_secs, "created": moment(created),
     })
 }
 

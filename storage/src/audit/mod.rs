@@ -112,13 +112,17 @@ pub enum Action {
     Check,
     #[n(31)]
     Stat,
+    #[n(40)]
+    VaultChange,
+    #[n(41)]
+    HistoryPrune,
+    #[n(42)]
+    PackRemove,
     #[n(60)]
     CustomerClose,
     #[n(61)]
     CustomerReopen,
     #[n(62)]
-    VaultChange,
-    #[n(63)]
     IncidentsRead,
 }
 
@@ -265,9 +269,11 @@ impl Action {
             Self::AuditRead => "audit-read",
             Self::Check => "check",
             Self::Stat => "stat",
+            Self::VaultChange => "vault-change",
+            Self::HistoryPrune => "history-prune",
+            Self::PackRemove => "pack-remove",
             Self::CustomerClose => "customer-close",
             Self::CustomerReopen => "customer-reopen",
-            Self::VaultChange => "vault-change",
             Self::IncidentsRead => "incidents-read",
         }
     }

@@ -18,6 +18,7 @@ use crate::limits::{AUDIT_CHECKPOINT_SECS, BLOCK_BYTES, CHECKPOINT_BYTES, CHECKP
 use crate::log::batch::{BatchKey, BatchPlace, Meta, finish};
 use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::{PackFooter, PackHeader, blob_name};
+use crate::time::UnixNanos;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -51,6 +52,12 @@ pub(crate) struct PackRow {
     /// The pack's salt, kept even when the pack is gone: frames that moved need it.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub(crate) salt: [u8; 32],
+    /// When it was emptied: it waits for its grace time.
+    #[n(1)]
+    pub(crate) condemned: Option<UnixNanos>,
+    /// When it was given up: its file is gone, or about to be.
+    #[n(2)]
+    pub(crate) removed: Option<UnixNanos>,
 }
 
 /// Row of `Table::PackCounts`.
@@ -171,8 +178,8 @@ impl Committer {
                 Some(open) => {
                     let close = open.must_sync()
                         || open.buffer.len() >= target
-                        || (state.close_wanted && open.has_frames())
-                        || ((stopping || asked) && (open.has_frames() || !open.meta.changes.is_empty()));
+                        || (state.close_wanted && open.has_payload())
+                        || ((stopping || asked) && (open.has_payload() || !open.meta.changes.is_empty()));
                     // Somebody needs more room than an empty batch has left here: move on.
                     if close || state.room_wanted > open.room {
                         return self.take(&mut state);
@@ -310,6 +317,9 @@ impl Committer {
     fn move_on(&mut self, end: u64) -> Result<(), StoreError> {
         if let Some(pack) = self.pack.take() {
             pack.close(&self.inner.packs_key, end)?;
+            // Whoever staged frames in it looked at the index before now.
+            let now = CommitNumber(self.inner.last_commit.load(std::sync::atomic::Ordering::Acquire));
+            lock(&self.inner.closed).insert(pack.header.pack, now);
             self.unsynced = false;
             self.synced_through = self.synced_through.max(pack.last);
         }
@@ -387,6 +397,7 @@ impl Committer {
         changes.push(Change { table: Table::Store, key: POSITION_KEY.to_vec(), value: Some(sealed) });
         self.inner.index.apply(&changes)?;
         self.inner.index.checkpoint()?;
+        self.inner.checkpointed.offer(&self.inner.index, &self.position)?;
         self.bytes_since = 0;
         self.changed = false;
         self.last_checkpoint = Instant::now();
@@ -445,7 +456,8 @@ impl Inner {
     /// The index row of a pack.
     pub(super) fn pack_row(&self, header: &PackHeader) -> Option<Change> {
         let mut row = Vec::new();
-        minicbor::encode(PackRow { salt: header.salt }, &mut row).ok()?;
+        let fresh = PackRow { salt: header.salt, condemned: None, removed: None };
+        minicbor::encode(fresh, &mut row).ok()?;
         let key = header.pack.0.to_be_bytes().to_vec();
         let value = self.system_key.seal(Table::Packs, &key, &row).ok()?;
         Some(Change { table: Table::Packs, key, value: Some(value) })

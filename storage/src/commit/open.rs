@@ -13,6 +13,7 @@ use super::cache::ChunkCache;
 use super::committer::{Committer, OpenPack, POSITION_KEY, PackRow, Position};
 use super::counts::PackCounts;
 use super::epochs::Epochs;
+use super::export::CheckpointView;
 use super::log_state::{LogShared, OpenBatch};
 use super::overlay::Overlay;
 use super::sequence::Sequence;
@@ -226,6 +227,10 @@ impl Store {
             overlay: Overlay::default(),
             counts,
             epochs: Arc::new(Epochs::default()),
+            closed: Mutex::default(),
+            packs_held: Arc::default(),
+            reclaiming: Mutex::default(),
+            reclaim_awaited: AtomicU64::new(0),
             audit_records: AtomicU64::new(sequence.next_record),
             last_commit: AtomicU64::new(sequence.last_commit),
             last_time: AtomicI64::new(sequence.last_time),
@@ -240,6 +245,8 @@ impl Store {
             quotas: Arc::new(Quotas::default()),
             vaults: Mutex::default(),
             disk_full: AtomicBool::new(false),
+            checkpointed: CheckpointView::default(),
+            exporting: Mutex::new(()),
             committer: Mutex::new(None),
             _lock: held,
             options,

@@ -86,6 +86,14 @@ impl Txn<'_> {
         }
     }
 
+    /// One value as it is stored; sees this transaction's own changes.
+    pub(crate) fn sealed(&self, table: Table, at: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.changes.get(&(table, at.to_vec())) {
+            Some(own) => Ok(own.clone()),
+            None => self.store.sealed(table, at),
+        }
+    }
+
     /// What is known of a chunk; sees this transaction's own changes.
     ///
     /// # Errors

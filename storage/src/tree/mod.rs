@@ -7,7 +7,8 @@ mod accounting;
 pub(crate) mod change;
 mod incident;
 mod operations;
-mod past;
+pub(crate) mod past;
+mod retention;
 pub(crate) mod rows;
 mod snapshot;
 #[expect(
@@ -19,7 +20,7 @@ mod vault;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use crate::allowance::Allowance;
 use crate::commit::Store;
@@ -33,6 +34,7 @@ pub use accounting::Allowed;
 pub use incident::{Incident, IncidentDraft};
 pub use past::PastVault;
 use past::View;
+pub use retention::{HoldRecord, RetentionState};
 pub use rows::IncidentKind;
 pub use snapshot::SnapshotRecord;
 use upload::{FileState, OpenFile, Tense, Upload};
@@ -142,10 +144,12 @@ pub struct VaultRecord {
     pub used_bytes: u64,
     /// Current files, directories and links.
     pub used_inodes: u64,
-    /// Bytes of chunks as they were sent, each once, those of earlier states included.
+    /// Bytes of distinct chunks, those of history too.
     pub unique_bytes: u64,
-    /// The same as they are stored.
+    /// Bytes that they take in packs.
     pub stored_bytes: u64,
+    /// Whether content written from now on is compressed.
+    pub compression: Compression,
     /// Its limits.
     pub allowance: Allowance,
 }
@@ -231,6 +235,15 @@ impl Vault {
 
     pub(crate) fn lock_kept(&self) -> MutexGuard<'_, HashMap<InodeId, usize>> {
         self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn compress(&self, compression: Compression) {
+        self.inner.compressed.store(compression == Compression::Lz4, Ordering::Relaxed);
+    }
+
+    /// Keeps everybody out who would look up history and go on using it.
+    pub(crate) fn pruning_alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.inner.pruning.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_views(&self) -> MutexGuard<'_, Vec<Arc<View>>> {

@@ -122,13 +122,14 @@ impl Store {
                     allowance: row.allowance(),
                     id,
                     owner: row.owner,
-                    name: row.name,
                     created: row.created,
-                    retention_secs: row.retention_secs,
+                    retention_secs: row.effective_retention_secs(self.clock_now()),
                     used_bytes: usage.bytes,
                     used_inodes: usage.inodes,
                     unique_bytes: usage.unique.unwrap_or(0),
                     stored_bytes: usage.stored.unwrap_or(0),
+                    compression: row.compression(),
+                    name: row.name,
                 })
             })
             .collect()
