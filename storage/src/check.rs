@@ -17,11 +17,11 @@ use crate::limits::BLOCK_BYTES;
 use crate::log::pack::blob_name;
 use crate::log::walk::{PackReader, packs};
 use crate::record::RecordKey;
-use crate::tree::Kind;
-use crate::tree::rows::{
+use crate::rows::{
     Body, ChunkRow, Content, DentryRow, Extent, InodeRow, PastRow, SegmentRow, UsageRow, VaultRow,
     after_prefix, decode, usage_key,
 };
+use crate::tree::Kind;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Findings that are told one by one; more of them add nothing.

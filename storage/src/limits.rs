@@ -42,6 +42,8 @@ pub const CHUNK_CACHE_BYTES: usize = 32 * 1024 * 1024;
 pub const PRUNE_ROWS_MAX: usize = 256;
 /// Chunks whose references one transaction of reclaim changes, about.
 pub const PRUNE_CHUNKS_MAX: usize = 1024;
+/// Bytes of journal after which a transaction of reclaim ends.
+pub const RECLAIM_JOURNAL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of frames that reclaim carries forward in one step.
 pub const REPACK_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Legal holds on one vault.

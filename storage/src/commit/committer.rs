@@ -47,7 +47,7 @@ pub(super) struct Position {
 }
 
 /// Row of `Table::Packs`.
-#[derive(Clone, Debug, Encode, Decode)]
+#[derive(Clone, Copy, Debug, Encode, Decode)]
 pub(crate) struct PackRow {
     /// The pack's salt, kept even when the pack is gone: frames that moved need it.
     #[cbor(n(0), with = "minicbor::bytes")]

@@ -8,13 +8,13 @@ use crate::audit::{Action, Actor, RecordDraft};
 use crate::error::StoreError;
 use crate::id::{CommitNumber, ContentId, InodeId};
 use crate::index::{Entry, Table};
-use crate::limits::{HISTORY_PIECE, PRUNE_CHUNKS_MAX, PRUNE_ROWS_MAX};
+use crate::limits::{HISTORY_PIECE, PRUNE_CHUNKS_MAX, PRUNE_ROWS_MAX, RECLAIM_JOURNAL_BYTES_MAX};
+use crate::rows::{
+    DENTRY_KEY_BYTES, DentryRow, INODE_KEY_BYTES, InodeRow, Moment, PastRow, PastSpan, after_prefix, decode,
+};
 use crate::tree::Vault;
 use crate::tree::change::{Change, Released};
 use crate::tree::past::View;
-use crate::tree::rows::{
-    DENTRY_KEY_BYTES, DentryRow, INODE_KEY_BYTES, InodeRow, Moment, PastRow, PastSpan, after_prefix, decode,
-};
 
 /// What may go, of one vault.
 struct Window {
@@ -117,7 +117,8 @@ fn prune_step(
     }
     let (mut gone, mut looked, mut chunks) = (0, 0, 0);
     for key in candidates.iter() {
-        if gone >= PRUNE_ROWS_MAX || chunks >= PRUNE_CHUNKS_MAX || looked >= HISTORY_PIECE {
+        let full = change.txn.journal_bytes() >= RECLAIM_JOURNAL_BYTES_MAX;
+        if full || gone >= PRUNE_ROWS_MAX || chunks >= PRUNE_CHUNKS_MAX {
             break;
         }
         if table == Table::InodeHistory {
@@ -129,9 +130,8 @@ fn prune_step(
                     chunks += released;
                 }
                 // It is looked at again.
-                Pruned::InPart { released } => {
+                Pruned::InPart => {
                     gone += 1;
-                    chunks += released;
                     break;
                 }
             }
@@ -152,7 +152,7 @@ fn prune_step(
 enum Pruned {
     Kept,
     Gone { released: usize },
-    InPart { released: usize },
+    InPart,
 }
 
 fn prune_inode(
@@ -183,10 +183,10 @@ fn prune_inode(
             change.delete(Table::InodeHistory, key);
             Ok(Pruned::Gone { released: chunks })
         }
-        Released::Rest { content, chunks } => {
+        Released::Rest { content } => {
             let rest = PastRow { row: InodeRow { content, ..past.row }, end: past.end };
             change.put(Table::InodeHistory, key, &rest)?;
-            Ok(Pruned::InPart { released: chunks })
+            Ok(Pruned::InPart)
         }
     }
 }
@@ -244,9 +244,9 @@ fn fold_time(
     directory: InodeId,
     end: Moment,
 ) -> Result<(), StoreError> {
-    let live = crate::tree::rows::inode_key(vault.id(), directory);
+    let live = crate::rows::inode_key(vault.id(), directory);
     // The state of the directory in which it happened: the first that ended later, or the live one.
-    let from = crate::tree::rows::past_key(&live, CommitNumber(end.commit.0 + 1), CommitNumber(0));
+    let from = crate::rows::past_key(&live, CommitNumber(end.commit.0 + 1), CommitNumber(0));
     let found = change.rows(Table::InodeHistory, &from[..from.len() - 8], &after_prefix(&live), 1)?;
     let fold = |row: &mut InodeRow| {
         let due = row.begin.commit < end.commit && row.folded.is_none_or(|folded| folded < end.time);

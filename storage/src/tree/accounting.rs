@@ -4,7 +4,6 @@
 //! levels are behind. A refusal changes nothing in use: that it was told of is a row of its own, until what was wanted would
 //! fit.
 
-use super::rows::{IncidentKind, UsageRow, VaultRow, after_prefix, decode, encode};
 use super::vault::END;
 use super::{IncidentDraft, Vault};
 use crate::allowance::{Allowance, Amounts, Limit};
@@ -14,6 +13,7 @@ use crate::error::StoreError;
 use crate::id::{OwnerId, VaultId};
 use crate::index::Table;
 use crate::quota::{Crossing, Refusal, Settled};
+use crate::rows::{IncidentKind, UsageRow, VaultRow, after_prefix, decode, encode};
 
 /// Rows of `Table::Store` that begin so: this | limit | owner | vault.
 const REFUSED: &[u8] = b"refused";

@@ -2,10 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::rows::{
-    Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, VaultRow,
-    chunk_key, decode, dentry_key, encode, garbage_key, inode_key, past_key, segment_key, usage_key,
-};
 use super::{Kind, Vault};
 use crate::allowance::Amounts;
 use crate::audit::RecordDraft;
@@ -17,6 +13,10 @@ use crate::index::{Entries, Table};
 use crate::limits::NAME_BYTES_MAX;
 use crate::quota::{Asking, Growth, Reservation};
 use crate::record::RecordKey;
+use crate::rows::{
+    Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, VaultRow,
+    chunk_key, decode, dentry_key, encode, garbage_key, inode_key, past_key, segment_key, usage_key,
+};
 use crate::time::UnixNanos;
 
 /// A transaction on one vault.
@@ -44,8 +44,6 @@ pub(crate) enum Released {
     Rest {
         /// What is left.
         content: Content,
-        /// Chunks looked at.
-        chunks: usize,
     },
 }
 
@@ -214,20 +212,20 @@ impl<'v> Change<'v> {
 
     /// Entries of a directory, all of them.
     pub(crate) fn entries(&self, directory: InodeId) -> Result<Vec<DentryRow>, StoreError> {
-        let prefix = super::rows::inode_key(self.vault.id(), directory);
+        let prefix = crate::rows::inode_key(self.vault.id(), directory);
         let rows = self.txn.range(
             &self.vault.keys().records,
             Table::Dentries,
             &prefix,
-            &super::rows::after_prefix(&prefix),
+            &crate::rows::after_prefix(&prefix),
             usize::MAX,
         )?;
         rows.iter().map(|(_, bytes)| decode(bytes)).collect()
     }
 
     pub(crate) fn is_empty(&self, directory: InodeId) -> Result<bool, StoreError> {
-        let prefix = super::rows::inode_key(self.vault.id(), directory);
-        let to = super::rows::after_prefix(&prefix);
+        let prefix = crate::rows::inode_key(self.vault.id(), directory);
+        let to = crate::rows::after_prefix(&prefix);
         Ok(self.txn.range(&self.vault.keys().records, Table::Dentries, &prefix, &to, 1)?.is_empty())
     }
 
@@ -362,7 +360,7 @@ impl<'v> Change<'v> {
             }
             if chunks >= chunks_max && !rest.is_empty() {
                 let content = Content { body: Body::Segments(rest), ..content.clone() };
-                return Ok(Released::Rest { content, chunks });
+                return Ok(Released::Rest { content });
             }
         }
         Ok(Released::All { chunks })

@@ -1,7 +1,6 @@
 //! Incidents: what a person must be told of. Written in the transaction that they come from where there is one.
 
 use super::Vault;
-use super::rows::{IncidentKind, IncidentRow, decode, encode};
 use super::vault::END;
 use crate::allowance::Limit;
 use crate::commit::{Pending, Store, Txn};
@@ -9,6 +8,7 @@ use crate::error::StoreError;
 use crate::id::{ChunkId, InodeId, OwnerId, PackId, VaultId};
 use crate::index::Table;
 use crate::limits::INCIDENTS_MAX;
+use crate::rows::{IncidentKind, IncidentRow, decode, encode};
 use crate::time::UnixNanos;
 
 /// What a caller says of an incident; the store adds number and time. It holds no names of files.

@@ -4,7 +4,6 @@
 //! legal hold on a vault, or on a part of one, keeps the whole vault's history until the last hold is lifted.
 
 use super::Vault;
-use super::rows::{CompressionSetting, HoldRow, Shortening, VaultRow, decode, encode};
 use crate::audit::RecordDraft;
 use crate::commit::{Pending, Store};
 use crate::error::StoreError;
@@ -12,6 +11,7 @@ use crate::frame::Compression;
 use crate::id::{InodeId, VaultId};
 use crate::index::Table;
 use crate::limits::{HOLD_REASON_BYTES_MAX, HOLDS_MAX};
+use crate::rows::{CompressionSetting, HoldRow, Shortening, VaultRow, decode, encode};
 use crate::time::UnixNanos;
 
 /// What keeps the past of a vault.
@@ -198,11 +198,11 @@ mod tests {
 
     #[test]
     fn what_was_pruned_does_not_come_back_with_a_longer_retention_or_a_hold() {
-        let hold = HoldRow { number: 1, inode: InodeId::ROOT, since: UnixNanos(0), reason: String::new() };
+        let case = HoldRow { number: 1, inode: InodeId::ROOT, since: UnixNanos(0), reason: String::new() };
         let pruned = VaultRow { pruned: Some(UnixNanos(90 * DAY)), ..row() };
         assert_eq!(pruned.whole_since(UnixNanos(100 * DAY)), UnixNanos(90 * DAY));
         assert_eq!(pruned.whole_since(UnixNanos(200 * DAY)), UnixNanos(170 * DAY));
-        let held = VaultRow { holds: Some(vec![hold]), ..pruned };
+        let held = VaultRow { holds: Some(vec![case]), ..pruned };
         assert_eq!(held.whole_since(UnixNanos(200 * DAY)), UnixNanos(90 * DAY));
     }
 }
