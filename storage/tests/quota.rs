@@ -343,6 +343,28 @@ fn limits_what_is_used_and_what_was_told_survive_a_crash() {
 }
 
 #[test]
+fn an_erased_vault_counts_nothing_and_its_customer_has_the_room() {
+    let world = World::new(bytes(1000), bytes(900));
+    let (kept, vault) = (world.store.create_vault(OWNER, "w", 0, draft(Action::VaultAdd)), world.vault());
+    let kept = world.store.vault(kept.unwrap().wait().unwrap()).unwrap();
+    upload(&kept, b"a", &noise(1, 100)).unwrap();
+    upload(&vault, b"a", &noise(2, 900)).unwrap();
+    assert_eq!(refused(upload(&kept, b"b", &noise(3, 900))), Limit::CustomerBytes);
+    let (told, id) = (world.told().len(), world.vault);
+    drop(vault);
+    drop(world.store.erase_vault(id, draft(Action::VaultErase), &mut |_, _| {}).unwrap());
+    assert_eq!(world.store.quotas().vault(id).used, Amounts::default());
+    drop(kept);
+    let world = world.again();
+    let state = world.store.quotas().customer(OWNER);
+    assert_eq!((state.used.bytes, state.used.files), (100, 1));
+    let kept = world.store.vaults().unwrap().into_iter().find(|vault| vault.name == "w").unwrap().id;
+    let kept = world.store.vault(kept).unwrap();
+    upload(&kept, b"b", &noise(3, 900)).unwrap();
+    assert_eq!(world.told().len(), told + 1, "it is full again");
+}
+
+#[test]
 fn a_lowered_limit_is_told_of_and_a_broken_upload_has_its_incident() {
     let world = World::new(Allowance::default(), Allowance::default());
     let vault = world.vault();

@@ -15,4 +15,6 @@ mod quota;
 mod rclone;
 mod refusals;
 mod round_trip;
+mod second_reader;
 mod tamper;
+mod upgrade;

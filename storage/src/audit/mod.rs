@@ -118,6 +118,8 @@ pub enum Action {
     HistoryPrune,
     #[n(42)]
     PackRemove,
+    #[n(43)]
+    VaultErase,
     #[n(60)]
     CustomerClose,
     #[n(61)]
@@ -272,6 +274,7 @@ impl Action {
             Self::VaultChange => "vault-change",
             Self::HistoryPrune => "history-prune",
             Self::PackRemove => "pack-remove",
+            Self::VaultErase => "vault-erase",
             Self::CustomerClose => "customer-close",
             Self::CustomerReopen => "customer-reopen",
             Self::IncidentsRead => "incidents-read",

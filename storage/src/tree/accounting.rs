@@ -12,7 +12,7 @@ use crate::commit::{Pending, Store, Txn};
 use crate::error::StoreError;
 use crate::id::{OwnerId, VaultId};
 use crate::index::Table;
-use crate::quota::{Crossing, Refusal, Settled};
+use crate::quota::{Asking, Crossing, Growth, Refusal, Settled};
 use crate::rows::{IncidentKind, UsageRow, VaultRow, after_prefix, decode, encode};
 
 /// Rows of `Table::Store` that begin so: this | limit | owner | vault.
@@ -192,6 +192,25 @@ impl Store {
         let ticket = txn.submit()?;
         allowed.keep();
         Ok(Pending { value: allowance, ticket })
+    }
+
+    /// Counts a vault no more, within the transaction that takes its usage row away.
+    ///
+    /// # Errors
+    /// `TooLarge`.
+    pub(crate) fn uncount(
+        &self,
+        txn: &mut Txn<'_>,
+        (owner, id): (OwnerId, VaultId),
+        usage: &UsageRow,
+    ) -> Result<Settled<'_>, StoreError> {
+        let growth = Growth { removed: usage.amounts(), ..Growth::default() };
+        let settled = self.quotas().settle(owner, id, growth, Asking::Nobody)?;
+        Self::end_refusals(txn, owner, id, &settled.over);
+        for limit in [Limit::VaultBytes, Limit::VaultFiles, Limit::VaultStored] {
+            txn.delete(Table::Store, &refused_key(owner, id, limit));
+        }
+        Ok(settled)
     }
 
     /// Loads what is in use, the limits of vaults, and which refusals were told of.
