@@ -46,6 +46,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         | Command::User(_)
         | Command::Credential(_)
         | Command::Audit(_)
+        | Command::Incidents { .. }
         | Command::Check { .. }
         | Command::Gc { .. }
         | Command::Status) => match other.into_request()? {

@@ -11,6 +11,7 @@ mod lftp;
 mod litmus;
 mod openssh;
 mod paramiko;
+mod quota;
 mod rclone;
 mod reclaim;
 mod refusals;
