@@ -1,7 +1,7 @@
 //! The command line: its words and their types. What they do is in [`crate::admin`], [`crate::serve`] and [`crate::setup`].
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -215,6 +215,17 @@ pub enum VaultCommand {
         /// As shown by `vault show`.
         number: u64,
     },
+    /// Erase a closed customer's vault for good: its key slot, its records, every pack that says anything of it.
+    Erase {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// The vault's name once more.
+        #[arg(long, value_name = "CUSTOMER/VAULT")]
+        confirm: String,
+        /// Where to write the signed certificate.
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
+    },
     /// Whether content written from now on is compressed.
     Compression {
         /// `CUSTOMER/VAULT`.
@@ -339,6 +350,14 @@ pub enum AuditCommand {
 }
 
 impl Command {
+    /// Where a certificate that the command brings is to be written.
+    pub fn certificate_file(&self) -> Option<&Path> {
+        match self {
+            Self::Vault(VaultCommand::Erase { certificate, .. }) => certificate.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The request to the admin service that this command is; nothing for those that are not one.
     ///
     /// # Errors
@@ -374,6 +393,9 @@ impl Command {
                 Request::VaultHold { vault, path, reason }
             }
             Self::Vault(VaultCommand::Lift { vault, number }) => Request::VaultLift { vault, number },
+            Self::Vault(VaultCommand::Erase { vault, confirm, certificate: _ }) => {
+                Request::VaultErase { vault, confirm }
+            }
             Self::Vault(VaultCommand::Compression { vault, setting }) => {
                 Request::VaultCompression { vault, on: setting == CompressionSetting::Lz4 }
             }

@@ -5,6 +5,7 @@
 //! which is `done` or `failed`.
 
 pub mod client;
+mod erase;
 mod incidents;
 pub mod listener;
 pub mod render;
@@ -49,6 +50,8 @@ pub enum Request {
     VaultLift { vault: String, number: u64 },
     /// `vault compression`
     VaultCompression { vault: String, on: bool },
+    /// `vault erase`
+    VaultErase { vault: String, confirm: String },
     /// `gc`
     Reclaim { grace_secs: Option<u64> },
     /// `user add`

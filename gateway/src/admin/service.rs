@@ -96,6 +96,7 @@ impl Service {
             Request::VaultHold { vault, path, reason } => self.vault_hold(&vault, &path, &reason)?.into(),
             Request::VaultLift { vault, number } => self.vault_lift(&vault, number)?.into(),
             Request::VaultCompression { vault, on } => self.vault_compression(&vault, on)?.into(),
+            Request::VaultErase { vault, confirm } => self.vault_erase(&vault, &confirm, progress)?,
             Request::Reclaim { grace_secs } => self.reclaim(grace_secs, progress)?.into(),
             Request::UserAdd { user, mounts } => {
                 let added = accounts.add_user(&user, &mounts)?;
@@ -310,7 +311,8 @@ impl Service {
 pub(super) fn vault_row(name: &str, vault: &VaultRecord) -> Value {
     let UnixNanos(created) = vault.created;
     json!({
-        "vault": name, "id": vault.id.to_string(), "key": "managed", "bytes_used": vault.used_bytes,
+        "vault": name, "id": vault.id.to_string(), "key": if vault.erased.is_some() { "erased" } else { "managed" },
+        "erased": vault.erased.map(|at| moment(at.0)), "bytes_used": vault.used_bytes,
         "bytes_max": vault.allowance.bytes_max, "files_used": vault.used_inodes.saturating_sub(1),
         "files_max": vault.allowance.files_max, "bytes_unique": vault.unique_bytes, "bytes_stored": vault.stored_bytes,
         "stored_max": vault.allowance.stored_max,
