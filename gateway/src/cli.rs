@@ -352,9 +352,10 @@ pub enum AuditCommand {
 impl Command {
     /// Where a certificate that the command brings is to be written.
     pub fn certificate_file(&self) -> Option<&Path> {
-        match self {
-            Self::Vault(VaultCommand::Erase { certificate, .. }) => certificate.as_deref(),
-            _ => None,
+        if let Self::Vault(VaultCommand::Erase { certificate, .. }) = self {
+            certificate.as_deref()
+        } else {
+            None
         }
     }
 
