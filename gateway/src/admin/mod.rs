@@ -5,6 +5,7 @@
 //! which is `done` or `failed`.
 
 pub mod client;
+mod export;
 pub mod listener;
 pub mod render;
 pub mod service;
@@ -62,6 +63,13 @@ pub enum Request {
     AuditVerify,
     /// `check`
     Check { read_data: bool },
+    /// `export`
+    Export {
+        vault: String,
+        destination: std::path::PathBuf,
+        at: Option<String>,
+        format: crate::export::Format,
+    },
     /// `status`
     Status,
 }

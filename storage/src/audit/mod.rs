@@ -120,6 +120,10 @@ pub enum Action {
     PackRemove,
     #[n(43)]
     VaultErase,
+    #[n(100)]
+    ExportBegin,
+    #[n(101)]
+    ExportEnd,
 }
 
 /// How it ended.
@@ -269,6 +273,8 @@ impl Action {
             Self::HistoryPrune => "history-prune",
             Self::PackRemove => "pack-remove",
             Self::VaultErase => "vault-erase",
+            Self::ExportBegin => "export-begin",
+            Self::ExportEnd => "export-end",
         }
     }
 }
