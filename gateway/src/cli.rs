@@ -8,9 +8,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use coffre_auth::RightsSet;
 use ipnet::IpNet;
 
-use crate::admin::Request;
+use crate::admin::{CustomerLimits, Request, VaultLimits};
 use crate::export::Format;
-use crate::units::{parse_duration, parse_moment, parse_rights, parse_size, rights_name};
+use crate::units::{
+    Bound, parse_count_bound, parse_duration, parse_moment_bound, parse_rights, parse_size_bound, rights_name,
+};
 
 /// A storage gateway: SFTP and WebDAV in front, encrypted and audited behind.
 #[derive(Debug, Parser)]
@@ -62,6 +64,15 @@ pub enum Command {
     /// The audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// What somebody must be told of: quotas, uploads that broke off, damage. The newest, oldest first.
+    Incidents {
+        /// How many.
+        #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 20)]
+        lines: u32,
+        /// Only those after this one, from the first of them on.
+        #[arg(long, value_name = "ID")]
+        after: Option<u64>,
+    },
     /// Check the store: structure, references, quota.
     Check {
         /// Read and open every stored frame too.
@@ -111,18 +122,66 @@ pub enum CustomerCommand {
     Add {
         /// Its name.
         name: String,
-        /// Users it may have.
-        #[arg(long, value_name = "N")]
-        users_max: Option<u32>,
-        /// Bytes it may store, such as `10G`.
-        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-        bytes_max: Option<u64>,
-        /// When its contract ends (RFC 3339 time or date).
-        #[arg(long, value_name = "DATE", value_parser = parse_moment)]
-        expires: Option<i64>,
+        /// Its limits.
+        #[command(flatten)]
+        limits: CustomerBounds,
+    },
+    /// Set limits of a customer; those that are not said stay as they are.
+    Set {
+        /// Its name.
+        name: String,
+        /// Its limits.
+        #[command(flatten)]
+        limits: CustomerBounds,
     },
     /// List customers.
     List,
+    /// Show one customer: limits, what is used of them, vaults.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Close a customer: its users' sessions end, none of them comes in. What it stores stays.
+    Close {
+        /// Its name.
+        name: String,
+    },
+    /// Let a closed customer's users in again.
+    Reopen {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Limits of a customer.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct CustomerBounds {
+    /// Users it may have, or `none` for no limit.
+    #[arg(long, value_name = "N", value_parser = parse_count_bound::<u32>)]
+    pub users_max: Option<Bound<u32>>,
+    /// Bytes it may store, such as `10G`, or `none` for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_bound)]
+    pub bytes_max: Option<Bound<u64>>,
+    /// Files, directories and links it may have, or `none` for no limit.
+    #[arg(long, value_name = "N", value_parser = parse_count_bound::<u64>)]
+    pub files_max: Option<Bound<u64>>,
+    /// When its contract ends (RFC 3339 time or date), or `none`.
+    #[arg(long, value_name = "DATE", value_parser = parse_moment_bound)]
+    pub expires: Option<Bound<i64>>,
+}
+
+/// Limits of a vault.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct VaultBounds {
+    /// Bytes of its current files, such as `10G`, or `none` for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_bound)]
+    pub bytes_max: Option<Bound<u64>>,
+    /// Its current files, directories and links, or `none` for no limit.
+    #[arg(long, value_name = "N", value_parser = parse_count_bound::<u64>)]
+    pub files_max: Option<Bound<u64>>,
+    /// What it may take on the disk, earlier states included, or `none` for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_bound)]
+    pub stored_max: Option<Bound<u64>>,
 }
 
 /// Vaults.
@@ -138,6 +197,17 @@ pub enum VaultCommand {
         /// How long superseded states are kept, such as `30d`.
         #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
         retention: Duration,
+        /// Its limits, within those of its customer.
+        #[command(flatten)]
+        limits: VaultBounds,
+    },
+    /// Set limits of a vault; those that are not said stay as they are.
+    Set {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// Its limits, within those of its customer.
+        #[command(flatten)]
+        limits: VaultBounds,
     },
     /// List vaults.
     List,
@@ -310,12 +380,21 @@ impl Command {
             {
                 return Ok(None);
             }
-            Self::Customer(CustomerCommand::Add { name, users_max, bytes_max, expires }) => {
-                Request::CustomerAdd { name, users_max, bytes_max, expires }
+            Self::Customer(CustomerCommand::Add { name, limits }) => {
+                Request::CustomerAdd { name, limits: limits.into() }
+            }
+            Self::Customer(CustomerCommand::Set { name, limits }) => {
+                Request::CustomerSet { name, limits: limits.into() }
             }
             Self::Customer(CustomerCommand::List) => Request::CustomerList,
-            Self::Vault(VaultCommand::Add { vault, key: KeyHolder::Managed, retention }) => {
-                Request::VaultAdd { vault, retention_secs: retention.as_secs() }
+            Self::Customer(CustomerCommand::Show { name }) => Request::CustomerShow { name },
+            Self::Customer(CustomerCommand::Close { name }) => Request::CustomerClose { name },
+            Self::Customer(CustomerCommand::Reopen { name }) => Request::CustomerReopen { name },
+            Self::Vault(VaultCommand::Add { vault, key: KeyHolder::Managed, retention, limits }) => {
+                Request::VaultAdd { vault, retention_secs: retention.as_secs(), limits: limits.into() }
+            }
+            Self::Vault(VaultCommand::Set { vault, limits }) => {
+                Request::VaultSet { vault, limits: limits.into() }
             }
             Self::Vault(VaultCommand::List) => Request::VaultList,
             Self::Vault(VaultCommand::Show { vault }) => Request::VaultShow { vault },
@@ -351,12 +430,27 @@ impl Command {
             Self::Credential(CredentialCommand::Revoke { id }) => Request::CredentialRevoke { id },
             Self::Audit(AuditCommand::Tail { lines }) => Request::AuditTail { lines },
             Self::Audit(AuditCommand::Verify { directory: None }) => Request::AuditVerify,
+            Self::Incidents { lines, after } => Request::Incidents { max: lines, after },
             Self::Export(ExportArguments {
                 vault: Some(vault), destination: Some(path), at, format, ..
             }) => Request::Export { vault, destination: std::path::absolute(path)?, at, format },
             Self::Check { read_data } => Request::Check { read_data },
             Self::Status => Request::Status,
         }))
+    }
+}
+
+impl From<CustomerBounds> for CustomerLimits {
+    fn from(bounds: CustomerBounds) -> Self {
+        let CustomerBounds { users_max, bytes_max, files_max, expires } = bounds;
+        Self { users_max, bytes_max, files_max, expires }
+    }
+}
+
+impl From<VaultBounds> for VaultLimits {
+    fn from(bounds: VaultBounds) -> Self {
+        let VaultBounds { bytes_max, files_max, stored_max } = bounds;
+        Self { bytes_max, files_max, stored_max }
     }
 }
 

@@ -50,6 +50,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         | Command::User(_)
         | Command::Credential(_)
         | Command::Audit(_)
+        | Command::Incidents { .. }
         | Command::Check { .. }
         | Command::Gc { .. }
         | Command::Export(_)

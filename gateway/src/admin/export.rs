@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
-
 use super::Answer;
 use super::service::Service;
 use crate::export::{self, Format, Order};
@@ -12,16 +10,20 @@ impl Service {
     /// `export`: a vault to a destination in a format.
     pub(super) fn export(
         &self,
-        vault: &str,
+        name: &str,
         (destination, format): (PathBuf, Format),
         at: Option<String>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> anyhow::Result<Answer> {
-        let vaults = self.accounts.vaults()?;
-        let found = vaults.into_iter().find(|(name, _)| name == vault);
-        let (name, found) = found.with_context(|| format!("no vault `{vault}`"))?;
-        let (vault, bytes_expected) = (self.store.vault(found.id)?, found.used_bytes);
-        let order = Order { vault, name, at, destination, format, bytes_expected };
+        let record = self.vault_record(name)?;
+        let order = Order {
+            vault: self.store.vault(record.id)?,
+            name: name.to_owned(),
+            at,
+            destination,
+            format,
+            bytes_expected: record.used_bytes,
+        };
         let report = export::run(&order, &self.stop, progress)?;
         Ok(Answer { good: report.is_complete(), value: serde_json::to_value(report)? })
     }

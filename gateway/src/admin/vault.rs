@@ -9,8 +9,8 @@ use coffre_storage::reclaim::{ExportPolicy, Flow};
 use coffre_storage::tree::VaultRecord;
 use serde_json::{Value, json};
 
-use super::service::{Service, moment, vault_row};
-use crate::units::path_names;
+use super::service::{Service, vault_row};
+use crate::units::{moment, path_names};
 
 fn changed(what: String) -> RecordDraft {
     RecordDraft { reason: Some(what), ..RecordDraft::new(Actor::Operator, Action::VaultChange) }
