@@ -126,6 +126,10 @@ pub enum Action {
     CustomerReopen,
     #[n(62)]
     IncidentsRead,
+    #[n(100)]
+    ExportBegin,
+    #[n(101)]
+    ExportEnd,
 }
 
 /// How it ended.
@@ -278,6 +282,8 @@ impl Action {
             Self::CustomerClose => "customer-close",
             Self::CustomerReopen => "customer-reopen",
             Self::IncidentsRead => "incidents-read",
+            Self::ExportBegin => "export-begin",
+            Self::ExportEnd => "export-end",
         }
     }
 }

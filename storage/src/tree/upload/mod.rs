@@ -330,6 +330,34 @@ impl Editor {
         Ok(())
     }
 
+    /// The first run of bytes from `from` on that are no hole, at most `bytes_max` of it.
+    fn stored_run(&mut self, from: u64, bytes_max: u64) -> Result<Option<(u64, u64)>, StoreError> {
+        let vault = self.vault.clone();
+        let mut at = from;
+        while at < self.size {
+            let until = ((at / SEGMENT_BYTES + 1) * SEGMENT_BYTES).min(self.size);
+            let mut covered: Vec<(u64, u64)> = self
+                .extents
+                .touching(&vault, at, until)?
+                .iter()
+                .map(|extent| (extent.start, extent.end()))
+                .collect();
+            covered.extend(self.dirty.ranges(at, until));
+            covered.sort_unstable();
+            if let Some((start, mut end)) = covered.first().copied() {
+                for (next, next_end) in covered {
+                    if next > end || end - start >= bytes_max {
+                        break;
+                    }
+                    end = end.max(next_end);
+                }
+                return Ok(Some((start, end.min(start.saturating_add(bytes_max)))));
+            }
+            at = until;
+        }
+        Ok(None)
+    }
+
     /// Where the bytes of a range are, behind what is dirty.
     fn plan(&mut self, offset: u64, len: usize) -> Result<Plan, StoreError> {
         let end = offset.saturating_add(len as u64).min(self.size).max(offset);
@@ -543,6 +571,15 @@ impl OpenFile {
             editor.plan(offset, len)?
         };
         plan.read(into)
+    }
+
+    /// The first run of bytes at `from` or behind it that are no hole: offset and end, at most `bytes_max` bytes. Nothing
+    /// when only a hole follows. A run may be followed by another without a hole between.
+    ///
+    /// # Errors
+    /// The store's own errors.
+    pub fn stored_run(&self, from: u64, bytes_max: u64) -> Result<Option<(u64, u64)>, StoreError> {
+        self.state.lock().editor.stored_run(from, bytes_max)
     }
 
     /// Whether [`OpenFile::read_at`] would be answered from memory (so needs no blocking pool).
