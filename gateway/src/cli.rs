@@ -1,15 +1,18 @@
 //! The command line: its words and their types. What they do is in [`crate::admin`], [`crate::serve`] and [`crate::setup`].
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use coffre_auth::RightsSet;
 use ipnet::IpNet;
 
-use crate::admin::Request;
-use crate::units::{parse_duration, parse_moment, parse_rights, parse_size, rights_name};
+use crate::admin::{CustomerLimits, Request, VaultLimits};
+use crate::export::Format;
+use crate::units::{
+    Bound, parse_count_bound, parse_duration, parse_moment_bound, parse_rights, parse_size_bound, rights_name,
+};
 
 /// A storage gateway: SFTP and WebDAV in front, encrypted and audited behind.
 #[derive(Debug, Parser)]
@@ -61,14 +64,55 @@ pub enum Command {
     /// The audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// What somebody must be told of: quotas, uploads that broke off, damage. The newest, oldest first.
+    Incidents {
+        /// How many.
+        #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 20)]
+        lines: u32,
+        /// Only those after this one, from the first of them on.
+        #[arg(long, value_name = "ID")]
+        after: Option<u64>,
+    },
     /// Check the store: structure, references, quota.
     Check {
         /// Read and open every stored frame too.
         #[arg(long)]
         read_data: bool,
     },
+    /// Give space back now: superseded states out of their window, chunks that nobody refers to, packs that are mostly dead.
+    Gc {
+        /// How long emptied packs stay on the disk, instead of the configured time.
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        grace: Option<Duration>,
+    },
+    /// Give a vault's data back: one moment of it with a signed manifest, or verify what was given.
+    Export(ExportArguments),
     /// Figures of the store and its sessions.
     Status,
+}
+
+/// What to export and where to, or what to verify.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// `CUSTOMER/VAULT`.
+    #[arg(required_unless_present = "verify")]
+    pub vault: Option<String>,
+    /// An absent or empty directory, or that of an interrupted export, which then goes on. The process that holds the store
+    /// writes to it: the server, when one runs.
+    #[arg(required_unless_present = "verify", value_name = "DEST")]
+    pub destination: Option<PathBuf>,
+    /// The moment (RFC 3339 time or date) or the snapshot to export; without it, now.
+    #[arg(long, value_name = "TIME|SNAPSHOT")]
+    pub at: Option<String>,
+    /// As a tree of files, or as one tar archive.
+    #[arg(long, value_enum, default_value = "tree")]
+    pub format: Format,
+    /// Read an export again and say what differs from its signed manifest. Needs no data directory.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["vault", "destination", "at", "format"])]
+    pub verify: Option<PathBuf>,
+    /// The line that the export printed, by which the signature is verified; without it, the one beside the export.
+    #[arg(long, value_name = "LINE", requires = "verify")]
+    pub verifier: Option<String>,
 }
 
 /// Customers.
@@ -78,18 +122,66 @@ pub enum CustomerCommand {
     Add {
         /// Its name.
         name: String,
-        /// Users it may have.
-        #[arg(long, value_name = "N")]
-        users_max: Option<u32>,
-        /// Bytes it may store, such as `10G`.
-        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-        bytes_max: Option<u64>,
-        /// When its contract ends (RFC 3339 time or date).
-        #[arg(long, value_name = "DATE", value_parser = parse_moment)]
-        expires: Option<i64>,
+        /// Its limits.
+        #[command(flatten)]
+        limits: CustomerBounds,
+    },
+    /// Set limits of a customer; those that are not said stay as they are.
+    Set {
+        /// Its name.
+        name: String,
+        /// Its limits.
+        #[command(flatten)]
+        limits: CustomerBounds,
     },
     /// List customers.
     List,
+    /// Show one customer: limits, what is used of them, vaults.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Close a customer: its users' sessions end, none of them comes in. What it stores stays.
+    Close {
+        /// Its name.
+        name: String,
+    },
+    /// Let a closed customer's users in again.
+    Reopen {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Limits of a customer.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct CustomerBounds {
+    /// Users it may have, or `none` for no limit.
+    #[arg(long, value_name = "N", value_parser = parse_count_bound::<u32>)]
+    pub users_max: Option<Bound<u32>>,
+    /// Bytes it may store, such as `10G`, or `none` for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_bound)]
+    pub bytes_max: Option<Bound<u64>>,
+    /// Files, directories and links it may have, or `none` for no limit.
+    #[arg(long, value_name = "N", value_parser = parse_count_bound::<u64>)]
+    pub files_max: Option<Bound<u64>>,
+    /// When its contract ends (RFC 3339 time or date), or `none`.
+    #[arg(long, value_name = "DATE", value_parser = parse_moment_bound)]
+    pub expires: Option<Bound<i64>>,
+}
+
+/// Limits of a vault.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct VaultBounds {
+    /// Bytes of its current files, such as `10G`, or `none` for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_bound)]
+    pub bytes_max: Option<Bound<u64>>,
+    /// Its current files, directories and links, or `none` for no limit.
+    #[arg(long, value_name = "N", value_parser = parse_count_bound::<u64>)]
+    pub files_max: Option<Bound<u64>>,
+    /// What it may take on the disk, earlier states included, or `none` for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_bound)]
+    pub stored_max: Option<Bound<u64>>,
 }
 
 /// Vaults.
@@ -105,10 +197,21 @@ pub enum VaultCommand {
         /// How long superseded states are kept, such as `30d`.
         #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
         retention: Duration,
+        /// Its limits, within those of its customer.
+        #[command(flatten)]
+        limits: VaultBounds,
+    },
+    /// Set limits of a vault; those that are not said stay as they are.
+    Set {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// Its limits, within those of its customer.
+        #[command(flatten)]
+        limits: VaultBounds,
     },
     /// List vaults.
     List,
-    /// Show one vault.
+    /// Show one vault: its figures, how long its past is kept, legal holds.
     Show {
         /// `CUSTOMER/VAULT`.
         vault: String,
@@ -122,7 +225,7 @@ pub enum VaultCommand {
         /// For this long, such as `90d`; without it until it is deleted.
         #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
         keep: Option<Duration>,
-        /// Let it go before its time: it stays for a grace time of 7 days.
+        /// Let it go before its time: it stays for the configured grace (`storage.retention_grace`, 7 days).
         #[arg(long, conflicts_with = "keep")]
         delete: bool,
     },
@@ -144,6 +247,60 @@ pub enum VaultCommand {
         #[arg(long, value_name = "PATH")]
         to: Option<String>,
     },
+    /// Set how long superseded states are kept. A shorter time counts after the configured grace.
+    Retention {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// Such as `30d`.
+        #[arg(value_name = "DURATION", value_parser = parse_duration)]
+        retention: Duration,
+    },
+    /// Place a legal hold: nothing of the vault's past is pruned or erased until it is lifted.
+    Hold {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// What the hold is for.
+        #[arg(default_value = "/")]
+        path: String,
+        /// Why: a case, an order.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Lift a legal hold.
+    Lift {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// As shown by `vault show`.
+        number: u64,
+    },
+    /// Erase a closed customer's vault for good: its key slot, its records, every pack that says anything of it.
+    Erase {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// The vault's name once more.
+        #[arg(long, value_name = "CUSTOMER/VAULT")]
+        confirm: String,
+        /// Where to write the signed certificate.
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
+    },
+    /// Whether content written from now on is compressed.
+    Compression {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// `lz4` or `off`.
+        #[arg(value_enum)]
+        setting: CompressionSetting,
+    },
+}
+
+/// Whether content is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompressionSetting {
+    /// Where it saves at least an eighth.
+    Lz4,
+    /// Not.
+    Off,
 }
 
 /// Who holds a vault's key.
@@ -251,6 +408,15 @@ pub enum AuditCommand {
 }
 
 impl Command {
+    /// Where a certificate that the command brings is to be written.
+    pub fn certificate_file(&self) -> Option<&Path> {
+        if let Self::Vault(VaultCommand::Erase { certificate, .. }) = self {
+            certificate.as_deref()
+        } else {
+            None
+        }
+    }
+
     /// The request to the admin service that this command is; nothing for those that are not one.
     ///
     /// # Errors
@@ -260,26 +426,23 @@ impl Command {
             Self::Quickstart { .. }
             | Self::Init
             | Self::Serve { .. }
-            | Self::Audit(AuditCommand::Verify { directory: Some(_) }) => return Ok(None),
-            Self::Customer(CustomerCommand::Add { name, users_max, bytes_max, expires }) => {
-                Request::CustomerAdd { name, users_max, bytes_max, expires }
+            | Self::Audit(AuditCommand::Verify { directory: Some(_) })
+            | Self::Export(ExportArguments { vault: None, .. } | ExportArguments { destination: None, .. }) =>
+            {
+                return Ok(None);
+            }
+            Self::Customer(CustomerCommand::Add { name, limits }) => {
+                Request::CustomerAdd { name, limits: limits.into() }
+            }
+            Self::Customer(CustomerCommand::Set { name, limits }) => {
+                Request::CustomerSet { name, limits: limits.into() }
             }
             Self::Customer(CustomerCommand::List) => Request::CustomerList,
-            Self::Vault(VaultCommand::Add { vault, key: KeyHolder::Managed, retention }) => {
-                Request::VaultAdd { vault, retention_secs: retention.as_secs() }
-            }
-            Self::Vault(VaultCommand::List) => Request::VaultList,
-            Self::Vault(VaultCommand::Show { vault }) => Request::VaultShow { vault },
-            Self::Vault(VaultCommand::Snapshot { vault, name, delete: true, .. }) => {
-                Request::VaultSnapshotDelete { vault, name }
-            }
-            Self::Vault(VaultCommand::Snapshot { vault, name, keep, delete: false }) => {
-                Request::VaultSnapshot { vault, name, keep_secs: keep.map(|keep| keep.as_secs().max(1)) }
-            }
-            Self::Vault(VaultCommand::Snapshots { vault }) => Request::VaultSnapshots { vault },
-            Self::Vault(VaultCommand::Restore { vault, path, at, to }) => {
-                Request::VaultRestore { vault, path, at, to }
-            }
+            Self::Customer(CustomerCommand::Show { name }) => Request::CustomerShow { name },
+            Self::Customer(CustomerCommand::Close { name }) => Request::CustomerClose { name },
+            Self::Customer(CustomerCommand::Reopen { name }) => Request::CustomerReopen { name },
+            Self::Vault(command) => command.into_request(),
+            Self::Gc { grace } => Request::Reclaim { grace_secs: grace.map(|grace| grace.as_secs()) },
             Self::User(UserCommand::Add { user, mounts }) => Request::UserAdd { user, mounts },
             Self::User(UserCommand::List) => Request::UserList,
             Self::User(UserCommand::Disable { user }) => Request::UserDisable { user },
@@ -301,9 +464,55 @@ impl Command {
             Self::Credential(CredentialCommand::Revoke { id }) => Request::CredentialRevoke { id },
             Self::Audit(AuditCommand::Tail { lines }) => Request::AuditTail { lines },
             Self::Audit(AuditCommand::Verify { directory: None }) => Request::AuditVerify,
+            Self::Incidents { lines, after } => Request::Incidents { max: lines, after },
+            Self::Export(ExportArguments {
+                vault: Some(vault), destination: Some(path), at, format, ..
+            }) => Request::Export { vault, destination: std::path::absolute(path)?, at, format },
             Self::Check { read_data } => Request::Check { read_data },
             Self::Status => Request::Status,
         }))
+    }
+}
+
+impl From<CustomerBounds> for CustomerLimits {
+    fn from(bounds: CustomerBounds) -> Self {
+        let CustomerBounds { users_max, bytes_max, files_max, expires } = bounds;
+        Self { users_max, bytes_max, files_max, expires }
+    }
+}
+
+impl From<VaultBounds> for VaultLimits {
+    fn from(bounds: VaultBounds) -> Self {
+        let VaultBounds { bytes_max, files_max, stored_max } = bounds;
+        Self { bytes_max, files_max, stored_max }
+    }
+}
+
+impl VaultCommand {
+    fn into_request(self) -> Request {
+        match self {
+            Self::Add { vault, key: KeyHolder::Managed, retention, limits } => {
+                Request::VaultAdd { vault, retention_secs: retention.as_secs(), limits: limits.into() }
+            }
+            Self::Set { vault, limits } => Request::VaultSet { vault, limits: limits.into() },
+            Self::List => Request::VaultList,
+            Self::Show { vault } => Request::VaultShow { vault },
+            Self::Snapshot { vault, name, delete: true, .. } => Request::VaultSnapshotDelete { vault, name },
+            Self::Snapshot { vault, name, keep, delete: false } => {
+                Request::VaultSnapshot { vault, name, keep_secs: keep.map(|keep| keep.as_secs().max(1)) }
+            }
+            Self::Snapshots { vault } => Request::VaultSnapshots { vault },
+            Self::Restore { vault, path, at, to } => Request::VaultRestore { vault, path, at, to },
+            Self::Retention { vault, retention } => {
+                Request::VaultRetention { vault, retention_secs: retention.as_secs() }
+            }
+            Self::Hold { vault, path, reason } => Request::VaultHold { vault, path, reason },
+            Self::Lift { vault, number } => Request::VaultLift { vault, number },
+            Self::Erase { vault, confirm, certificate: _ } => Request::VaultErase { vault, confirm },
+            Self::Compression { vault, setting } => {
+                Request::VaultCompression { vault, on: setting == CompressionSetting::Lz4 }
+            }
+        }
     }
 }
 

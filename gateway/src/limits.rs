@@ -15,13 +15,34 @@ pub const DRAIN_SECS_MAX: u64 = 30;
 /// Threads for blocking storage calls: more would only wait for the same disk.
 pub const BLOCKING_THREADS_MAX: usize = 32;
 
+/// Hundredths of a pack that are still referred to, below which it is emptied: moving half of it frees the other half.
+pub const RECLAIM_LIVE_PERCENT: u64 = 50;
+/// Milliseconds that reclaim rests after each step, so that clients come first.
+pub const RECLAIM_REST_MILLIS: u64 = 20;
+
 /// Seconds after which the session of WebDAV requests that stopped coming ends.
 pub const REQUEST_SESSION_IDLE_SECS: i64 = 300;
 /// Bytes of an offered user name that are kept for a record: the longest valid name twice, and a slash.
 pub const OFFERED_NAME_BYTES_MAX: usize = 130;
 
-/// Seconds until a snapshot that is deleted early is gone: time to notice that somebody did it who should not have.
-pub const RETENTION_GRACE_SECS: u64 = 7 * 86_400;
+// ---- export ----
+
+/// Bytes of a file read at once by an export: a disk's and a cipher's stride.
+pub const EXPORT_PIECE_BYTES: u64 = 1024 * 1024;
+/// Pieces that an export reads ahead of what it writes: bounds its memory, and hides the slower of the two.
+pub const EXPORT_AHEAD_PIECES: usize = 8;
+/// Bytes after which an export makes durable what it has written: what an interrupted one writes again.
+pub const EXPORT_STEP_BYTES: u64 = 64 * 1024 * 1024;
+/// Files after which it does so.
+pub const EXPORT_STEP_LINES: usize = 1024;
+/// Names of a directory asked for at a time by an export: each level of the tree on the way down holds as many.
+pub const EXPORT_LISTING_PIECE: usize = 128;
+/// Seconds that the moment of an interrupted export is kept, so that it can be continued.
+pub const EXPORT_KEPT_SECS: i64 = 30 * 86_400;
+/// Files that an export or its verification names in its answer; all of them are counted.
+pub const EXPORT_NAMED_MAX: usize = 1000;
+/// Bytes of a path that the record of an export's read keeps, the last ones: a record has 32 KiB.
+pub const EXPORT_RECORD_PATH_BYTES_MAX: usize = 16 * 1024;
 
 // ---- vfs ----
 

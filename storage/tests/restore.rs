@@ -7,6 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use coffre_storage::allowance::Allowance;
 use coffre_storage::audit::Action;
 use coffre_storage::audit::verify::for_each_record;
 use coffre_storage::blob::faulty::FaultyBlobs;
@@ -229,6 +230,11 @@ fn put_over(vault: &Vault, inode: InodeId, seed: u64) {
     open.commit(Completion::Whole, draft(Action::FileWrite)).unwrap().wait().unwrap();
 }
 
+fn allow(store: &Store, bytes: u64) {
+    let allowance = Allowance { bytes_max: Some(bytes), ..Allowance::default() };
+    store.quotas().set_customer(support::OWNER, allowance);
+}
+
 #[test]
 fn the_quota_is_asked_for_what_a_restore_adds_and_not_for_what_it_replaces() {
     let world = world();
@@ -239,13 +245,13 @@ fn the_quota_is_asked_for_what_a_restore_adds_and_not_for_what_it_replaces() {
     file(vault, "d/f.locked", 2, 900_000);
     let d = find(vault, "d").unwrap().inode;
     vault.remove(d, b"f", draft(Action::Remove)).unwrap().wait().unwrap();
-    store.quotas().set_limit(support::OWNER, Some(1_000_000));
+    allow(store, 1_000_000);
     let to = names("elsewhere");
     let refused = past.restore(&names("d"), Some(&to), &draft(Action::Restored), &mut |_, _| {});
     assert!(matches!(refused, Err(StoreError::QuotaExceeded { .. })), "{refused:?}");
     assert!(find(vault, "elsewhere").is_err());
     restore(&past, "d").unwrap();
-    assert_eq!(store.quotas().state(support::OWNER).used_bytes, 900_000);
+    assert_eq!(store.quotas().customer(support::OWNER).used.bytes, 900_000);
     world.assert_clean("after the restore");
 }
 
@@ -364,7 +370,7 @@ fn a_file_takes_over_the_content_of_another_now_or_then_without_a_byte_written()
     now.truncate(10).unwrap();
     now.commit(Completion::Whole, draft(Action::FileWrite)).unwrap().wait().unwrap();
     assert_eq!(open.read_at(0, 4_000_000).unwrap().len(), 3_000_000);
-    store.quotas().set_limit(support::OWNER, Some(6_500_000));
+    allow(store, 6_500_000);
     let refused = fresh(b"more").share_content_of(&open, draft(Action::Copy));
     assert!(matches!(refused, Err(StoreError::QuotaExceeded { .. })), "{refused:?}");
     drop((open, then, now));

@@ -5,14 +5,20 @@
 //! which is `done` or `failed`.
 
 pub mod client;
+mod erase;
+mod export;
+mod incidents;
 pub mod listener;
 pub mod render;
 mod restore;
 pub mod service;
 mod snapshot;
+mod vault;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use crate::accounts::{CustomerLimits, VaultLimits};
 
 /// What is asked of the service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,11 +26,21 @@ use serde_json::Value;
 #[expect(missing_docs, reason = "fields are the command line's own words, documented there")]
 pub enum Request {
     /// `customer add`
-    CustomerAdd { name: String, users_max: Option<u32>, bytes_max: Option<u64>, expires: Option<i64> },
+    CustomerAdd { name: String, limits: CustomerLimits },
+    /// `customer set`
+    CustomerSet { name: String, limits: CustomerLimits },
     /// `customer list`
     CustomerList,
+    /// `customer show`
+    CustomerShow { name: String },
+    /// `customer close`
+    CustomerClose { name: String },
+    /// `customer reopen`
+    CustomerReopen { name: String },
     /// `vault add`
-    VaultAdd { vault: String, retention_secs: u64 },
+    VaultAdd { vault: String, retention_secs: u64, limits: VaultLimits },
+    /// `vault set`
+    VaultSet { vault: String, limits: VaultLimits },
     /// `vault list`
     VaultList,
     /// `vault show`
@@ -37,6 +53,18 @@ pub enum Request {
     VaultSnapshots { vault: String },
     /// `vault restore`
     VaultRestore { vault: String, path: String, at: String, to: Option<String> },
+    /// `vault retention`
+    VaultRetention { vault: String, retention_secs: u64 },
+    /// `vault hold`
+    VaultHold { vault: String, path: String, reason: String },
+    /// `vault lift`
+    VaultLift { vault: String, number: u64 },
+    /// `vault compression`
+    VaultCompression { vault: String, on: bool },
+    /// `vault erase`
+    VaultErase { vault: String, confirm: String },
+    /// `gc`
+    Reclaim { grace_secs: Option<u64> },
     /// `user add`
     UserAdd { user: String, mounts: Vec<String> },
     /// `user list`
@@ -59,8 +87,17 @@ pub enum Request {
     AuditTail { lines: u32 },
     /// `audit verify`
     AuditVerify,
+    /// `incidents`
+    Incidents { max: u32, after: Option<u64> },
     /// `check`
     Check { read_data: bool },
+    /// `export`
+    Export {
+        vault: String,
+        destination: std::path::PathBuf,
+        at: Option<String>,
+        format: crate::export::Format,
+    },
     /// `status`
     Status,
 }

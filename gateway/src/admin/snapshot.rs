@@ -1,33 +1,15 @@
 //! `coffre vault snapshot`: moments with a name, kept whatever the retention.
 
-use anyhow::Context;
+use coffre_storage::StoreError;
 use coffre_storage::audit::{Action, Actor, DetailKey, RecordDraft};
 use coffre_storage::time::UnixNanos;
 use coffre_storage::tree::{SnapshotRecord, VaultRecord};
-use coffre_storage::{Store, StoreError, Vault};
 use serde_json::{Value, json};
 
-use crate::accounts::Accounts;
-use crate::limits::RETENTION_GRACE_SECS;
+use super::service::Service;
 use crate::vfs::point::{Spelling, name_of};
 
 const NANOS: u64 = 1_000_000_000;
-
-/// A vault by its full name.
-///
-/// # Errors
-/// None of that name; the store's own.
-pub(super) fn vault_named(
-    store: &Store,
-    accounts: &Accounts,
-    name: &str,
-) -> anyhow::Result<(VaultRecord, Vault)> {
-    let all = accounts.vaults()?;
-    let (_, record) =
-        all.into_iter().find(|(known, _)| known == name).with_context(|| format!("no vault `{name}`"))?;
-    let vault = store.vault(record.id)?;
-    Ok((record, vault))
-}
 
 /// The beginning of a record of an operator's about a vault.
 pub(super) fn operator(action: Action, record: &VaultRecord) -> RecordDraft {
@@ -64,36 +46,36 @@ fn explained(error: StoreError, name: &str) -> anyhow::Error {
     }
 }
 
-/// Makes a snapshot of the present.
-pub(super) fn add(
-    store: &Store,
-    accounts: &Accounts,
-    vault: &str,
-    name: &str,
-    keep_secs: Option<u64>,
-) -> anyhow::Result<Value> {
-    let (record, opened) = vault_named(store, accounts, vault)?;
-    let expires = keep_secs.map(|secs| after(store.clock_now(), secs));
-    let details = vec![(DetailKey::Name, name.as_bytes().to_vec())];
-    let audit = RecordDraft { details, ..operator(Action::SnapshotAdd, &record) };
-    let made = opened.add_snapshot(name, expires, audit).map_err(|error| explained(error, name))?.wait()?;
-    Ok(row(&made))
-}
+impl Service {
+    pub(super) fn snapshot_add(
+        &self,
+        vault: &str,
+        name: &str,
+        keep_secs: Option<u64>,
+    ) -> anyhow::Result<Value> {
+        let record = self.vault_record(vault)?;
+        let expires = keep_secs.map(|secs| after(self.store.clock_now(), secs));
+        let details = vec![(DetailKey::Name, name.as_bytes().to_vec())];
+        let audit = RecordDraft { details, ..operator(Action::SnapshotAdd, &record) };
+        let made = self.store.vault(record.id)?.add_snapshot(name, expires, audit);
+        Ok(row(&made.map_err(|error| explained(error, name))?.wait()?))
+    }
 
-/// Lets a snapshot go before its time: after the grace time.
-pub(super) fn delete(store: &Store, accounts: &Accounts, vault: &str, name: &str) -> anyhow::Result<Value> {
-    let (record, opened) = vault_named(store, accounts, vault)?;
-    let when = after(store.clock_now(), RETENTION_GRACE_SECS);
-    let note = format!("gone at {}", name_of(when, Spelling::Colons));
-    let details = vec![(DetailKey::Name, name.as_bytes().to_vec()), (DetailKey::Note, note.into_bytes())];
-    let audit = RecordDraft { details, ..operator(Action::SnapshotDelete, &record) };
-    opened.expire_snapshot(name, when, audit).map_err(|error| explained(error, name))?.wait()?;
-    let left = opened.snapshots()?.into_iter().find(|snapshot| snapshot.name == name);
-    Ok(left.map_or(Value::Null, |left| row(&left)))
-}
+    /// Lets a snapshot go before its time: after the grace time.
+    pub(super) fn snapshot_delete(&self, vault: &str, name: &str) -> anyhow::Result<Value> {
+        let record = self.vault_record(vault)?;
+        let opened = self.store.vault(record.id)?;
+        let when = after(self.store.clock_now(), self.upkeep.retention_grace_secs);
+        let note = format!("gone at {}", name_of(when, Spelling::Colons));
+        let details = vec![(DetailKey::Name, name.as_bytes().to_vec()), (DetailKey::Note, note.into_bytes())];
+        let audit = RecordDraft { details, ..operator(Action::SnapshotDelete, &record) };
+        opened.expire_snapshot(name, when, audit).map_err(|error| explained(error, name))?.wait()?;
+        let left = opened.snapshots()?.into_iter().find(|snapshot| snapshot.name == name);
+        Ok(left.map_or(Value::Null, |left| row(&left)))
+    }
 
-/// Named snapshots, oldest first.
-pub(super) fn list(store: &Store, accounts: &Accounts, vault: &str) -> anyhow::Result<Value> {
-    let (_, opened) = vault_named(store, accounts, vault)?;
-    Ok(opened.snapshots()?.iter().map(row).collect())
+    /// Named snapshots, oldest first.
+    pub(super) fn snapshots(&self, vault: &str) -> anyhow::Result<Value> {
+        Ok(self.vault(vault)?.snapshots()?.iter().map(row).collect())
+    }
 }

@@ -112,6 +112,20 @@ pub enum Action {
     Check,
     #[n(31)]
     Stat,
+    #[n(40)]
+    VaultChange,
+    #[n(41)]
+    HistoryPrune,
+    #[n(42)]
+    PackRemove,
+    #[n(43)]
+    VaultErase,
+    #[n(60)]
+    CustomerClose,
+    #[n(61)]
+    CustomerReopen,
+    #[n(62)]
+    IncidentsRead,
     #[n(80)]
     RestoreBegin,
     #[n(81)]
@@ -122,6 +136,10 @@ pub enum Action {
     SnapshotAdd,
     #[n(84)]
     SnapshotDelete,
+    #[n(100)]
+    ExportBegin,
+    #[n(101)]
+    ExportEnd,
 }
 
 /// How it ended.
@@ -267,11 +285,20 @@ impl Action {
             Self::AuditRead => "audit-read",
             Self::Check => "check",
             Self::Stat => "stat",
+            Self::VaultChange => "vault-change",
+            Self::HistoryPrune => "history-prune",
+            Self::PackRemove => "pack-remove",
+            Self::VaultErase => "vault-erase",
+            Self::CustomerClose => "customer-close",
+            Self::CustomerReopen => "customer-reopen",
+            Self::IncidentsRead => "incidents-read",
             Self::RestoreBegin => "restore-begin",
             Self::RestoreEnd => "restore-end",
             Self::Restored => "restored",
             Self::SnapshotAdd => "snapshot-add",
             Self::SnapshotDelete => "snapshot-delete",
+            Self::ExportBegin => "export-begin",
+            Self::ExportEnd => "export-end",
         }
     }
 }

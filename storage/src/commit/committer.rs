@@ -13,11 +13,12 @@ use crate::audit::writer::{AuditPosition, AuditWriter};
 use crate::blob::Blob;
 use crate::error::StoreError;
 use crate::id::{BatchNumber, CommitNumber, PackId, RecordNumber};
-use crate::index::{Change, Table};
+use crate::index::{Change, Table, keep_last};
 use crate::limits::{AUDIT_CHECKPOINT_SECS, BLOCK_BYTES, CHECKPOINT_BYTES, CHECKPOINT_SECS};
 use crate::log::batch::{BatchKey, BatchPlace, Meta, finish};
 use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::{PackFooter, PackHeader, blob_name};
+use crate::time::UnixNanos;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -46,11 +47,17 @@ pub(super) struct Position {
 }
 
 /// Row of `Table::Packs`.
-#[derive(Clone, Debug, Encode, Decode)]
+#[derive(Clone, Copy, Debug, Encode, Decode)]
 pub(crate) struct PackRow {
     /// The pack's salt, kept even when the pack is gone: frames that moved need it.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub(crate) salt: [u8; 32],
+    /// When it was emptied: it waits for its grace time.
+    #[n(1)]
+    pub(crate) condemned: Option<UnixNanos>,
+    /// When it was given up: its file is gone, or about to be.
+    #[n(2)]
+    pub(crate) removed: Option<UnixNanos>,
 }
 
 /// Row of `Table::PackCounts`.
@@ -171,8 +178,8 @@ impl Committer {
                 Some(open) => {
                     let close = open.must_sync()
                         || open.buffer.len() >= target
-                        || (state.close_wanted && open.has_frames())
-                        || ((stopping || asked) && (open.has_frames() || !open.meta.changes.is_empty()));
+                        || (state.close_wanted && open.has_payload())
+                        || ((stopping || asked) && (open.has_payload() || !open.meta.changes.is_empty()));
                     // Somebody needs more room than an empty batch has left here: move on.
                     if close || state.room_wanted > open.room {
                         return self.take(&mut state);
@@ -274,7 +281,7 @@ impl Committer {
             self.unsynced = false;
             self.synced_through = number;
         }
-        self.apply(number, &meta, &sequence)?;
+        self.apply(number, meta, &sequence)?;
         {
             let mut state = self.inner.log.lock();
             state.writing = None;
@@ -286,12 +293,10 @@ impl Committer {
     }
 
     /// Gives a batch's changes and records to the index and the audit log.
-    fn apply(&mut self, number: BatchNumber, meta: &Meta, sequence: &Sequence) -> Result<(), StoreError> {
+    fn apply(&mut self, number: BatchNumber, mut meta: Meta, sequence: &Sequence) -> Result<(), StoreError> {
         if !meta.changes.is_empty() {
-            let mut changes = meta.changes.clone();
-            // The same key may change twice in a batch: the sort is stable, the last one wins.
-            changes.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
-            self.inner.index.apply(&changes)?;
+            keep_last(&mut meta.changes);
+            self.inner.index.apply(&meta.changes)?;
             self.inner.overlay.applied(&meta.changes, number);
             self.changed = true;
         }
@@ -310,6 +315,8 @@ impl Committer {
     fn move_on(&mut self, end: u64) -> Result<(), StoreError> {
         if let Some(pack) = self.pack.take() {
             pack.close(&self.inner.packs_key, end)?;
+            // Whoever staged frames in it looked at the index before now.
+            lock(&self.inner.closed).insert(pack.header.pack, self.inner.epochs.now());
             self.unsynced = false;
             self.synced_through = self.synced_through.max(pack.last);
         }
@@ -387,6 +394,7 @@ impl Committer {
         changes.push(Change { table: Table::Store, key: POSITION_KEY.to_vec(), value: Some(sealed) });
         self.inner.index.apply(&changes)?;
         self.inner.index.checkpoint()?;
+        self.inner.checkpointed.offer(&self.inner.index, &self.position)?;
         self.bytes_since = 0;
         self.changed = false;
         self.last_checkpoint = Instant::now();
@@ -445,7 +453,8 @@ impl Inner {
     /// The index row of a pack.
     pub(super) fn pack_row(&self, header: &PackHeader) -> Option<Change> {
         let mut row = Vec::new();
-        minicbor::encode(PackRow { salt: header.salt }, &mut row).ok()?;
+        let fresh = PackRow { salt: header.salt, condemned: None, removed: None };
+        minicbor::encode(fresh, &mut row).ok()?;
         let key = header.pack.0.to_be_bytes().to_vec();
         let value = self.system_key.seal(Table::Packs, &key, &row).ok()?;
         Some(Change { table: Table::Packs, key, value: Some(value) })

@@ -72,6 +72,11 @@ impl OpenBatch {
         self.buffer.len() > HEADER_BYTES
     }
 
+    /// Whether there is something to write that nobody may be waiting for.
+    pub(super) fn has_payload(&self) -> bool {
+        self.has_frames() || self.meta.export.is_some()
+    }
+
     pub(super) fn must_sync(&self) -> bool {
         !self.cells.is_empty()
     }
@@ -267,6 +272,54 @@ impl LogShared {
         }
     }
 
+    /// Appends a part of an export: one to a batch, so that whoever commits meanwhile waits for one part at most.
+    pub(super) fn append_part(
+        &self,
+        part: Vec<u8>,
+        waiting: Option<Arc<TicketCell>>,
+    ) -> Result<(), StoreError> {
+        let meta_bytes = part.len() + CHANGE_ROW_BYTES;
+        let alone = (blocks_for(0, meta_bytes + META_BYTES + 512) * BLOCK_BYTES) as u64;
+        if alone > self.room_max {
+            return Err(StoreError::TooLarge("a part of the export"));
+        }
+        let mut state = self.lock();
+        loop {
+            if let Some(refusal) = Self::refusal(&state) {
+                return Err(refusal);
+            }
+            match state.open.as_mut() {
+                Some(open) if open.meta.export.is_none() && open.fits(0, meta_bytes) => {
+                    open.meta.export = Some(part);
+                    open.meta_bytes += meta_bytes;
+                    open.cells.extend(waiting);
+                    self.wake.notify_one();
+                    return Ok(());
+                }
+                Some(open) if open.meta.export.is_some() => {}
+                Some(_) | None => state.room_wanted = state.room_wanted.max(alone),
+            }
+            state.close_wanted = true;
+            state = self.wait_for_room(state);
+        }
+    }
+
+    /// Asks for another pack and waits until `moved` says that it is there.
+    pub(super) fn move_on(&self, moved: impl Fn() -> bool) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        while !moved() {
+            if let Some(refusal) = Self::refusal(&state) {
+                return Err(refusal);
+            }
+            // More than any pack has left.
+            state.room_wanted = u64::MAX;
+            self.wake.notify_one();
+            let woken = self.room.wait_timeout(state, Duration::from_millis(200));
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
+    }
+
     /// A frame that is not on the disk yet.
     pub(super) fn unwritten_frame(&self, pack: PackId, offset: u64, len: usize) -> Option<Vec<u8>> {
         let mut state = self.lock();
@@ -291,6 +344,11 @@ impl LogShared {
     pub(super) fn is_poisoned(&self) -> bool {
         let state = self.lock();
         state.poisoned || state.life == Life::Abandoned
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        let state = self.lock();
+        !state.poisoned && state.life == Life::Running
     }
 
     pub(super) fn batch_number(&self) -> BatchNumber {

@@ -10,6 +10,7 @@ mod cache;
 mod committer;
 mod counts;
 mod epochs;
+mod export;
 mod log_state;
 mod open;
 mod overlay;
@@ -29,20 +30,22 @@ use crate::error::StoreError;
 use crate::frame::{self, Codec, Compression, FrameContext, FrameKey, FramePlace, NonceSequence};
 use crate::id::{ChunkId, CommitNumber, PackId, VaultId};
 use crate::index::{Entries, Index, SharedIndex, Table};
-use crate::keys::{GatewayKey, Secret32, VaultKeys};
+use crate::keys::{GatewayKey, GatewayLabel, Secret32, VaultKeys};
 use crate::limits::CHUNK_BYTES_MAX;
 use crate::log::batch::FrameRow;
 use crate::log::pack::blob_name;
 use crate::quota::Quotas;
 use crate::record::RecordKey;
+use crate::rows::{ChunkRow, chunk_key, decode};
 use crate::time::{Clock, UnixNanos};
-use crate::tree::rows::{ChunkRow, chunk_key, decode};
 
 use cache::{ChunkCache, Looked};
 pub(crate) use committer::{PackCountRow, PackRow};
 use counts::PackCounts;
 pub(crate) use epochs::Epoch;
-use epochs::Epochs;
+use epochs::{Epochs, Look};
+use export::CheckpointView;
+pub use export::{ExportRow, ExportSummary};
 use log_state::LogShared;
 pub use open::OpenError;
 use overlay::Overlay;
@@ -109,6 +112,13 @@ pub(crate) struct Inner {
     overlay: Overlay,
     counts: PackCounts,
     epochs: Arc<Epochs>,
+    /// Packs that this process closed, and when among the looks at the index.
+    closed: Mutex<std::collections::BTreeMap<PackId, Look>>,
+    /// Those who copy packs: meanwhile none is unlinked.
+    packs_held: Arc<AtomicU64>,
+    /// Held by a pass of reclaim.
+    reclaiming: Mutex<()>,
+    reclaim_awaited: AtomicU64,
     sequence: Mutex<Sequence>,
     log: LogShared,
     nonces: NonceSequence,
@@ -124,9 +134,22 @@ pub(crate) struct Inner {
     last_commit: AtomicU64,
     last_time: AtomicI64,
     disk_full: AtomicBool,
+    checkpointed: CheckpointView,
+    /// Held while the index is written into the log.
+    exporting: Mutex<()>,
     committer: Mutex<Option<JoinHandle<()>>>,
     /// Held for as long as the store is open.
     _lock: Option<std::fs::File>,
+}
+
+/// As long as this lives, no pack is unlinked.
+#[derive(Debug)]
+pub struct PacksHeld(Arc<AtomicU64>);
+
+impl Drop for PacksHeld {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// What `coffre status` tells of a store.
@@ -196,6 +219,29 @@ impl Store {
         let opened = self.inner.system_key.open(Table::Chunks, at, sealed);
         let opened = opened.or_else(|| keys.records.open(Table::Chunks, at, sealed));
         decode(&opened.ok_or(StoreError::DamagedRecord)?)
+    }
+
+    /// As [`Store::get`], of several keys at once.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn get_many(
+        &self,
+        key: &RecordKey,
+        table: Table,
+        keys: &[Vec<u8>],
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        // The overlay first: what it drops meanwhile is in the index by then.
+        let pending = self.inner.overlay.get_many(table, keys);
+        let stored = self.inner.index.snapshot()?.get_many(table, keys)?;
+        let now = pending.into_iter().zip(stored).map(|(pending, stored)| match pending {
+            Some(changed) => changed.map(|sealed| sealed.to_vec()),
+            None => stored,
+        });
+        let opened = |(at, sealed): (&Vec<u8>, Option<Vec<u8>>)| {
+            sealed.map(|sealed| key.open(table, at, &sealed).ok_or(StoreError::DamagedRecord)).transpose()
+        };
+        keys.iter().zip(now).map(opened).collect()
     }
 
     /// Up to `max` opened entries with `from <= key < to`, in key order, as of now.
@@ -325,6 +371,86 @@ impl Store {
     pub(crate) fn oldest_epoch(&self) -> CommitNumber {
         let now = self.last_commit();
         self.inner.epochs.oldest().map_or(now, |oldest| oldest.min(now))
+    }
+
+    /// Whether a pack is closed, and everybody gone who may have staged frames in it and not yet committed them.
+    pub(crate) fn is_settled(&self, pack: PackId) -> bool {
+        let current = self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0;
+        let closed = lock(&self.inner.closed).get(&pack).copied();
+        pack < current && closed.is_none_or(|then| self.inner.epochs.all_gone_before(then))
+    }
+
+    /// Bytes of a pack's frames that chunks refer to, as of the last applied batch.
+    pub(crate) fn live_bytes(&self, pack: PackId) -> u64 {
+        self.inner.counts.live(pack)
+    }
+
+    /// Appends a frame of another pack as it is.
+    pub(crate) fn append_moved(&self, frame: &FrameRow, sealed: &[u8]) -> Result<FramePlace, StoreError> {
+        self.inner.log.append_frame(sealed, |pack, offset| FrameRow {
+            place: FramePlace { pack, offset, ..frame.place },
+            ..frame.clone()
+        })
+    }
+
+    /// Lets go of what is kept of a pack that is about to be unlinked. Its salt stays: frames that moved need it.
+    pub(crate) fn forget_pack(&self, pack: PackId) {
+        lock(&self.inner.handles).remove(&pack);
+        lock(&self.inner.closed).remove(&pack);
+    }
+
+    /// Forgets a vault's keys and chunks.
+    pub(crate) fn forget_vault(&self, id: VaultId) {
+        lock(&self.inner.vaults).remove(&id);
+        lock(&self.inner.frame_keys).retain(|(vault, _), _| *vault != id);
+        self.inner.cache.forget(id);
+    }
+
+    /// The seed of the key that signs audit checkpoints and certificates.
+    pub(crate) fn signing_seed(&self) -> Secret32 {
+        self.inner.options.gateway_key.derive(GatewayLabel::AuditSigning)
+    }
+
+    /// Closes the open pack and waits for the next one.
+    ///
+    /// # Errors
+    /// `Poisoned`, `DiskFull`.
+    pub(crate) fn next_pack(&self) -> Result<(), StoreError> {
+        let present = self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0;
+        self.inner
+            .log
+            .move_on(|| self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0 != present)
+    }
+
+    /// One pass of reclaim at a time.
+    pub(crate) fn wait_for_reclaim(&self) -> MutexGuard<'_, ()> {
+        self.inner.reclaim_awaited.fetch_add(1, Ordering::SeqCst);
+        let turn = lock(&self.inner.reclaiming);
+        self.inner.reclaim_awaited.fetch_sub(1, Ordering::SeqCst);
+        turn
+    }
+
+    /// Whether somebody waits for the present pass of reclaim to end.
+    pub fn is_reclaim_awaited(&self) -> bool {
+        self.inner.reclaim_awaited.load(Ordering::SeqCst) > 0
+    }
+
+    /// Keeps every pack on the disk for as long as the guard lives.
+    pub fn hold_packs(&self) -> PacksHeld {
+        self.inner.packs_held.fetch_add(1, Ordering::SeqCst);
+        PacksHeld(Arc::clone(&self.inner.packs_held))
+    }
+
+    pub(crate) fn packs_are_held(&self) -> bool {
+        self.inner.packs_held.load(Ordering::SeqCst) > 0
+    }
+
+    /// One value as it is stored.
+    pub(crate) fn sealed(&self, table: Table, at: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.inner.overlay.get(table, at) {
+            Some(known) => Ok(known.map(|sealed| sealed.to_vec())),
+            None => Ok(self.inner.index.snapshot()?.get(table, at)?),
+        }
     }
 
     pub(crate) fn index(&self) -> &SharedIndex {
@@ -460,6 +586,11 @@ impl Store {
         }
         kept.insert(pack, Arc::clone(&opened));
         Ok(opened)
+    }
+
+    /// A chunk that the cache has.
+    pub(crate) fn cached(&self, keys: &VaultKeys, chunk: ChunkId) -> Option<Arc<[u8]>> {
+        self.inner.cache.find((keys.vault, chunk))
     }
 
     /// Whether [`Store::read_frame`] would answer from the cache.

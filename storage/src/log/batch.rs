@@ -89,6 +89,8 @@ struct MetaRows {
     time: i64,
     #[n(6)]
     deltas: Option<Vec<DeltaRow>>,
+    #[n(7)]
+    export: Option<ByteVec>,
 }
 
 #[derive(Clone, Copy, Debug, Encode, Decode)]
@@ -116,6 +118,8 @@ pub struct Meta {
     pub time: i64,
     /// By how many bytes of frames that are referred to each pack gained or lost.
     pub deltas: BTreeMap<PackId, i64>,
+    /// Part of an export of the index, encoded ([`super::export`]); replay passes it by.
+    pub export: Option<Vec<u8>>,
 }
 
 impl Meta {
@@ -138,6 +142,7 @@ impl Meta {
             time: self.time,
             deltas: (!self.deltas.is_empty())
                 .then(|| self.deltas.iter().map(|(&pack, &bytes)| DeltaRow { pack, bytes }).collect()),
+            export: self.export.clone().map(Into::into),
         };
         let mut bytes = Vec::new();
         // Encoding into a Vec cannot fail.
@@ -167,6 +172,7 @@ impl Meta {
             sequence: rows.sequence,
             time: rows.time,
             deltas: rows.deltas.into_iter().flatten().map(|row| (row.pack, row.bytes)).collect(),
+            export: rows.export.map(Into::into),
         })
     }
 }
@@ -308,6 +314,17 @@ pub fn open_body(
     (xxh3_128(body) == header.checksum).then_some(())?;
     let from = usize::try_from(header.frames_bytes).ok()?;
     let sealed = body.get(from..from.checked_add(usize::try_from(header.meta_bytes).ok()?)?)?;
+    open_meta(key, pack, offset, header, sealed)
+}
+
+/// Opens the meta section alone.
+pub fn open_meta(
+    key: &BatchKey,
+    pack: PackId,
+    offset: u64,
+    header: &BatchHeader,
+    sealed: &[u8],
+) -> Option<Meta> {
     let (meta, tag) = sealed.split_last_chunk::<TAG_BYTES>()?;
     let mut meta = meta.to_vec();
     let aad = place_aad(pack, offset, header.number);

@@ -2,5 +2,6 @@
 
 pub mod batch;
 pub mod buffer;
+pub mod export;
 pub mod pack;
 pub mod walk;

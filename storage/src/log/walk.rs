@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::batch::{BatchHeader, BatchKey, HEADER_BYTES, Meta, open_body, open_header};
+use super::batch::{BatchHeader, BatchKey, HEADER_BYTES, Meta, open_body, open_header, open_meta};
 use super::pack::{HeaderError, PackFooter, PackHeader, blob_name, pack_of};
 use crate::aead::TAG_BYTES;
 use crate::blob::{Blob, BlobStore};
@@ -34,6 +34,8 @@ pub struct WholeBatch {
     pub tag: [u8; TAG_BYTES],
     /// What it holds.
     pub meta: Meta,
+    /// All of it behind the header: frames first.
+    pub body: Vec<u8>,
     /// Where the next one begins.
     pub end: u64,
 }
@@ -103,7 +105,24 @@ impl PackReader {
         let mut body = vec![0; body_bytes];
         self.blob.read_at(offset + HEADER_BYTES as u64, &mut body)?;
         let meta = open_body(&self.key, self.header.pack, offset, &header, &body);
-        Ok(meta.map(|meta| WholeBatch { header, tag, meta, end }))
+        Ok(meta.map(|meta| WholeBatch { header, tag, meta, body, end }))
+    }
+
+    /// What the batch at `offset` says of itself, if there is one, and where it ends. Its frames are not read.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn meta_at(&self, offset: u64) -> io::Result<Option<(Meta, u64)>> {
+        let Some((header, _)) = self.header_at(offset)? else { return Ok(None) };
+        let end = offset.saturating_add(u64::from(header.blocks).saturating_mul(BLOCK));
+        if end > self.bytes {
+            return Ok(None);
+        }
+        // The header is authentic, and its lengths fit its blocks: `open_header` looked.
+        let mut sealed = vec![0; header.meta_bytes as usize];
+        self.blob.read_at(offset + HEADER_BYTES as u64 + u64::from(header.frames_bytes), &mut sealed)?;
+        let meta = open_meta(&self.key, self.header.pack, offset, &header, &sealed);
+        Ok(meta.map(|meta| (meta, end)))
     }
 
     /// The footer at `offset`, if there is one.

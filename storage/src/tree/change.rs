@@ -2,19 +2,22 @@
 
 use std::collections::HashMap;
 
-use super::rows::{
-    Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, chunk_key,
-    decode, dentry_key, encode, garbage_key, inode_key, past_key, segment_key, usage_key,
-};
 use super::{Kind, Vault};
+use crate::allowance::Amounts;
 use crate::audit::RecordDraft;
 use crate::commit::{Ticket, Txn};
 use crate::error::StoreError;
 use crate::frame::FramePlace;
 use crate::id::{ChunkId, ContentId, InodeId, SegmentId};
-use crate::index::Table;
+use crate::index::{Entries, Table};
 use crate::limits::NAME_BYTES_MAX;
+use crate::quota::{Asking, Growth, Reservation};
 use crate::record::RecordKey;
+use crate::rows::{
+    Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, VaultRow,
+    chunk_key, decode, dentry_key, encode, garbage_key, inode_key, past_key, segment_key, usage_key,
+};
+use crate::time::UnixNanos;
 
 /// A transaction on one vault.
 pub(crate) struct Change<'v> {
@@ -28,6 +31,20 @@ pub(crate) struct Change<'v> {
     bytes_removed: u64,
     inodes_added: u64,
     inodes_removed: u64,
+}
+
+/// How much of a content was released.
+pub(crate) enum Released {
+    /// All of it.
+    All {
+        /// Chunks looked at.
+        chunks: usize,
+    },
+    /// Its end; this much is left.
+    Rest {
+        /// What is left.
+        content: Content,
+    },
 }
 
 /// Refuses names that no directory can hold.
@@ -44,6 +61,9 @@ pub(crate) fn check_name(name: &[u8]) -> Result<(), StoreError> {
 impl<'v> Change<'v> {
     pub(crate) fn begin(vault: &'v Vault) -> Result<Self, StoreError> {
         let txn = vault.store().begin()?;
+        if vault.is_closed() {
+            return Err(StoreError::VaultUnavailable(vault.id()));
+        }
         Ok(Self {
             vault,
             txn,
@@ -61,13 +81,18 @@ impl<'v> Change<'v> {
         Moment { commit: self.txn.number(), time: self.txn.time() }
     }
 
-    fn put(&mut self, table: Table, key: &[u8], row: &impl minicbor::Encode<()>) -> Result<(), StoreError> {
+    pub(crate) fn put(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        row: &impl minicbor::Encode<()>,
+    ) -> Result<(), StoreError> {
         let bytes = encode(row)?;
         self.txn.put(&self.vault.keys().records, table, key, &bytes);
         Ok(())
     }
 
-    fn get<T: for<'b> minicbor::Decode<'b, ()>>(
+    pub(crate) fn get<T: for<'b> minicbor::Decode<'b, ()>>(
         &self,
         table: Table,
         key: &[u8],
@@ -195,20 +220,20 @@ impl<'v> Change<'v> {
 
     /// Entries of a directory, all of them.
     pub(crate) fn entries(&self, directory: InodeId) -> Result<Vec<DentryRow>, StoreError> {
-        let prefix = super::rows::inode_key(self.vault.id(), directory);
+        let prefix = crate::rows::inode_key(self.vault.id(), directory);
         let rows = self.txn.range(
             &self.vault.keys().records,
             Table::Dentries,
             &prefix,
-            &super::rows::after_prefix(&prefix),
+            &crate::rows::after_prefix(&prefix),
             usize::MAX,
         )?;
         rows.iter().map(|(_, bytes)| decode(bytes)).collect()
     }
 
     pub(crate) fn is_empty(&self, directory: InodeId) -> Result<bool, StoreError> {
-        let prefix = super::rows::inode_key(self.vault.id(), directory);
-        let to = super::rows::after_prefix(&prefix);
+        let prefix = crate::rows::inode_key(self.vault.id(), directory);
+        let to = crate::rows::after_prefix(&prefix);
         Ok(self.txn.range(&self.vault.keys().records, Table::Dentries, &prefix, &to, 1)?.is_empty())
     }
 
@@ -283,16 +308,102 @@ impl<'v> Change<'v> {
         Ok(Content { id: ContentId(self.txn.next_number()), ..content.clone() })
     }
 
-    pub(crate) fn add_incident(&mut self, kind: u8, inode: InodeId) -> Result<(), StoreError> {
-        let row = super::rows::IncidentRow { time: self.txn.time(), kind, vault: self.vault.id(), inode };
-        let key = self.txn.next_number().to_be_bytes();
-        self.txn.put(self.vault.store().system_key(), Table::Incidents, &key, &encode(&row)?);
+    pub(crate) fn delete(&mut self, table: Table, key: &[u8]) {
+        self.txn.delete(table, key);
+    }
+
+    /// Opened rows of the vault, as [`Txn::range`].
+    pub(crate) fn rows(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        max: usize,
+    ) -> Result<Entries, StoreError> {
+        self.txn.range(&self.vault.keys().records, table, from, to, max)
+    }
+
+    fn vault_row(&self) -> Result<VaultRow, StoreError> {
+        let id = self.vault.id();
+        let found = self.txn.get(self.vault.store().system_key(), Table::Vaults, &id.0)?;
+        decode(&found.ok_or(StoreError::VaultUnavailable(id))?)
+    }
+
+    /// Whether what ended before `start` may still go.
+    pub(crate) fn may_prune(&self, start: UnixNanos) -> Result<bool, StoreError> {
+        let row = self.vault_row()?;
+        let held = row.holds.as_ref().is_some_and(|holds| !holds.is_empty());
+        Ok(!held && row.erased.is_none() && row.window_start(self.txn.time()) >= start)
+    }
+
+    /// Notes that what ended before `start` may be gone.
+    pub(crate) fn note_pruned(&mut self, start: UnixNanos) -> Result<(), StoreError> {
+        let mut row = self.vault_row()?;
+        if row.pruned.is_none_or(|pruned| pruned < start) {
+            row.pruned = Some(start);
+            let key = self.vault.id().0;
+            self.txn.put(self.vault.store().system_key(), Table::Vaults, &key, &encode(&row)?);
+        }
         Ok(())
     }
 
-    /// Bytes that the transaction adds to what is in use.
-    pub(crate) fn bytes_grown(&self) -> u64 {
-        self.bytes_added.saturating_sub(self.bytes_removed)
+    /// A content is listed by no state of its inode any more. One that has more than about `chunks_max` chunks is released
+    /// from its end, a part at a time.
+    pub(crate) fn release_content(
+        &mut self,
+        content: &Content,
+        chunks_max: usize,
+    ) -> Result<Released, StoreError> {
+        let list = match &content.body {
+            Body::Inline(extents) => {
+                self.release(extents);
+                return Ok(Released::All { chunks: extents.len() });
+            }
+            Body::Segments(list) => list,
+        };
+        let (mut rest, mut chunks) = (list.clone(), 0);
+        while let Some(last) = rest.pop() {
+            if let Some(segment) = last {
+                chunks += 1 + self.release_segment(segment)?;
+            }
+            if chunks >= chunks_max && !rest.is_empty() {
+                let content = Content { body: Body::Segments(rest), ..content.clone() };
+                return Ok(Released::Rest { content });
+            }
+        }
+        Ok(Released::All { chunks })
+    }
+
+    /// Puts other extents for the same bytes in a segment's place; tells whether it still was as expected.
+    pub(crate) fn replace_segment(
+        &mut self,
+        segment: SegmentId,
+        before: &[Extent],
+        extents: Vec<Extent>,
+        places: &HashMap<ChunkId, FramePlace>,
+    ) -> Result<bool, StoreError> {
+        let key = segment_key(self.vault.id(), segment);
+        let Some(row) = self.get::<SegmentRow>(Table::Segments, &key)?.filter(|row| row.extents == before)
+        else {
+            return Ok(false);
+        };
+        self.release(before);
+        self.refer(&extents, places);
+        self.put(Table::Segments, &key, &SegmentRow { extents, ..row })?;
+        Ok(true)
+    }
+
+    fn release_segment(&mut self, segment: SegmentId) -> Result<usize, StoreError> {
+        let key = segment_key(self.vault.id(), segment);
+        let mut row: SegmentRow = self.get(Table::Segments, &key)?.ok_or(StoreError::DamagedRecord)?;
+        row.refs = row.refs.saturating_sub(1);
+        if row.refs > 0 {
+            self.put(Table::Segments, &key, &row)?;
+            return Ok(0);
+        }
+        self.release(&row.extents);
+        self.txn.delete(Table::Segments, &key);
+        Ok(row.extents.len())
     }
 
     /// Notes that a file is to be written anew in the background.
@@ -375,27 +486,70 @@ impl<'v> Change<'v> {
         Ok(())
     }
 
-    /// Writes references and usage, adds the record, submits. A quota is asked for what was not reserved before.
+    fn growth(&self, held: Amounts) -> Growth {
+        let stored = self.stored_grown.unsigned_abs();
+        let (stored_added, stored_removed) = if self.stored_grown < 0 { (0, stored) } else { (stored, 0) };
+        Growth {
+            added: Amounts { bytes: self.bytes_added, files: self.inodes_added, stored: stored_added },
+            removed: Amounts {
+                bytes: self.bytes_removed,
+                files: self.inodes_removed,
+                stored: stored_removed,
+            },
+            held,
+        }
+    }
+
+    /// Writes references and usage, adds the record, submits. Limits are asked for all that grows.
     pub(crate) fn submit(self, audit: RecordDraft) -> Result<Ticket, StoreError> {
         let details = self.vault.keys().audit.clone();
-        self.submit_as(Some((audit, &details)))
+        self.submit_as(Some((audit, &details)), None, Asking::Limits)
     }
 
-    /// As [`Change::submit`], for what the store does by itself: without a record of its own.
+    /// The same of a transaction whose growth was reserved before, or a part of it. What was held is used then.
+    pub(crate) fn submit_holding(
+        self,
+        audit: RecordDraft,
+        reservation: &mut Reservation,
+    ) -> Result<Ticket, StoreError> {
+        let details = self.vault.keys().audit.clone();
+        self.submit_as(Some((audit, &details)), Some(reservation), Asking::Limits)
+    }
+
+    /// As [`Change::submit`], for what the store does by itself: without a record of its own, and whatever the limits are.
     pub(crate) fn submit_silently(self) -> Result<Ticket, StoreError> {
-        self.submit_as(None)
+        self.submit_as(None, None, Asking::Nobody)
     }
 
-    fn submit_as(mut self, audit: Option<(RecordDraft, &RecordKey)>) -> Result<Ticket, StoreError> {
+    fn submit_as(
+        mut self,
+        audit: Option<(RecordDraft, &RecordKey)>,
+        reservation: Option<&mut Reservation>,
+        asking: Asking,
+    ) -> Result<Ticket, StoreError> {
         self.write_references()?;
         self.write_usage()?;
+        let vault = self.vault;
+        let quotas = vault.store().quotas();
+        let growth =
+            self.growth(reservation.as_ref().map(|reservation| reservation.held()).unwrap_or_default());
+        let settled = match quotas.settle(vault.owner(), vault.id(), growth, asking) {
+            Ok(settled) => settled,
+            Err(refusal) => {
+                // Its incident is a transaction of its own: nothing of this one is made.
+                drop(self);
+                return Err(vault.refused(refusal));
+            }
+        };
+        vault.tell_settled(&mut self.txn, &settled)?;
         if let Some((record, details)) = audit {
             self.txn.audit(record, Some(details));
         }
-        let (owner, added, removed) = (self.vault.owner(), self.bytes_added, self.bytes_removed);
-        let quotas = std::sync::Arc::clone(self.vault.store().quotas());
         let ticket = self.txn.submit()?;
-        quotas.settle(owner, added, removed);
+        settled.keep();
+        if let Some(reservation) = reservation {
+            reservation.settled();
+        }
         Ok(ticket)
     }
 }

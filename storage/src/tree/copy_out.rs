@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use minicbor::bytes::ByteVec;
 
 use super::change::{Change, check_name};
-use super::rows::{DentryRow, InodeRow};
 use super::{AttributeChange, Kind, PastVault, Replace};
 use crate::audit::RecordDraft;
 use crate::commit::Pending;
 use crate::error::StoreError;
 use crate::id::InodeId;
+use crate::rows::{DentryRow, InodeRow};
 
 /// Names asked of a directory of the past at a time.
 const PIECE: usize = 256;
@@ -70,7 +70,6 @@ impl PastVault {
             DentryRow { name: to.1.to_vec().into(), inode: from, kind: source.kind, begin: change.moment() };
         change.clear_target(&named, to.0, to.1, replace)?;
         let made = self.copy_below(&mut change, from, to, deep)?;
-        self.present().store().quotas().check(self.present().owner(), change.bytes_grown())?;
         audit.object = Some(made);
         Ok(Pending { value: made, ticket: change.submit(audit)? })
     }

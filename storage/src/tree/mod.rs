@@ -3,12 +3,14 @@
 //! Reads see every submitted change at once. A mutation returns a [`Pending`](crate::Pending): visible now, durable (with its audit
 //! record) when its ticket says so; only then may it be acknowledged to a client.
 
+mod accounting;
 pub(crate) mod change;
 mod copy_out;
+mod incident;
 mod operations;
-mod past;
+pub(crate) mod past;
 mod restore;
-pub(crate) mod rows;
+mod retention;
 mod snapshot;
 #[expect(
     clippy::cast_possible_truncation,
@@ -19,35 +21,26 @@ mod vault;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
+use crate::allowance::Allowance;
 use crate::commit::Store;
 use crate::error::StoreError;
 use crate::frame::{Compression, FramePlace};
 use crate::id::{ChunkId, ContentId, InodeId, OwnerId, VaultId};
 use crate::keys::VaultKeys;
 use crate::record::RecordKey;
+pub use crate::rows::IncidentKind;
+pub use crate::rows::Kind;
 use crate::time::UnixNanos;
+pub use accounting::Allowed;
+pub use incident::{Incident, IncidentDraft};
 pub use past::PastVault;
 use past::View;
 pub use restore::RestoreReport;
+pub use retention::{HoldRecord, RetentionState};
 pub use snapshot::SnapshotRecord;
 use upload::{FileState, OpenFile, Tense, Upload};
-
-/// What an inode is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
-#[cbor(index_only)]
-pub enum Kind {
-    /// A regular file.
-    #[n(0)]
-    File,
-    /// A directory.
-    #[n(1)]
-    Directory,
-    /// A symbolic link: its target is data, resolved by the caller inside the namespace.
-    #[n(2)]
-    SymbolicLink,
-}
 
 /// What `stat` shows.
 #[expect(clippy::struct_excessive_bools, reason = "facts of their own")]
@@ -139,6 +132,16 @@ pub struct VaultRecord {
     pub used_bytes: u64,
     /// Current files, directories and links.
     pub used_inodes: u64,
+    /// Bytes of distinct chunks, those of history too.
+    pub unique_bytes: u64,
+    /// Bytes that they take in packs.
+    pub stored_bytes: u64,
+    /// Whether content written from now on is compressed.
+    pub compression: Compression,
+    /// When it was erased: only its name is left.
+    pub erased: Option<UnixNanos>,
+    /// Its limits.
+    pub allowance: Allowance,
 }
 
 /// An open vault. Cheap to clone.
@@ -164,6 +167,8 @@ struct VaultInner {
     views: Mutex<Vec<Arc<View>>>,
     /// Whether chunks are compressed from now on.
     compressed: AtomicBool,
+    /// It is being erased: nothing is changed any more.
+    closed: AtomicBool,
 }
 
 /// An inode whose history is not pruned as long as this lives.
@@ -222,6 +227,24 @@ impl Vault {
 
     pub(crate) fn lock_kept(&self) -> MutexGuard<'_, HashMap<InodeId, usize>> {
         self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on every change is refused.
+    pub(crate) fn close_for_good(&self) {
+        self.inner.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner.closed.load(Ordering::SeqCst)
+    }
+
+    fn compress(&self, compression: Compression) {
+        self.inner.compressed.store(compression == Compression::Lz4, Ordering::Relaxed);
+    }
+
+    /// Keeps everybody out who would look up history and go on using it.
+    pub(crate) fn pruning_alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.inner.pruning.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_views(&self) -> MutexGuard<'_, Vec<Arc<View>>> {
@@ -317,5 +340,24 @@ impl Vault {
     /// The store's own errors.
     pub fn begin_upload(&self) -> Result<Upload, StoreError> {
         Ok(Upload::new(self.clone()))
+    }
+
+    /// The same where it is known whether it will replace a file, and perhaps how long it will be: room for that is reserved
+    /// before the first byte comes.
+    ///
+    /// # Errors
+    /// `QuotaExceeded`; the store's own errors.
+    pub fn begin_upload_at(
+        &self,
+        replaced: Option<InodeId>,
+        bytes: Option<u64>,
+    ) -> Result<Upload, StoreError> {
+        let replaced = match replaced.map(|inode| self.row(inode)).transpose() {
+            // Removed meanwhile: its name will be a new one.
+            Err(StoreError::NotFound) => None,
+            other => other?,
+        };
+        let mut upload = Upload::new(self.clone());
+        upload.expect(replaced.as_ref(), bytes.unwrap_or(0)).map(|()| upload)
     }
 }

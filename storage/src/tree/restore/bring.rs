@@ -5,8 +5,8 @@ use super::{Level, Progress, Restore, Then};
 use crate::audit::Action;
 use crate::error::StoreError;
 use crate::id::InodeId;
+use crate::rows::{DentryRow, InodeRow};
 use crate::tree::Kind;
-use crate::tree::rows::{DentryRow, InodeRow};
 
 /// What a name of the past leads to from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

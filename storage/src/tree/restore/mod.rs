@@ -15,13 +15,14 @@ mod step;
 
 use std::collections::{HashMap, HashSet};
 
-use super::rows::{DentryRow, InodeRow, after_prefix, decode, dentry_key, inode_key};
 use super::{Kind, PastVault, Vault};
+use crate::allowance::Amounts;
 use crate::audit::{Action, DetailKey, RecordDraft};
 use crate::error::StoreError;
 use crate::id::InodeId;
 use crate::index::Table;
 use crate::limits::RESTORE_NAMES_PIECE;
+use crate::rows::{DentryRow, InodeRow, after_prefix, decode, dentry_key, inode_key};
 use crate::time::UnixNanos;
 use step::Steps;
 
@@ -145,7 +146,10 @@ impl PastVault {
         work.steps.tell(Action::RestoreBegin, None, told)?;
         let outcome = work
             .survey(&root, to.is_none().then_some(target))
-            .and_then(|added| vault.store().quotas().check(vault.owner(), added))
+            .and_then(|added| {
+                let asked = vault.store().quotas().check(vault.owner(), vault.id(), added);
+                asked.map_err(|refusal| vault.refused(refusal))
+            })
             .and_then(|()| work.run(root, path, target, progress));
         let report = work.report;
         let counts = format!(
@@ -239,9 +243,10 @@ impl Restore<'_> {
         if self.vault.dentry_now(parent, name)?.is_some() { Err(StoreError::Exists) } else { Ok(()) }
     }
 
-    /// Counts what there is to do, notes what lives below the path, and returns the bytes that will be added.
-    fn survey(&mut self, root: &Then, replaced: Option<&[Vec<u8>]>) -> Result<u64, StoreError> {
-        let (mut then_bytes, mut shared) = (root.row.content.stored, HashSet::new());
+    /// Counts what there is to do, notes what lives below the path, and returns what will be added.
+    fn survey(&mut self, root: &Then, replaced: Option<&[Vec<u8>]>) -> Result<Amounts, StoreError> {
+        let mut then = Amounts { bytes: root.row.content.stored, files: 1, stored: 0 };
+        let mut shared = HashSet::new();
         self.total = root.row.content.size;
         let mut pending = Vec::new();
         if root.row.kind == Kind::Directory {
@@ -250,29 +255,34 @@ impl Restore<'_> {
         while let Some(directory) = pending.pop() {
             let past = self.past;
             past.each_piece(directory, &mut |piece| {
-                for then in piece {
-                    self.total += then.row.content.size;
-                    if then.row.links <= 1 || shared.insert(then.inode) {
-                        then_bytes += then.row.content.stored;
+                for found in piece {
+                    self.total += found.row.content.size;
+                    if found.row.links <= 1 || shared.insert(found.inode) {
+                        then.bytes += found.row.content.stored;
+                        then.files += 1;
                     }
-                    if then.row.kind == Kind::Directory {
-                        pending.push(then.inode);
+                    if found.row.kind == Kind::Directory {
+                        pending.push(found.inode);
                     }
                 }
                 Ok(())
             })?;
         }
-        let now_bytes = replaced.map_or(Ok(0), |path| self.survey_present(path))?;
-        Ok(then_bytes.saturating_sub(now_bytes))
+        let now = replaced.map_or(Ok(Amounts::default()), |path| self.survey_present(path))?;
+        Ok(Amounts {
+            bytes: then.bytes.saturating_sub(now.bytes),
+            files: then.files.saturating_sub(now.files),
+            stored: 0,
+        })
     }
 
-    /// Notes every inode at a path and below it; returns the bytes that they hold.
-    fn survey_present(&mut self, path: &[Vec<u8>]) -> Result<u64, StoreError> {
-        let (vault, mut at, mut bytes) = (self.vault, InodeId::ROOT, 0);
+    /// Notes every inode at a path and below it; returns what they use.
+    fn survey_present(&mut self, path: &[Vec<u8>]) -> Result<Amounts, StoreError> {
+        let (vault, mut at, mut used) = (self.vault, InodeId::ROOT, Amounts::default());
         for name in path {
             match vault.dentry_now(at, name)? {
                 Some(found) => at = found.inode,
-                None => return Ok(0),
+                None => return Ok(used),
             }
         }
         let mut pending = vec![at];
@@ -284,7 +294,8 @@ impl Restore<'_> {
                 Err(error) => return Err(error),
             };
             if self.alive.insert(inode) {
-                bytes += row.content.stored;
+                used.bytes += row.content.stored;
+                used.files += 1;
             }
             if row.kind == Kind::Directory {
                 vault.each_piece_now(inode, &mut |piece| {
@@ -293,7 +304,7 @@ impl Restore<'_> {
                 })?;
             }
         }
-        Ok(bytes)
+        Ok(used)
     }
 
     fn run(

@@ -4,8 +4,8 @@ use super::{Level, Restore, Then};
 use crate::audit::Action;
 use crate::error::StoreError;
 use crate::id::InodeId;
+use crate::rows::DentryRow;
 use crate::tree::Kind;
-use crate::tree::rows::DentryRow;
 
 enum Visit {
     /// First what lies below it.

@@ -8,9 +8,9 @@ use crate::commit::{Epoch, Ticket};
 use crate::error::StoreError;
 use crate::id::InodeId;
 use crate::limits::{RESTORE_JOURNAL_BYTES, RESTORE_OPERATIONS, RESTORE_TICKETS_MAX};
+use crate::rows::InodeRow;
 use crate::tree::PastVault;
 use crate::tree::change::Change;
-use crate::tree::rows::InodeRow;
 
 /// A path as records and people have it.
 pub(super) fn text_of(path: &[Vec<u8>]) -> Vec<u8> {
@@ -23,11 +23,9 @@ pub(super) fn text_of(path: &[Vec<u8>]) -> Vec<u8> {
 /// A transaction under way. It is dropped before the guard is: pruning takes them in the other order.
 pub(super) struct Step<'r> {
     pub(super) change: Change<'r>,
-    /// Older than the transaction.
-    epoch: Epoch,
     operations: usize,
-    /// Files whose content changed.
-    refreshed: Vec<(InodeId, InodeRow)>,
+    /// Files whose content changed, each with a look that is older than the transaction.
+    refreshed: Vec<(InodeId, InodeRow, Epoch)>,
     records: RecordDraft,
     /// What the moment shows stays.
     _calm: RwLockReadGuard<'r, ()>,
@@ -57,7 +55,7 @@ impl Step<'_> {
 
     /// Whoever has the file open shall see its new content.
     pub(super) fn refresh(&mut self, inode: InodeId, row: InodeRow) {
-        self.refreshed.push((inode, row));
+        self.refreshed.push((inode, row, self.change.vault.store().epoch()));
     }
 }
 
@@ -86,10 +84,9 @@ impl<'r> Steps<'r> {
             open
         } else {
             let calm = self.past.calm()?;
-            let epoch = self.past.present().store().epoch();
             let change = Change::begin(self.past.present())?;
             let records = self.records.clone();
-            Step { change, epoch, operations: 0, refreshed: Vec::new(), records, _calm: calm }
+            Step { change, operations: 0, refreshed: Vec::new(), records, _calm: calm }
         };
         Ok(self.open.insert(open))
     }
@@ -106,12 +103,12 @@ impl<'r> Steps<'r> {
             return Ok(());
         }
         let vault = self.past.present();
-        let Step { change, epoch, refreshed, .. } = step;
+        let Step { change, refreshed, .. } = step;
         self.submitted.push(change.submit_silently()?);
         // After the transaction: a file's state is locked before the store, never the other way round.
-        for (inode, row) in refreshed {
+        for (inode, row, epoch) in refreshed {
             if let Some(open) = vault.opened(inode)
-                && !open.refresh(&row, epoch.again())
+                && !open.refresh(&row, epoch)
             {
                 vault.close_registered(inode);
             }

@@ -15,18 +15,19 @@ mod extents;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::allowance::Amounts;
 use crate::audit::RecordDraft;
 use crate::commit::{Epoch, Pending};
 use crate::error::StoreError;
-use crate::frame::FramePlace;
+use crate::frame::{FRAME_OVERHEAD_BYTES, FramePlace};
 use crate::id::{ChunkId, ContentId, InodeId};
 use crate::limits::{
-    CHUNK_BYTES_MIN, DIRTY_BYTES_TARGET, EXTENTS_CHANGED_MAX, FILE_BYTES_MAX, SEGMENT_BYTES,
+    CHUNK_BYTES_MIN, DIRTY_BYTES_TARGET, EXTENTS_CHANGED_MAX, FILE_BYTES_MAX, PINNED_BYTES_MAX, SEGMENT_BYTES,
 };
 use crate::quota::Reservation;
+use crate::rows::{Body, Content, Extent, INLINE_EXTENTS_MAX, IncidentKind, InodeRow};
 use crate::tree::change::Change;
-use crate::tree::rows::{Body, Content, Extent, INCIDENT_BROKEN_UPLOAD, INLINE_EXTENTS_MAX, InodeRow};
-use crate::tree::{AttributeChange, Attributes, Kept, Kind, Vault};
+use crate::tree::{AttributeChange, Attributes, IncidentDraft, Kept, Kind, Vault};
 
 use dirty::Dirty;
 use extents::Extents;
@@ -43,12 +44,20 @@ pub enum Completion {
     Broken,
 }
 
+/// Where the bytes of an extent's chunk are.
+#[derive(Clone)]
+enum Source {
+    /// In the store's cache when somebody looked: its place need not be asked for.
+    Memory(Arc<[u8]>),
+    Log(FramePlace),
+}
+
 /// Where the bytes of a range are. Read without the file's lock: frames never change.
 struct Plan {
     vault: Vault,
     offset: u64,
     len: usize,
-    pieces: Vec<(Extent, FramePlace)>,
+    pieces: Vec<(Extent, Source)>,
 }
 
 impl Plan {
@@ -56,14 +65,15 @@ impl Plan {
     fn read(&self, into: &mut Vec<u8>) -> Result<(), StoreError> {
         let from = into.len();
         into.reserve(self.len);
-        for (extent, place) in &self.pieces {
+        for (extent, source) in &self.pieces {
             // A hole before it.
             into.resize(from + (extent.start - self.offset) as usize, 0);
-            let chunk = self.vault.read_chunk(extent.chunk, place)?;
+            let chunk = match source {
+                Source::Memory(chunk) => Arc::clone(chunk),
+                Source::Log(place) => self.vault.read_chunk(extent.chunk, place)?,
+            };
             let skip = extent.skip as usize;
-            let found = chunk
-                .get(skip..skip + extent.len as usize)
-                .ok_or(StoreError::Damaged { pack: place.pack })?;
+            let found = chunk.get(skip..skip + extent.len as usize).ok_or(StoreError::DamagedRecord)?;
             into.extend_from_slice(found);
         }
         into.resize(from + self.len, 0);
@@ -84,15 +94,31 @@ struct Editor {
     hasher: Option<Box<blake3::Hasher>>,
     hashed: u64,
     reservation: Reservation,
+    reserve: Reserve,
     changed: bool,
     /// What the index said when `extents` were looked up stays until this is renewed.
     epoch: Epoch,
 }
 
+/// What the reservation is made of, beside the bytes that were taken.
+#[derive(Debug, Default)]
+struct Reserve {
+    /// Bytes of the content that this one replaces: they go when it comes.
+    replaced: u64,
+    /// Bytes that were announced.
+    expected: u64,
+    /// Files that it makes: one, or none.
+    files: u64,
+    /// Bytes of new chunks that are staged.
+    staged: u64,
+    /// Bytes that were dirty and are being cut.
+    cutting: u64,
+}
+
 impl Editor {
     /// `epoch` is older than the look at `content`.
     fn of(vault: Vault, content: &Content, epoch: Epoch) -> Self {
-        let reservation = Reservation::new(Arc::clone(vault.store().quotas()), vault.owner());
+        let reservation = Reservation::new(Arc::clone(vault.store().quotas()), vault.owner(), vault.id());
         Self {
             vault,
             extents: Extents::of(&content.body),
@@ -103,6 +129,7 @@ impl Editor {
             hasher: (content.size == 0).then(Box::default),
             hashed: 0,
             reservation,
+            reserve: Reserve { replaced: content.stored, ..Reserve::default() },
             changed: false,
             epoch,
         }
@@ -110,11 +137,28 @@ impl Editor {
 
     /// Forgets what was looked up, so that others need not keep it; not while something is unsaved.
     fn renew(&mut self) {
-        if !self.changed {
+        // What is unsaved in a vault that was erased is never saved.
+        if !self.changed || self.vault.is_closed() {
             let epoch = self.vault.store().epoch();
             self.extents.forget_unchanged();
             self.epoch = epoch;
         }
+    }
+
+    /// Reserves what a content of `stored` bytes takes, `unsealed` of them not sealed yet: as many again on the disk, until it
+    /// shows that a chunk is there already.
+    fn hold(&mut self, stored: u64, unsealed: u64) -> Result<(), StoreError> {
+        let reserve = &self.reserve;
+        let wanted = Amounts {
+            bytes: stored.max(reserve.expected).saturating_sub(reserve.replaced),
+            files: reserve.files,
+            stored: reserve.staged + unsealed,
+        };
+        self.reservation.hold(wanted).map_err(|refusal| self.vault.refused(refusal))
+    }
+
+    fn unsealed(&self) -> u64 {
+        self.dirty.bytes() as u64 + self.reserve.cutting
     }
 
     fn end_of_what_is_there(&self) -> u64 {
@@ -153,7 +197,7 @@ impl Editor {
             return Err(StoreError::TooLarge("the number of unsaved fragments"));
         }
         let more = self.holes(offset, end)?;
-        self.reservation.grow(more)?;
+        self.hold(self.stored + more, self.unsealed() + bytes.len() as u64)?;
         self.stored += more;
         match &mut self.hasher {
             Some(hasher) if self.hashed == offset => {
@@ -178,6 +222,7 @@ impl Editor {
             let vault = self.vault.clone();
             self.extents.truncate(&vault, size)?;
             self.stored -= gone;
+            self.hold(self.stored, self.unsealed())?;
         }
         if size == 0 {
             self.hasher = Some(Box::default());
@@ -192,12 +237,20 @@ impl Editor {
 
     /// Stages dirty bytes. With `all` false the end of the last run stays, where the next bytes may still move the cut.
     fn flush(&mut self, all: bool) -> Result<(), StoreError> {
+        let flushed = self.cut(all);
+        self.reserve.cutting = 0;
+        flushed?;
+        self.hold(self.stored, self.unsealed())
+    }
+
+    fn cut(&mut self, all: bool) -> Result<(), StoreError> {
         let frontier = self.dirty.end();
         let vault = self.vault.clone();
         if self.dirty.bytes() < DIRTY_BYTES_TARGET || all {
             self.widen()?;
         }
         let mut runs = self.dirty.take();
+        self.reserve.cutting = runs.values().map(|run| run.len() as u64).sum();
         while let Some((start, run)) = runs.pop_first() {
             let open_end = !all && start + run.len() as u64 == frontier;
             let mut at = 0;
@@ -240,9 +293,14 @@ impl Editor {
         let keys = self.vault.keys();
         let chunk = keys.chunk_id(plain);
         if !self.staged.contains_key(&chunk) && !self.is_known(chunk)? {
-            let place = self.vault.store().stage(keys, chunk, plain, self.vault.compression())?;
+            // Sealed it is a little longer than it was.
+            self.hold(self.stored, self.unsealed() + FRAME_OVERHEAD_BYTES as u64)?;
+            let (keys, compression) = (self.vault.keys(), self.vault.compression());
+            let place = self.vault.store().stage(keys, chunk, plain, compression)?;
+            self.reserve.staged += u64::from(place.stored_bytes);
             self.staged.insert(chunk, place);
         }
+        self.reserve.cutting = self.reserve.cutting.saturating_sub(plain.len() as u64);
         let len = u32::try_from(plain.len()).map_err(|_| StoreError::TooLarge("a chunk"))?;
         let vault = self.vault.clone();
         self.extents.put(&vault, Extent { start, len, chunk, skip: 0 })
@@ -272,16 +330,56 @@ impl Editor {
         Ok(())
     }
 
+    /// The first run of bytes from `from` on that are no hole, at most `bytes_max` of it.
+    fn stored_run(&mut self, from: u64, bytes_max: u64) -> Result<Option<(u64, u64)>, StoreError> {
+        let vault = self.vault.clone();
+        let mut at = from;
+        while at < self.size {
+            let until = ((at / SEGMENT_BYTES + 1) * SEGMENT_BYTES).min(self.size);
+            let mut covered: Vec<(u64, u64)> = self
+                .extents
+                .touching(&vault, at, until)?
+                .iter()
+                .map(|extent| (extent.start, extent.end()))
+                .collect();
+            covered.extend(self.dirty.ranges(at, until));
+            covered.sort_unstable();
+            if let Some((start, mut end)) = covered.first().copied() {
+                for (next, next_end) in covered {
+                    if next > end || end - start >= bytes_max {
+                        break;
+                    }
+                    end = end.max(next_end);
+                }
+                return Ok(Some((start, end.min(start.saturating_add(bytes_max)))));
+            }
+            at = until;
+        }
+        Ok(None)
+    }
+
     /// Where the bytes of a range are, behind what is dirty.
     fn plan(&mut self, offset: u64, len: usize) -> Result<Plan, StoreError> {
         let end = offset.saturating_add(len as u64).min(self.size).max(offset);
         let vault = self.vault.clone();
-        let pieces = self
-            .extents
-            .touching(&vault, offset, end)?
-            .into_iter()
-            .map(|extent| Ok((extent, self.place(extent.chunk)?)))
-            .collect::<Result<_, StoreError>>()?;
+        let mut pieces: Vec<(Extent, Source)> = Vec::new();
+        let mut pinned = 0;
+        for extent in self.extents.touching(&vault, offset, end)? {
+            // Between fragments the same chunk comes again and again: it is looked up once.
+            let known = pieces.iter().rev().find(|(known, _)| known.chunk == extent.chunk);
+            let source = match known.map(|(_, source)| source.clone()) {
+                Some(source) => source,
+                None if pinned < PINNED_BYTES_MAX => match vault.store().cached(vault.keys(), extent.chunk) {
+                    Some(chunk) => {
+                        pinned += chunk.len();
+                        Source::Memory(chunk)
+                    }
+                    None => Source::Log(self.place(extent.chunk)?),
+                },
+                None => Source::Log(self.place(extent.chunk)?),
+            };
+            pieces.push((extent, source));
+        }
         Ok(Plan { vault, offset, len: (end - offset) as usize, pieces })
     }
 
@@ -341,7 +439,7 @@ impl Editor {
         self.epoch = epoch;
         self.extents.settled(&content.body);
         self.staged.clear();
-        self.reservation.release();
+        self.reserve = Reserve { replaced: content.stored, ..Reserve::default() };
         self.changed = false;
     }
 }
@@ -475,6 +573,15 @@ impl OpenFile {
         plan.read(into)
     }
 
+    /// The first run of bytes at `from` or behind it that are no hole: offset and end, at most `bytes_max` bytes. Nothing
+    /// when only a hole follows. A run may be followed by another without a hole between.
+    ///
+    /// # Errors
+    /// The store's own errors.
+    pub fn stored_run(&self, from: u64, bytes_max: u64) -> Result<Option<(u64, u64)>, StoreError> {
+        self.state.lock().editor.stored_run(from, bytes_max)
+    }
+
     /// Whether [`OpenFile::read_at`] would be answered from memory (so needs no blocking pool).
     pub fn is_in_memory(&self, offset: u64, len: usize) -> bool {
         self.state.edited.try_lock().is_ok_and(|mut edited| edited.editor.is_in_memory(offset, len))
@@ -557,12 +664,15 @@ impl OpenFile {
         }
         new.incomplete = incomplete;
         if incomplete {
-            change.add_incident(INCIDENT_BROKEN_UPLOAD, self.state.inode)?;
+            let vault = &self.state.vault;
+            let broken =
+                IncidentDraft { inode: Some(self.state.inode), ..vault.incident(IncidentKind::BrokenUpload) };
+            vault.store().add_incident(&mut change.txn, broken)?;
         }
         audit.content_hash = new.content.blake3;
         let content = new.content.clone();
         change.replace_inode(self.state.inode, &old, new)?;
-        let ticket = change.submit(audit)?;
+        let ticket = change.submit_holding(audit, &mut edited.editor.reservation)?;
         edited.editor.settled(&content, epoch);
         edited.row.content = content;
         Ok(Pending { value: (), ticket })
@@ -610,7 +720,6 @@ impl OpenFile {
         audit.bytes = Some(content.size);
         audit.content_hash = content.blake3;
         change.replace_inode(self.state.inode, &old, new.clone())?;
-        vault.store().quotas().check(vault.owner(), change.bytes_grown())?;
         let ticket = change.submit(audit)?;
         edited.editor = Editor::of(vault.clone(), &content, epoch);
         edited.row = new;
@@ -652,6 +761,18 @@ impl Upload {
     pub(crate) fn new(vault: Vault) -> Self {
         let epoch = vault.store().epoch();
         Self { editor: Editor::of(vault, &Content::empty(ContentId(0)), epoch) }
+    }
+
+    /// Reserves room for `bytes` bytes at a name that is new, or in place of what is there.
+    pub(crate) fn expect(&mut self, replaced: Option<&InodeRow>, bytes: u64) -> Result<(), StoreError> {
+        self.editor.reserve = Reserve {
+            replaced: replaced.map_or(0, |row| row.content.stored),
+            expected: bytes,
+            files: u64::from(replaced.is_none()),
+            ..Reserve::default()
+        };
+        // How much of it is stored already nobody knows yet; where nothing more may be stored, nothing needs to be sent.
+        self.editor.hold(0, bytes.min(1))
     }
 
     /// Takes the next bytes.
@@ -711,8 +832,7 @@ impl Upload {
             }
         };
         audit.object = Some(inode);
-        let ticket = change.submit(audit)?;
-        self.editor.reservation.release();
+        let ticket = change.submit_holding(audit, &mut self.editor.reservation)?;
         if let Some(row) = &replaced
             && let Some(open) = vault.opened(inode)
             && !open.refresh(row, epoch)
