@@ -49,7 +49,7 @@ fn after_ransomware_with_valid_credentials_the_tree_is_put_back_byte_for_byte() 
     let here = work.path().join("here");
     let tree = records(&here)?;
     gateway.sftp_batch(&format!("put -pr {}/. /\n", here.display()))?;
-    let before = Instant::now()?;
+    let before = Instant::now();
     let key = gateway.key_file.display().to_string();
     for how in ["in-place", "new-files", "wipe"] {
         let attacked = attack(&gateway, &gateway.user, &key, how)?;
@@ -111,7 +111,7 @@ fn a_part_is_put_back_in_its_place_or_beside_it() -> Result<()> {
     let here = work.path().join("here");
     let tree = records(&here)?;
     gateway.sftp_batch(&format!("put -pr {}/. /\n", here.display()))?;
-    let before = Instant::now()?;
+    let before = Instant::now();
     run_ok(gateway.curl().args(["--fail", "-X", "DELETE"]).arg(gateway.url("ward-3")))?;
     run_ok(gateway.curl().args(["--fail", "-X", "DELETE"]).arg(gateway.url("ward-4")))?;
     let at = ["--at", &before.plain_name()];

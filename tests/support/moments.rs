@@ -1,10 +1,9 @@
 //! Moments as paths below `/.snapshots`.
 
-use std::time::SystemTime;
-
-use anyhow::{Context, Result};
+use coffre::clock::SystemClock;
 use coffre::vfs::UnixNanos;
 use coffre::vfs::point::{Spelling, name_of};
+use coffre_storage::time::Clock;
 
 /// A moment that a test comes back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,12 +11,8 @@ pub struct Instant(UnixNanos);
 
 impl Instant {
     /// This one: after all that was acknowledged, before all that will be asked.
-    ///
-    /// # Errors
-    /// When the clock stands before 1970.
-    pub fn now() -> Result<Self> {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock")?;
-        Ok(Self(UnixNanos(i64::try_from(since.as_nanos())?)))
+    pub fn now() -> Self {
+        Self(SystemClock.now())
     }
 
     /// `2026-11-22T10:00:00.5Z`

@@ -20,7 +20,7 @@ pub(super) fn text_of(path: &[Vec<u8>]) -> Vec<u8> {
     }
 }
 
-/// A transaction under way. It is dropped before the guard is: pruning takes them in the other order.
+/// A transaction under way. Its guard is older than it and outlives it: pruning takes them in this order too.
 pub(super) struct Step<'r> {
     pub(super) change: Change<'r>,
     operations: usize,
