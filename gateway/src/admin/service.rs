@@ -253,7 +253,7 @@ impl Service {
         self.note(Action::Check, if read_data { "with data" } else { "structure" }, good)?;
         let value = json!({
             "state": if good { "clean" } else { "damaged" }, "vaults": report.vaults, "inodes": report.inodes,
-            "chunks": report.chunks, "packs": report.packs, "bytes_read": report.bytes_read, "findings": report.findings,
+            "chunks": report.chunks, "packs": report.packs, "bytes_read": report.bytes_read, "findings": report.findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
         Ok(Answer { value, good })
     }

@@ -12,7 +12,7 @@ pub mod writer;
 
 use std::net::IpAddr;
 
-use crate::id::{InodeId, RecordNumber, VaultId};
+use crate::id::{CommitNumber, InodeId, RecordNumber, VaultId};
 pub use record::Record;
 
 /// Who acted.
@@ -219,6 +219,8 @@ pub struct VerifyReport {
     pub records: u64,
     /// Signed checkpoints verified.
     pub checkpoints: u64,
+    /// The store's transaction at which the last of them was signed.
+    pub commit: Option<CommitNumber>,
     /// Records after the last checkpoint (their integrity rests on the log alone).
     pub uncovered: u64,
     /// The first thing that is wrong, in words; nothing when all is well.

@@ -1,29 +1,35 @@
-//! `coffre check`: structure, references, quota, audit; with `read_data` every batch and every frame.
+//! `coffre check`: structure, references, quota, history, audit; with `read_data` every batch and every frame.
 //!
-//! What is checked is one snapshot of the index, taken after a checkpoint: a store that serves goes on meanwhile, and the
-//! snapshot stays consistent in itself because a batch is applied whole.
+//! What is checked is one snapshot of the index, exactly as a checkpoint left it: a store that serves goes on meanwhile,
+//! and the snapshot stays consistent in itself. What the disk holds may be newer; so what looks wrong there is looked at
+//! again before it is a finding, and packs are not unlinked meanwhile.
 
+mod concerned;
+mod content;
+mod finding;
+mod history;
 mod log;
 mod system;
 mod vault;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::commit::Store;
+use crate::commit::{Position, Store};
 use crate::error::StoreError;
 use crate::frame::FramePlace;
-use crate::id::PackId;
+use crate::id::{ChunkId, CommitNumber, PackId, SegmentId, VaultId};
 use crate::index::{Snapshot, Table};
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK_BYTES, DAMAGED_CHUNKS_MAX, FINDINGS_MAX};
 use crate::record::RecordKey;
 use crate::tree::rows::after_prefix;
 
+pub use concerned::ConcernedFile;
+pub use finding::{Count, Finding, UsageCounts};
+
 const BLOCK: u64 = BLOCK_BYTES as u64;
-/// Findings that are told one by one; more of them add nothing.
-const FINDINGS_MAX: usize = 1000;
 /// Entries read from the index at a time.
 const PIECE: usize = 4096;
-const END: [u8; 33] = [0xff; 33];
+const END: [u8; 65] = [0xff; 65];
 
 /// What to look at, and whom to tell how far it is.
 #[derive(Default)]
@@ -47,18 +53,26 @@ pub struct CheckReport {
     pub vaults: u64,
     /// Inodes, history not counted.
     pub inodes: u64,
+    /// Superseded inodes and names.
+    pub superseded: u64,
     /// Distinct chunks.
     pub chunks: u64,
+    /// Chunks that are damaged and were set aside earlier.
+    pub chunks_set_aside: u64,
     /// Packs.
     pub packs: u64,
     /// Pack bytes read (with `read_data`).
     pub bytes_read: u64,
-    /// Every finding in words an operator understands; empty when all is well.
-    pub findings: Vec<String>,
+    /// Every finding, up to `FINDINGS_MAX`; empty when all is well.
+    pub findings: Vec<Finding>,
+    /// Files, present and past, of which something cannot be read: because of what was found, or set aside earlier.
+    pub files: Vec<ConcernedFile>,
+    /// How many more there are.
+    pub files_left_out: u64,
 }
 
 impl CheckReport {
-    fn find(&mut self, what: String) {
+    fn find(&mut self, what: Finding) {
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(what);
         }
@@ -70,56 +84,105 @@ impl Store {
     ///
     /// # Errors
     /// Only when checking itself is impossible; damage is a finding.
-    pub fn check(&self, mut options: CheckOptions<'_>) -> Result<CheckReport, StoreError> {
-        self.checkpoint()?;
-        let mut report = CheckReport::default();
-        if !self.index().verify()? {
-            report.find("the index file's own checksums do not hold".to_owned());
-        }
-        let snapshot = self.index().snapshot()?;
+    pub fn check(&self, options: CheckOptions<'_>) -> Result<CheckReport, StoreError> {
+        let _held = self.hold_packs();
+        let whole = self.index().verify()?;
+        let (snapshot, position) = self.checkpoint_view()?;
         let mut check = Check {
             store: self,
             snapshot: snapshot.as_ref(),
-            report,
+            position,
+            last_number: self.last_number(),
+            report: CheckReport::default(),
             packs: HashMap::new(),
             live: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
         };
-        check.packs()?;
-        check.vaults()?;
-        check.pack_counts()?;
-        check.system_rows()?;
-        check.audit()?;
-        if options.read_data {
-            let total = check.packs.values().sum();
-            let mut progress = |done| {
-                if let Some(tell) = &mut options.progress {
-                    tell(done, total);
-                }
-            };
-            check.read_packs(&mut progress)?;
-            check.read_frames()?;
+        if !whole {
+            check.report.find(Finding::IndexFile);
         }
+        check.run(options)?;
         Ok(check.report)
     }
+}
+
+/// Parts of a vault's contents that cannot be read.
+#[derive(Debug, Default)]
+struct Unreadable {
+    chunks: BTreeSet<ChunkId>,
+    segments: BTreeSet<SegmentId>,
 }
 
 struct Check<'s> {
     store: &'s Store,
     snapshot: &'s dyn Snapshot,
+    /// Up to where exactly the snapshot is complete.
+    position: Position,
+    /// The store's sequence, taken after the snapshot.
+    last_number: u64,
     report: CheckReport,
     /// Packs and their bytes.
     packs: HashMap<PackId, u64>,
     /// Packs and the bytes of frames that chunks refer to.
     live: BTreeMap<PackId, u64>,
+    /// Packs that are not there, and the chunks that lay in them.
+    missing: BTreeMap<PackId, u64>,
+    /// What cannot be read, by vault.
+    unreadable: BTreeMap<VaultId, Unreadable>,
 }
 
 impl Check<'_> {
+    fn run(&mut self, mut options: CheckOptions<'_>) -> Result<(), StoreError> {
+        self.packs()?;
+        self.vaults()?;
+        self.missing_packs();
+        self.pack_counts()?;
+        self.system_rows()?;
+        self.audit()?;
+        if options.read_data {
+            let total = self.packs.values().sum();
+            let mut progress = |done| {
+                if let Some(tell) = &mut options.progress {
+                    tell(done, total);
+                }
+            };
+            self.read_packs(&mut progress)?;
+            self.read_frames()?;
+        }
+        self.concerned()
+    }
+
+    fn find(&mut self, what: Finding) {
+        self.report.find(what);
+    }
+
+    /// Notes a chunk that cannot be read.
+    fn lose_chunk(&mut self, vault: VaultId, chunk: ChunkId) {
+        let lost = self.unreadable.entry(vault).or_default();
+        if lost.chunks.len() < DAMAGED_CHUNKS_MAX {
+            lost.chunks.insert(chunk);
+        }
+    }
+
+    /// A number that the sequence has not given yet would be given again.
+    fn number(&mut self, table: Table, number: u64) {
+        if number > self.last_number {
+            self.find(Finding::Number { table, number, sequence: self.last_number });
+        }
+    }
+
+    /// Whether a transaction is one that the snapshot knows.
+    fn knows(&self, commit: CommitNumber) -> bool {
+        commit.0 <= self.position.last_commit
+    }
+
     /// Calls `each` with every opened row of a table below a prefix; what does not open is a finding.
     fn rows(
         &mut self,
         (keys, table): (&[&RecordKey], Table),
         prefix: &[u8],
-        mut each: impl FnMut(&mut Self, &[u8], &[u8]),
+        mut each: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let to = if prefix.is_empty() { END.to_vec() } else { after_prefix(prefix) };
         let mut from = prefix.to_vec();
@@ -127,9 +190,14 @@ impl Check<'_> {
             let piece = self.snapshot.range(table, &from, &to, PIECE)?;
             let more = piece.len() == PIECE;
             for (at, sealed) in piece {
-                match keys.iter().find_map(|key| key.open(table, &at, &sealed)) {
-                    Some(row) => each(self, &at, &row),
-                    None => self.report.find(format!("a record of table {} does not open", table.name())),
+                let opened = keys.iter().find_map(|key| key.open(table, &at, &sealed));
+                match opened.map(|row| each(self, &at, &row)) {
+                    Some(Ok(())) => {}
+                    // It opens, and is not what a row of this table is.
+                    None | Some(Err(StoreError::DamagedRecord)) => {
+                        self.find(Finding::Record { table, key: at.clone() });
+                    }
+                    Some(Err(error)) => return Err(error),
                 }
                 from = at;
                 from.push(0);
@@ -144,4 +212,20 @@ impl Check<'_> {
         let end = place.offset.saturating_add(u64::from(place.stored_bytes));
         self.packs.get(&place.pack).is_some_and(|bytes| place.offset >= BLOCK && end <= *bytes)
     }
+}
+
+/// The identifier of 8 bytes behind the vault's in a key.
+fn number_of(key: &[u8]) -> Result<u64, StoreError> {
+    let number = key.get(16..24).and_then(|bytes| bytes.first_chunk());
+    Ok(u64::from_be_bytes(*number.ok_or(StoreError::DamagedRecord)?))
+}
+
+fn chunk_of(key: &[u8]) -> Result<ChunkId, StoreError> {
+    let id = key.get(16..).and_then(|bytes| bytes.try_into().ok());
+    id.map(ChunkId).ok_or(StoreError::DamagedRecord)
+}
+
+fn pack_of(key: &[u8]) -> Result<PackId, StoreError> {
+    let number = key.try_into().map_err(|_| StoreError::DamagedRecord)?;
+    Ok(PackId(u64::from_be_bytes(number)))
 }

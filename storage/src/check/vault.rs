@@ -1,228 +1,196 @@
-//! One vault after the other: inodes and names, contents and segments, chunks, usage.
+//! One vault after the other: inodes, names, how they hang together, and what is counted of them.
 
 use std::collections::{HashMap, HashSet};
 
-use super::Check;
+use super::content::Holdings;
+use super::{Check, Count, Finding, UsageCounts, number_of};
 use crate::error::StoreError;
-use crate::id::{ChunkId, ContentId, InodeId, SegmentId, VaultId};
+use crate::id::{CommitNumber, InodeId, VaultId};
 use crate::index::Table;
 use crate::keys::VaultKeys;
 use crate::tree::Kind;
-use crate::tree::rows::{
-    Body, ChunkRow, Content, DentryRow, Extent, InodeRow, PastRow, SegmentRow, UsageRow, VaultRow, decode,
-    usage_key,
-};
+use crate::tree::rows::{Body, DentryRow, InodeRow, SnapshotRow, UsageRow, VaultRow, decode, usage_key};
+
+/// What is known of an inode once all have been seen.
+struct Seen {
+    kind: Kind,
+    links: u32,
+    begin: CommitNumber,
+    /// As it says itself.
+    parent: Option<InodeId>,
+    names: u32,
+}
 
 /// What is counted while a vault is walked.
 #[derive(Default)]
-struct Counted {
-    inodes: HashMap<InodeId, (Kind, u32)>,
-    names: HashMap<InodeId, u32>,
-    contents: HashSet<ContentId>,
-    segments: HashMap<SegmentId, u64>,
-    chunks: HashMap<ChunkId, u64>,
-    stored: u64,
-    unique_bytes: u64,
-    frame_bytes: u64,
-}
-
-impl Counted {
-    fn hold(&mut self, extents: &[Extent]) {
-        let distinct: HashSet<ChunkId> = extents.iter().map(|extent| extent.chunk).collect();
-        for chunk in distinct {
-            *self.chunks.entry(chunk).or_default() += 1;
-        }
-    }
-
-    fn content(&mut self, content: &Content) {
-        if !self.contents.insert(content.id) {
-            return;
-        }
-        match &content.body {
-            Body::Inline(extents) => self.hold(extents),
-            Body::Segments(segments) => {
-                segments
-                    .iter()
-                    .flatten()
-                    .for_each(|segment| *self.segments.entry(*segment).or_default() += 1);
-            }
-        }
-    }
+pub(super) struct Counted {
+    inodes: HashMap<InodeId, Seen>,
+    pub(super) holdings: Holdings,
+    bytes: u64,
+    pub(super) unique: u64,
+    pub(super) stored: u64,
 }
 
 impl Check<'_> {
     pub(super) fn vaults(&mut self) -> Result<(), StoreError> {
         let mut found = Vec::new();
-        self.rows((&[self.store.system_key()], Table::Vaults), &[], |own, at, row| {
-            let id: Option<[u8; 16]> = at.try_into().ok();
-            match (id, decode::<VaultRow>(row)) {
-                (Some(id), Ok(row)) => found.push((VaultId(id), row)),
-                _ => own.report.find("a vault's record is not readable".to_owned()),
-            }
+        self.rows((&[self.store.system_key()], Table::Vaults), &[], |_, at, row| {
+            let id = at.try_into().map_err(|_| StoreError::DamagedRecord)?;
+            found.push((VaultId(id), decode::<VaultRow>(row)?));
+            Ok(())
         })?;
         let mut usage = HashSet::new();
         for (id, row) in found {
+            usage.insert(usage_key(row.owner, id));
+            // Nothing of it is left but its name.
+            if row.erased.is_some() {
+                continue;
+            }
             self.report.vaults += 1;
             match self.store.vault(id) {
                 Ok(vault) => self.vault(vault.keys(), &row)?,
-                Err(error) => self.report.find(format!("vault {id}: {error}")),
+                Err(_) => self.find(Finding::VaultUnavailable { vault: id }),
             }
-            usage.insert(usage_key(row.owner, id));
         }
         self.rows((&[self.store.system_key()], Table::Usage), &[], |own, at, _| {
             if !usage.contains(at) {
-                own.report.find("usage is counted for a vault that is not there".to_owned());
+                own.find(Finding::UsageOfNobody { key: at.to_vec() });
             }
+            Ok(())
         })
     }
 
     fn vault(&mut self, keys: &VaultKeys, vault: &VaultRow) -> Result<(), StoreError> {
-        let (id, records) = (keys.vault, &keys.records);
+        let id = keys.vault;
         let mut counted = Counted::default();
-        self.rows((&[records], Table::Inodes), &id.0, |own, at, row| {
-            match (number(at), decode::<InodeRow>(row)) {
-                (Some(inode), Ok(row)) => own.inode(id, InodeId(inode), &row, &mut counted),
-                _ => own.report.find(format!("vault {id}: an inode record is not readable")),
-            }
+        self.rows((&[&keys.records], Table::Inodes), &id.0, |own, at, row| {
+            own.inode(id, InodeId(number_of(at)?), &decode(row)?, &mut counted);
+            Ok(())
         })?;
-        self.rows((&[records], Table::InodeHistory), &id.0, |own, _, row| {
-            match decode::<PastRow<InodeRow>>(row) {
-                Ok(past) => counted.content(&past.row.content),
-                Err(_) => own.report.find(format!("vault {id}: a past inode record is not readable")),
-            }
-        })?;
-        self.rows((&[records], Table::DentryHistory), &id.0, |own, _, row| {
-            if decode::<PastRow<DentryRow>>(row).is_err() {
-                own.report.find(format!("vault {id}: a past name is not readable"));
-            }
-        })?;
+        self.history(keys, &mut counted.holdings)?;
         self.names(keys, &mut counted)?;
-        self.segments(keys, &mut counted)?;
+        self.ways(id, &counted);
+        self.segments(keys, &mut counted.holdings)?;
         self.chunks(keys, &mut counted)?;
-        let key = usage_key(vault.owner, id);
-        let sealed = self.snapshot.get(Table::Usage, &key)?;
-        let row = sealed.and_then(|sealed| self.store.system_key().open(Table::Usage, &key, &sealed));
-        let counts = UsageRow {
-            bytes: counted.stored,
-            inodes: counted.inodes.len() as u64,
-            unique: Some(counted.unique_bytes),
-            stored: Some(counted.frame_bytes),
-        };
-        match row.map(|row| decode::<UsageRow>(&row)) {
-            Some(Ok(row)) if row == counts => {}
-            _ => self.report.find(format!(
-                "vault {id}: the counted usage is not {} bytes in {} inodes, {} of chunks, {} of frames",
-                counts.bytes, counts.inodes, counted.unique_bytes, counted.frame_bytes
-            )),
-        }
-        Ok(())
+        self.snapshots(keys)?;
+        self.usage(id, vault, &counted)
     }
 
     fn inode(&mut self, vault: VaultId, inode: InodeId, row: &InodeRow, counted: &mut Counted) {
         self.report.inodes += 1;
-        counted.inodes.insert(inode, (row.kind, row.links));
-        counted.stored += row.content.stored;
-        counted.content(&row.content);
+        self.number(Table::Inodes, inode.0);
+        self.number(Table::Inodes, row.content.id.0);
+        counted.inodes.insert(
+            inode,
+            Seen { kind: row.kind, links: row.links, begin: row.begin.commit, parent: row.parent, names: 0 },
+        );
+        counted.bytes += row.content.stored;
+        counted.holdings.content(&row.content);
         if let Body::Inline(extents) = &row.content.body {
             let beyond = extents.last().is_some_and(|last| last.end() > row.content.size);
             let sum: u64 = extents.iter().map(|extent| u64::from(extent.len)).sum();
-            if beyond || !is_ordered(extents) || sum != row.content.stored {
-                self.report
-                    .find(format!("vault {vault}: inode {inode} has extents that do not fit its size"));
+            if beyond || !super::content::is_ordered(extents) || sum != row.content.stored {
+                self.find(Finding::Extents { vault, inode });
             }
         }
-        if (row.kind == Kind::SymbolicLink) != row.target.is_some() {
-            self.report.find(format!("vault {vault}: inode {inode} has not what its kind has"));
+        if (row.kind == Kind::SymbolicLink) != row.target.is_some() || !self.knows(row.begin.commit) {
+            self.find(Finding::Kind { vault, inode });
         }
     }
 
     fn names(&mut self, keys: &VaultKeys, counted: &mut Counted) -> Result<(), StoreError> {
-        let id = keys.vault;
-        self.rows((&[&keys.records], Table::Dentries), &id.0, |own, at, row| {
-            let parent = at
-                .get(16..24)
-                .and_then(|bytes| bytes.try_into().ok())
-                .map(|bytes| InodeId(u64::from_be_bytes(bytes)));
-            let (Some(parent), Ok(row)) = (parent, decode::<DentryRow>(row)) else {
-                return own.report.find(format!("vault {id}: a name is not readable"));
-            };
+        let vault = keys.vault;
+        let mut above = HashMap::new();
+        self.rows((&[&keys.records], Table::Dentries), &vault.0, |own, at, row| {
+            let (parent, row) = (InodeId(number_of(at)?), decode::<DentryRow>(row)?);
             if at.get(24..) != Some(&keys.name_mac(parent, &row.name)[..]) {
-                own.report.find(format!("vault {id}: a name of directory {parent} is not under its own key"));
+                own.find(Finding::NameKey { vault, parent });
             }
-            if counted.inodes.get(&parent).is_none_or(|(kind, _)| *kind != Kind::Directory) {
-                own.report.find(format!("vault {id}: names are in directory {parent}, which is none"));
+            if counted.inodes.get(&parent).is_none_or(|seen| seen.kind != Kind::Directory) {
+                own.find(Finding::NameParent { vault, parent, key: at.to_vec() });
             }
-            match counted.inodes.get(&row.inode) {
-                Some((kind, _)) if *kind == row.kind => *counted.names.entry(row.inode).or_default() += 1,
-                Some(_) | None => own
-                    .report
-                    .find(format!("vault {id}: a name leads to inode {}, which is not there", row.inode)),
+            match counted.inodes.get_mut(&row.inode) {
+                Some(seen) if seen.kind == row.kind => {
+                    seen.names += 1;
+                    if row.kind == Kind::Directory {
+                        above.insert(row.inode, parent);
+                    }
+                }
+                Some(_) | None => {
+                    let (inode, key) = (row.inode, at.to_vec());
+                    own.find(Finding::NameTarget { vault, parent, inode, key });
+                }
             }
+            Ok(())
         })?;
-        for (inode, (_, links)) in &counted.inodes {
-            let names = counted.names.get(inode).copied().unwrap_or(0);
-            let expected = if *inode == InodeId::ROOT { 0 } else { *links };
-            if names != expected || (*inode != InodeId::ROOT && names == 0) {
-                self.report.find(format!("vault {id}: inode {inode} has {names} names and counts {links}"));
+        for (&inode, seen) in counted.inodes.iter().filter(|(inode, _)| **inode != InodeId::ROOT) {
+            if seen.names == 0 {
+                self.find(Finding::Nameless { vault, inode, begin: seen.begin });
+            } else if let Some(count) = Count::differs(seen.links.into(), seen.names.into()) {
+                self.find(Finding::Links { vault, inode, count });
             }
+            if let Some(&found) = above.get(&inode)
+                && seen.parent != Some(found)
+            {
+                self.find(Finding::Parent { vault, inode, found });
+            }
+        }
+        if counted.inodes.get(&InodeId::ROOT).is_none_or(|root| root.kind != Kind::Directory) {
+            self.find(Finding::RootMissing { vault });
         }
         Ok(())
     }
 
-    fn segments(&mut self, keys: &VaultKeys, counted: &mut Counted) -> Result<(), StoreError> {
-        let id = keys.vault;
-        let mut expected = std::mem::take(&mut counted.segments);
-        self.rows((&[&keys.records], Table::Segments), &id.0, |own, at, row| {
-            let (Some(segment), Ok(row)) = (number(at), decode::<SegmentRow>(row)) else {
-                return own.report.find(format!("vault {id}: a segment is not readable"));
-            };
-            counted.hold(&row.extents);
-            let refs = expected.remove(&SegmentId(segment)).unwrap_or(0);
-            if refs != row.refs || !is_ordered(&row.extents) {
-                own.report.find(format!(
-                    "vault {id}: segment {segment} counts {} references and has {refs}",
-                    row.refs
-                ));
+    /// Directories that name each other in a circle hang together with nothing else.
+    fn ways(&mut self, vault: VaultId, counted: &Counted) {
+        let mut reached: HashSet<InodeId> = HashSet::from([InodeId::ROOT]);
+        for (&start, _) in counted.inodes.iter().filter(|(_, seen)| seen.kind == Kind::Directory) {
+            let (mut way, mut at) = (HashSet::new(), start);
+            while !reached.contains(&at) && way.insert(at) {
+                match counted.inodes.get(&at).and_then(|seen| seen.parent.filter(|_| seen.names > 0)) {
+                    Some(parent) => at = parent,
+                    // What has no name, or no parent, was found already.
+                    None => drop(reached.insert(at)),
+                }
             }
-        })?;
-        for segment in expected.keys() {
-            self.report.find(format!("vault {id}: segment {segment} is missing"));
+            if !reached.contains(&at) {
+                self.find(Finding::Unreachable { vault, inode: start });
+            }
+            reached.extend(way);
+        }
+    }
+
+    fn snapshots(&mut self, keys: &VaultKeys) -> Result<(), StoreError> {
+        let vault = keys.vault;
+        let mut names = HashSet::new();
+        let now = self.store.clock_now();
+        self.rows((&[&keys.records], Table::Snapshots), &vault.0, |own, at, row| {
+            let (number, row) = (number_of(at)?, decode::<SnapshotRow>(row)?);
+            own.number(Table::Snapshots, number);
+            if !own.knows(row.moment.commit) {
+                own.find(Finding::Snapshot { vault, number, why: "shows a moment that has not come" });
+            }
+            if row.expires.is_none_or(|expires| expires > now) && !names.insert(row.name) {
+                own.find(Finding::Snapshot { vault, number, why: "has the name of another" });
+            }
+            Ok(())
+        })
+    }
+
+    fn usage(&mut self, vault: VaultId, row: &VaultRow, counted: &Counted) -> Result<(), StoreError> {
+        let key = usage_key(row.owner, vault);
+        let sealed = self.snapshot.get(Table::Usage, &key)?;
+        let opened = sealed.and_then(|sealed| self.store.system_key().open(Table::Usage, &key, &sealed));
+        let said = opened.and_then(|row| decode::<UsageRow>(&row).ok()).map(UsageCounts::from);
+        let found = UsageCounts {
+            bytes: counted.bytes,
+            inodes: counted.inodes.len() as u64,
+            unique: counted.unique,
+            stored: counted.stored,
+        };
+        if said != Some(found) {
+            self.find(Finding::Usage { vault, owner: row.owner, said, found });
         }
         Ok(())
     }
-
-    fn chunks(&mut self, keys: &VaultKeys, counted: &mut Counted) -> Result<(), StoreError> {
-        let id = keys.vault;
-        let mut expected = std::mem::take(&mut counted.chunks);
-        self.rows((&[self.store.system_key(), &keys.records], Table::Chunks), &id.0, |own, at, row| {
-            let chunk = at.get(16..).and_then(|bytes| bytes.try_into().ok()).map(ChunkId);
-            let (Some(chunk), Ok(row)) = (chunk, decode::<ChunkRow>(row)) else {
-                return own.report.find(format!("vault {id}: a chunk's record is not readable"));
-            };
-            own.report.chunks += 1;
-            counted.unique_bytes += u64::from(row.place.plain_bytes);
-            counted.frame_bytes += u64::from(row.place.stored_bytes);
-            *own.live.entry(row.place.pack).or_default() += u64::from(row.place.stored_bytes);
-            let refs = expected.remove(&chunk).unwrap_or(0);
-            if refs != row.refs {
-                own.report
-                    .find(format!("vault {id}: {chunk:?} counts {} references and has {refs}", row.refs));
-            }
-            if !own.is_in_bounds(&row.place) {
-                own.report.find(format!("vault {id}: {chunk:?} lies outside of pack {}", row.place.pack));
-            }
-        })?;
-        for chunk in expected.keys() {
-            self.report.find(format!("vault {id}: {chunk:?} is missing"));
-        }
-        Ok(())
-    }
-}
-
-fn number(key: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(key.get(16..)?.try_into().ok()?))
-}
-
-fn is_ordered(extents: &[Extent]) -> bool {
-    extents.windows(2).all(|pair| matches!(pair, [before, after] if before.end() <= after.start))
 }

@@ -40,7 +40,7 @@ use crate::time::{Clock, UnixNanos};
 use crate::tree::rows::{ChunkRow, chunk_key, decode};
 
 use cache::{ChunkCache, Looked};
-pub(crate) use committer::{PackCountRow, PackRow};
+pub(crate) use committer::{PackCountRow, PackRow, Position};
 use counts::PackCounts;
 pub(crate) use epochs::Epoch;
 use epochs::Epochs;
@@ -332,6 +332,11 @@ impl Store {
     /// The newest transaction.
     pub(crate) fn last_commit(&self) -> CommitNumber {
         CommitNumber(self.inner.last_commit.load(Ordering::Acquire))
+    }
+
+    /// The last number that the sequence gave.
+    pub(crate) fn last_number(&self) -> u64 {
+        lock(&self.inner.sequence).last_number
     }
 
     /// The time of the newest transaction.

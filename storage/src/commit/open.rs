@@ -324,20 +324,6 @@ fn read_position(index: &SharedIndex, system_key: &RecordKey) -> Result<Position
     minicbor::decode(&row).map_err(|_| damaged())
 }
 
-impl Store {
-    /// Where the log ended at the checkpoint that a snapshot shows: pack and byte offset.
-    pub(crate) fn position_of(
-        &self,
-        snapshot: &dyn crate::index::Snapshot,
-    ) -> Result<(PackId, u64), StoreError> {
-        let sealed = snapshot.get(Table::Store, POSITION_KEY)?.ok_or(StoreError::DamagedRecord)?;
-        let row =
-            self.system_key().open(Table::Store, POSITION_KEY, &sealed).ok_or(StoreError::DamagedRecord)?;
-        let position: Position = minicbor::decode(&row).map_err(|_| StoreError::DamagedRecord)?;
-        Ok((PackId(position.pack), position.offset.max(BLOCK)))
-    }
-}
-
 struct Replay<'o> {
     options: &'o StoreOptions,
     packs_key: &'o Secret32,
@@ -407,6 +393,7 @@ impl Replay<'_> {
                         }
                     }
                     self.position.pack = pack.0;
+                    self.position.last_begin = Some(offset);
                     self.position.offset = batch.end;
                     self.position.batch = expected.0;
                     self.position.tag = batch.tag;

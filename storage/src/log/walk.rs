@@ -77,6 +77,40 @@ impl PackReader {
         })
     }
 
+    /// Opens a pack whose header is damaged, with the salt that somebody else knows.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn with_salt(
+        blobs: &dyn BlobStore,
+        packs: &Secret32,
+        pack: PackId,
+        salt: [u8; 32],
+    ) -> io::Result<Self> {
+        let header = PackHeader { pack, salt };
+        let blob = blobs.open(&blob_name(pack))?;
+        let bytes = blob.len()?;
+        let key = BatchKey::new(&header.batch_key(packs));
+        Ok(Self { header, blob, bytes, key })
+    }
+
+    /// Where the next batch begins behind a place that cannot be read; nothing when there is none. Blocks that the disk
+    /// does not give are passed over.
+    pub fn batch_behind(&self, offset: u64) -> Option<u64> {
+        if let Ok(Some((header, _))) = self.header_at(offset) {
+            let end = offset.saturating_add(u64::from(header.blocks).saturating_mul(BLOCK));
+            return (end < self.bytes).then_some(end);
+        }
+        let mut at = offset.saturating_add(BLOCK);
+        while at < self.bytes {
+            if matches!(self.header_at(at), Ok(Some(_))) {
+                return Some(at);
+            }
+            at += BLOCK;
+        }
+        None
+    }
+
     /// The header of the batch at `offset`, if there is an authentic one.
     ///
     /// # Errors
