@@ -5,13 +5,12 @@ use std::io;
 use super::checkpoint::Checkpoint;
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::record::{RECORD_BYTES_MAX, decode_record};
-use super::writer::{AuditPosition, CHECKPOINTS, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, segment_name};
+use super::writer::{
+    AuditPosition, CHECKPOINTS, NOTE_BYTES_MAX, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, segment_name,
+};
 use super::{Record, VerifyReport};
 use crate::blob::{Blob, BlobStore};
 use crate::id::RecordNumber;
-
-/// Bytes of the largest signed note.
-const NOTE_BYTES_MAX: u32 = 4096;
 
 /// Reads a segment record by record.
 struct SegmentReader {

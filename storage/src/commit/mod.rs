@@ -89,9 +89,15 @@ pub struct StoreOptions {
 }
 
 /// The store. Cheap to clone; [`Store::shutdown`] ends it for all clones.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store(..)")
+    }
 }
 
 /// A vault that somebody opened: one object for all. The store keeps it without knowing what it is.

@@ -7,7 +7,7 @@ use super::batch::{BatchHeader, BatchKey, HEADER_BYTES, Meta, open_body, open_he
 use super::pack::{HeaderError, PackFooter, PackHeader, blob_name, pack_of};
 use crate::aead::TAG_BYTES;
 use crate::blob::{Blob, BlobStore};
-use crate::id::{BatchNumber, PackId};
+use crate::id::{BatchNumber, CommitNumber, PackId};
 use crate::keys::Secret32;
 use crate::limits::BLOCK_BYTES;
 
@@ -153,6 +153,35 @@ impl PackReader {
         let mut block = vec![0; BLOCK_BYTES];
         self.blob.read_at(offset, &mut block)?;
         Ok(PackFooter::decode(packs, &self.header.salt, &block))
+    }
+
+    /// Whether nothing was ever written at `offset`, or the footer.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn ends_before(&self, packs: &Secret32, offset: u64) -> io::Result<bool> {
+        if offset.saturating_add(BLOCK) > self.bytes {
+            return Ok(true);
+        }
+        let mut block = vec![0; BLOCK_BYTES];
+        self.blob.read_at(offset, &mut block)?;
+        let is_footer = PackFooter::decode(packs, &self.header.salt, &block).is_some();
+        Ok(is_footer || block.iter().all(|byte| *byte == 0))
+    }
+
+    /// The newest transaction of a batch that begins before `offset`; 0 when there is none.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn last_commit_before(&self, offset: u64) -> io::Result<CommitNumber> {
+        let mut at = offset.min(self.bytes);
+        while at > BLOCK {
+            at -= BLOCK;
+            if let Some((header, _)) = self.header_at(at)? {
+                return Ok(header.last_commit);
+            }
+        }
+        Ok(CommitNumber(0))
     }
 
     /// Whether a batch that says `number` was durable lies at or after `offset`, within `window` bytes.
