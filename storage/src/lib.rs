@@ -2,7 +2,7 @@
 //! history, and the audit log. Synchronous throughout, so that crashes can be simulated deterministically.
 //!
 //! Layers, lowest first; each sees only those before it:
-//! `id, limits, time, secret` -> `aead, index` -> `keys, frame, record, chunker, blob` -> `index, log` -> `audit` -> `commit` (the
+//! `id, limits, time, secret` -> `aead, index, note` -> `keys, frame, record, chunker, blob` -> `index, log` -> `audit` -> `commit` (the
 //! [`Store`]) -> `tree` with [`upload`] (the [`Vault`]) -> `check`.
 
 pub mod aead;
@@ -18,9 +18,11 @@ pub mod index;
 pub mod keys;
 pub mod limits;
 pub mod log;
+pub mod note;
 pub mod quota;
 pub mod reclaim;
 pub mod record;
+pub(crate) mod rows;
 pub mod secret;
 pub mod testing;
 pub mod time;

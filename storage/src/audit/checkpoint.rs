@@ -10,14 +10,14 @@
 //! — coffre/audit <base64 of key id (4) || signature (64)>
 //! ```
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::merkle::Hash;
 use crate::id::CommitNumber;
 use crate::keys::Secret32;
+pub use crate::note::public_key;
+use crate::note::{self, key_id};
 use crate::time::UnixNanos;
 
 /// The log's name in every checkpoint.
@@ -36,23 +36,9 @@ pub struct Checkpoint {
     pub time: UnixNanos,
 }
 
-/// The public key of a signing seed.
-pub fn public_key(seed: &Secret32) -> Option<[u8; 32]> {
-    let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose()).ok()?;
-    pair.public_key().as_ref().try_into().ok()
-}
-
-/// C2SP signed-note: the first bytes of SHA-256(name || 0x0A || 0x01 || key).
-fn key_id(public: &[u8; 32]) -> [u8; 4] {
-    let hash = digest(&SHA256, &[ORIGIN.as_bytes(), b"\n\x01", public].concat());
-    let mut id = [0; 4];
-    id.copy_from_slice(&hash.as_ref()[..4]);
-    id
-}
-
 /// The verifier line that goes with copies of the log: `name+id+base64(0x01 || key)`.
 pub fn verifier(public: &[u8; 32]) -> String {
-    let id = format!("{:08x}", u32::from_be_bytes(key_id(public)));
+    let id = format!("{:08x}", u32::from_be_bytes(key_id(ORIGIN, public)));
     format!("{ORIGIN}+{id}+{}\n", BASE64.encode([&[1], public.as_slice()].concat()))
 }
 
@@ -62,7 +48,7 @@ pub fn parse_verifier(line: &str) -> Option<[u8; 32]> {
     let (id, key) = rest.split_once('+')?;
     let key = BASE64.decode(key).ok()?;
     let public: [u8; 32] = key.strip_prefix(&[1])?.try_into().ok()?;
-    let expected = format!("{:08x}", u32::from_be_bytes(key_id(&public)));
+    let expected = format!("{:08x}", u32::from_be_bytes(key_id(ORIGIN, &public)));
     (name == ORIGIN && id == expected).then_some(public)
 }
 
@@ -79,23 +65,12 @@ impl Checkpoint {
 
     /// The signed note; nothing when the seed is no key.
     pub fn sign(&self, seed: &Secret32) -> Option<String> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose()).ok()?;
-        let public: [u8; 32] = pair.public_key().as_ref().try_into().ok()?;
-        let body = self.body();
-        let signature = pair.sign(body.as_bytes());
-        let line = BASE64.encode([&key_id(&public)[..], signature.as_ref()].concat());
-        Some(format!("{body}\n\u{2014} {ORIGIN} {line}\n"))
+        note::sign(ORIGIN, &self.body(), seed)
     }
 
     /// Reads a note that the key signed; nothing when any byte differs from what `sign` writes.
-    pub fn verify(note: &str, public: &[u8; 32]) -> Option<Self> {
-        let (body, line) = note.split_once("\n\n")?;
-        let body = format!("{body}\n");
-        let line =
-            line.strip_prefix('\u{2014}')?.strip_prefix(' ')?.strip_prefix(ORIGIN)?.strip_prefix(' ')?;
-        let signature = BASE64.decode(line.strip_suffix('\n')?).ok()?;
-        let signature = signature.strip_prefix(&key_id(public))?;
-        UnparsedPublicKey::new(&ED25519, public).verify(body.as_bytes(), signature).ok()?;
+    pub fn verify(text: &str, public: &[u8; 32]) -> Option<Self> {
+        let body = note::verify(ORIGIN, text, public).ok()?;
         let mut lines = body.lines();
         let origin = lines.next()?;
         let found = Self {

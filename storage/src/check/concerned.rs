@@ -8,9 +8,9 @@ use crate::id::{CommitNumber, ContentId, InodeId, SegmentId, VaultId};
 use crate::index::Table;
 use crate::keys::VaultKeys;
 use crate::limits::{CONCERNED_FILES_MAX, PATH_BYTES_MAX};
+use crate::rows::{Body, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, decode};
 use crate::time::UnixNanos;
 use crate::tree::Kind;
-use crate::tree::rows::{Body, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, decode};
 
 /// A file of which something cannot be read. It is told to the operator, never logged.
 #[derive(Clone, Debug, PartialEq, Eq)]

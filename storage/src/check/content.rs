@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::id::{ChunkId, ContentId, SegmentId};
 use crate::index::Table;
 use crate::keys::VaultKeys;
-use crate::tree::rows::{Body, ChunkRow, Content, Extent, SegmentRow, decode};
+use crate::rows::{Body, ChunkRow, Content, Extent, SegmentRow, decode};
 
 /// References, counted.
 #[derive(Default)]

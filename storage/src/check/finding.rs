@@ -2,7 +2,7 @@
 
 use crate::id::{ChunkId, CommitNumber, InodeId, OwnerId, PackId, SegmentId, VaultId};
 use crate::index::Table;
-use crate::tree::rows::UsageRow;
+use crate::rows::UsageRow;
 
 /// A count as it is written down, and as it was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use crate::error::StoreError;
 use crate::id::{CommitNumber, InodeId};
 use crate::index::Table;
 use crate::keys::VaultKeys;
-use crate::tree::rows::{
+use crate::rows::{
     DENTRY_KEY_BYTES, DentryRow, INODE_KEY_BYTES, InodeRow, Moment, PastRow, PastSpan, decode,
 };
 

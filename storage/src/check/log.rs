@@ -8,7 +8,7 @@ use crate::id::{BatchNumber, ChunkId, PackId};
 use crate::index::Table;
 use crate::keys::VaultKeys;
 use crate::log::walk::{PackReader, WholeBatch};
-use crate::tree::rows::{ChunkRow, decode};
+use crate::rows::{ChunkRow, decode};
 
 /// The last batch that was seen: the next one names its tag.
 type Chain = Option<(BatchNumber, [u8; TAG_BYTES])>;

@@ -21,7 +21,7 @@ use crate::id::{ChunkId, CommitNumber, PackId, SegmentId, VaultId};
 use crate::index::{Snapshot, Table};
 use crate::limits::{BLOCK_BYTES, DAMAGED_CHUNKS_MAX, FINDINGS_MAX};
 use crate::record::RecordKey;
-use crate::tree::rows::after_prefix;
+use crate::rows::after_prefix;
 
 pub use concerned::ConcernedFile;
 pub use finding::{Count, Finding, UsageCounts};

@@ -10,7 +10,7 @@ use crate::id::CommitNumber;
 use crate::index::Table;
 use crate::log::pack::blob_name;
 use crate::log::walk::{PackReader, packs};
-use crate::tree::rows::{IncidentRow, decode};
+use crate::rows::{IncidentRow, decode};
 
 impl Check<'_> {
     pub(super) fn packs(&mut self) -> Result<(), StoreError> {

@@ -8,8 +8,8 @@ use crate::error::StoreError;
 use crate::id::{CommitNumber, InodeId, VaultId};
 use crate::index::Table;
 use crate::keys::VaultKeys;
+use crate::rows::{Body, DentryRow, InodeRow, SnapshotRow, UsageRow, VaultRow, decode, usage_key};
 use crate::tree::Kind;
-use crate::tree::rows::{Body, DentryRow, InodeRow, SnapshotRow, UsageRow, VaultRow, decode, usage_key};
 
 /// What is known of an inode once all have been seen.
 struct Seen {

@@ -66,7 +66,7 @@ impl PackCounts {
                 let at = pack.0.to_be_bytes().to_vec();
                 let value = match state.live.get(&pack) {
                     Some(&live) => {
-                        let row = crate::tree::rows::encode(&PackCountRow { live })?;
+                        let row = crate::rows::encode(&PackCountRow { live })?;
                         Some(key.seal(Table::PackCounts, &at, &row)?)
                     }
                     None => None,

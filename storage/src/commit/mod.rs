@@ -36,8 +36,8 @@ use crate::log::batch::FrameRow;
 use crate::log::pack::blob_name;
 use crate::quota::Quotas;
 use crate::record::RecordKey;
+use crate::rows::{ChunkRow, chunk_key, decode};
 use crate::time::{Clock, UnixNanos};
-use crate::tree::rows::{ChunkRow, chunk_key, decode};
 
 use cache::{ChunkCache, Looked};
 pub(crate) use committer::{PackCountRow, PackRow, Position};

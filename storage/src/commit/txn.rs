@@ -15,8 +15,8 @@ use crate::index::{Change, Entries, Table};
 use crate::keys::VaultKeys;
 use crate::limits::JOURNAL_BYTES_MAX;
 use crate::record::RecordKey;
+use crate::rows::{ChunkRow, chunk_key};
 use crate::time::UnixNanos;
-use crate::tree::rows::{ChunkRow, chunk_key};
 
 /// One transaction under the writer lock. Dropped without [`Txn::submit`] it changes nothing.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use crate::error::StoreError;
 use crate::id::{ChunkId, CommitNumber, VaultId};
 use crate::index::Table;
 use crate::limits::PRUNE_CHUNKS_MAX;
+use crate::rows::garbage_key;
 use crate::tree::change::Change;
-use crate::tree::rows::garbage_key;
 
 /// Commit, vault and chunk of a key.
 fn parts(key: &[u8]) -> Result<(CommitNumber, VaultId, ChunkId), StoreError> {

@@ -9,12 +9,12 @@ use crate::error::StoreError;
 use crate::id::{CommitNumber, ContentId, InodeId};
 use crate::index::{Entry, Table};
 use crate::limits::{HISTORY_PIECE, PRUNE_CHUNKS_MAX, PRUNE_ROWS_MAX, RECLAIM_JOURNAL_BYTES_MAX};
+use crate::rows::{
+    DENTRY_KEY_BYTES, DentryRow, INODE_KEY_BYTES, InodeRow, Moment, PastRow, PastSpan, after_prefix, decode,
+};
 use crate::tree::Vault;
 use crate::tree::change::{Change, Released};
 use crate::tree::past::View;
-use crate::tree::rows::{
-    DENTRY_KEY_BYTES, DentryRow, INODE_KEY_BYTES, InodeRow, Moment, PastRow, PastSpan, after_prefix, decode,
-};
 
 /// What may go, of one vault.
 struct Window {
@@ -244,9 +244,9 @@ fn fold_time(
     directory: InodeId,
     end: Moment,
 ) -> Result<(), StoreError> {
-    let live = crate::tree::rows::inode_key(vault.id(), directory);
+    let live = crate::rows::inode_key(vault.id(), directory);
     // The state of the directory in which it happened: the first that ended later, or the live one.
-    let from = crate::tree::rows::past_key(&live, CommitNumber(end.commit.0 + 1), CommitNumber(0));
+    let from = crate::rows::past_key(&live, CommitNumber(end.commit.0 + 1), CommitNumber(0));
     let found = change.rows(Table::InodeHistory, &from[..from.len() - 8], &after_prefix(&live), 1)?;
     let fold = |row: &mut InodeRow| {
         let due = row.begin.commit < end.commit && row.folded.is_none_or(|folded| folded < end.time);

@@ -12,7 +12,7 @@ use crate::limits::{BLOCK_BYTES, REPACK_BYTES_MAX};
 use crate::log::batch::{FrameRow, HEADER_BYTES};
 use crate::log::pack::blob_name;
 use crate::log::walk::{PackReader, packs};
-use crate::tree::rows::{ChunkRow, chunk_key, decode, encode};
+use crate::rows::{ChunkRow, chunk_key, decode, encode};
 
 /// Frames that were carried forward, and where they lie now.
 type Moved = Vec<(FrameRow, FramePlace)>;

@@ -9,9 +9,9 @@ use crate::frame::FramePlace;
 use crate::id::{ChunkId, InodeId, SegmentId};
 use crate::index::Table;
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, FRAGMENTS_MAX};
+use crate::rows::{Body, Extent, SegmentRow, after_prefix, decode, segment_key};
 use crate::tree::Vault;
 use crate::tree::change::Change;
-use crate::tree::rows::{Body, Extent, SegmentRow, after_prefix, decode, segment_key};
 
 /// Files looked at in one go.
 const PIECE: usize = 256;

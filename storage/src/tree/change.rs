@@ -2,10 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::rows::{
-    Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, VaultRow,
-    chunk_key, decode, dentry_key, encode, garbage_key, inode_key, past_key, segment_key, usage_key,
-};
 use super::{Kind, Vault};
 use crate::audit::RecordDraft;
 use crate::commit::{Ticket, Txn};
@@ -15,6 +11,10 @@ use crate::id::{ChunkId, ContentId, InodeId, SegmentId};
 use crate::index::{Entries, Table};
 use crate::limits::NAME_BYTES_MAX;
 use crate::record::RecordKey;
+use crate::rows::{
+    Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, VaultRow,
+    chunk_key, decode, dentry_key, encode, garbage_key, inode_key, past_key, segment_key, usage_key,
+};
 use crate::time::UnixNanos;
 
 /// A transaction on one vault.
@@ -210,20 +210,20 @@ impl<'v> Change<'v> {
 
     /// Entries of a directory, all of them.
     pub(crate) fn entries(&self, directory: InodeId) -> Result<Vec<DentryRow>, StoreError> {
-        let prefix = super::rows::inode_key(self.vault.id(), directory);
+        let prefix = crate::rows::inode_key(self.vault.id(), directory);
         let rows = self.txn.range(
             &self.vault.keys().records,
             Table::Dentries,
             &prefix,
-            &super::rows::after_prefix(&prefix),
+            &crate::rows::after_prefix(&prefix),
             usize::MAX,
         )?;
         rows.iter().map(|(_, bytes)| decode(bytes)).collect()
     }
 
     pub(crate) fn is_empty(&self, directory: InodeId) -> Result<bool, StoreError> {
-        let prefix = super::rows::inode_key(self.vault.id(), directory);
-        let to = super::rows::after_prefix(&prefix);
+        let prefix = crate::rows::inode_key(self.vault.id(), directory);
+        let to = crate::rows::after_prefix(&prefix);
         Ok(self.txn.range(&self.vault.keys().records, Table::Dentries, &prefix, &to, 1)?.is_empty())
     }
 
@@ -299,7 +299,7 @@ impl<'v> Change<'v> {
     }
 
     pub(crate) fn add_incident(&mut self, kind: u8, inode: InodeId) -> Result<(), StoreError> {
-        let row = super::rows::IncidentRow { time: self.txn.time(), kind, vault: self.vault.id(), inode };
+        let row = crate::rows::IncidentRow { time: self.txn.time(), kind, vault: self.vault.id(), inode };
         let key = self.txn.next_number().to_be_bytes();
         self.txn.put(self.vault.store().system_key(), Table::Incidents, &key, &encode(&row)?);
         Ok(())

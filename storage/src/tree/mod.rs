@@ -7,7 +7,6 @@ pub(crate) mod change;
 mod operations;
 pub(crate) mod past;
 mod retention;
-pub(crate) mod rows;
 mod snapshot;
 #[expect(
     clippy::cast_possible_truncation,
@@ -26,27 +25,13 @@ use crate::frame::{Compression, FramePlace};
 use crate::id::{ChunkId, ContentId, InodeId, OwnerId, VaultId};
 use crate::keys::VaultKeys;
 use crate::record::RecordKey;
+pub use crate::rows::Kind;
 use crate::time::UnixNanos;
 pub use past::PastVault;
 use past::View;
 pub use retention::{HoldRecord, RetentionState};
 pub use snapshot::SnapshotRecord;
 use upload::{FileState, OpenFile, Tense, Upload};
-
-/// What an inode is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
-#[cbor(index_only)]
-pub enum Kind {
-    /// A regular file.
-    #[n(0)]
-    File,
-    /// A directory.
-    #[n(1)]
-    Directory,
-    /// A symbolic link: its target is data, resolved by the caller inside the namespace.
-    #[n(2)]
-    SymbolicLink,
-}
 
 /// What `stat` shows.
 #[expect(clippy::struct_excessive_bools, reason = "facts of their own")]

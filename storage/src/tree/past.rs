@@ -10,10 +10,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::rows::{
-    DENTRY_KEY_BYTES, DentryRow, InodeRow, Moment, PastRow, PastSpan, VaultRow, after_prefix, decode,
-    dentry_key, inode_key, past_key,
-};
 use super::upload::{FileState, OpenFile, Tense};
 use super::{Attributes, Cursor, Entry, Kind, Vault};
 use crate::commit::Store;
@@ -21,6 +17,10 @@ use crate::error::StoreError;
 use crate::id::{CommitNumber, InodeId, VaultId};
 use crate::index::Table;
 use crate::limits::{HISTORY_PIECE, NAME_BYTES_MAX, VIEWS_MAX};
+use crate::rows::{
+    DENTRY_KEY_BYTES, DentryRow, InodeRow, Moment, PastRow, PastSpan, VaultRow, after_prefix, decode,
+    dentry_key, inode_key, past_key,
+};
 use crate::time::UnixNanos;
 
 /// A moment, and which commits are known to lie on which side of it.

@@ -4,7 +4,6 @@
 //! legal hold on a vault, or on a part of one, keeps the whole vault's history until the last hold is lifted.
 
 use super::Vault;
-use super::rows::{CompressionSetting, HoldRow, Shortening, VaultRow, decode, encode};
 use crate::audit::RecordDraft;
 use crate::commit::{Pending, Store};
 use crate::error::StoreError;
@@ -12,6 +11,7 @@ use crate::frame::Compression;
 use crate::id::{InodeId, VaultId};
 use crate::index::Table;
 use crate::limits::{HOLD_REASON_BYTES_MAX, HOLDS_MAX};
+use crate::rows::{CompressionSetting, HoldRow, Shortening, VaultRow, decode, encode};
 use crate::time::UnixNanos;
 
 /// What keeps the past of a vault.
