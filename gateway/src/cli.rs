@@ -61,11 +61,14 @@ pub enum Command {
     /// The audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Check the store: structure, references, quota.
+    /// Check the store: structure, references, quota, history, audit log.
     Check {
         /// Read and open every stored frame too.
         #[arg(long)]
         read_data: bool,
+        /// Count anew, restore what the log still has, set aside what cannot be read, and tell which files are concerned.
+        #[arg(long)]
+        repair: bool,
     },
     /// Give space back now: superseded states out of their window, chunks that nobody refers to, packs that are mostly dead.
     Gc {
@@ -320,7 +323,7 @@ impl Command {
             Self::Credential(CredentialCommand::Revoke { id }) => Request::CredentialRevoke { id },
             Self::Audit(AuditCommand::Tail { lines }) => Request::AuditTail { lines },
             Self::Audit(AuditCommand::Verify { directory: None }) => Request::AuditVerify,
-            Self::Check { read_data } => Request::Check { read_data },
+            Self::Check { read_data, repair } => Request::Check { read_data, repair },
             Self::Status => Request::Status,
         }))
     }

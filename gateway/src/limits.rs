@@ -6,6 +6,8 @@
 pub const ADMIN_REQUEST_BYTES_MAX: u64 = 256 * 1024;
 /// Lines that one `audit tail` gives: what a terminal can show and memory can hold.
 pub const AUDIT_TAIL_LINES_MAX: u32 = 100_000;
+/// Findings of a check that are told one by one: more are counted.
+pub const FINDINGS_SHOWN_MAX: usize = 1000;
 /// Seconds a connection may take to log in, unless configured.
 pub const LOGIN_GRACE_SECS: u64 = 30;
 /// Connections of one listener, unless configured.

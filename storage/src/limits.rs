@@ -74,3 +74,7 @@ pub const DAMAGED_CHUNKS_MAX: usize = 1_000_000;
 pub const CONCERNED_FILES_MAX: usize = 10_000;
 /// Bytes of a path that is put together from names: what any protocol takes.
 pub const PATH_BYTES_MAX: usize = 64 * 1024;
+/// Rows that one transaction of a repair changes: it holds the writer lock for some milliseconds.
+pub const REPAIR_ROWS_MAX: usize = 512;
+/// Times a repair looks again: what is restored shows what else is to be counted.
+pub const REPAIR_PASSES_MAX: usize = 8;

@@ -4,6 +4,7 @@
 //! On the socket: the client sends one [`Request`] as a JSON line; the server answers with [`Reply`] lines, the last of
 //! which is `done` or `failed`.
 
+mod check;
 pub mod client;
 pub mod listener;
 pub mod render;
@@ -61,7 +62,7 @@ pub enum Request {
     /// `audit verify`
     AuditVerify,
     /// `check`
-    Check { read_data: bool },
+    Check { read_data: bool, repair: bool },
     /// `status`
     Status,
 }

@@ -7,7 +7,6 @@ use anyhow::{Context, bail};
 use coffre_auth::{Credential, Mount, Proof};
 use coffre_storage::Store;
 use coffre_storage::audit::{self, Action, Actor, Outcome, Record, RecordDraft, VerifyReport};
-use coffre_storage::check::CheckOptions;
 use coffre_storage::frame::Compression;
 use coffre_storage::time::UnixNanos;
 use coffre_storage::tree::VaultRecord;
@@ -44,7 +43,7 @@ pub(super) fn moment(nanos: i64) -> String {
 }
 
 /// Bytes that may be no text: what is not UTF-8 is written as `\xNN`.
-fn lossless(bytes: &[u8]) -> String {
+pub(super) fn lossless(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.utf8_chunks() {
         out.push_str(chunk.valid());
@@ -135,7 +134,9 @@ impl Service {
                 self.note(Action::AuditRead, "verify", report.damage.is_none())?;
                 verdict(&report)
             }
-            Request::Check { read_data } => self.check(read_data, progress)?,
+            Request::Check { read_data, repair } => {
+                super::check::run(&self.store, Some(accounts), (read_data, repair), progress)?
+            }
             Request::Status => self.status().into(),
         })
     }
@@ -245,17 +246,6 @@ impl Service {
             "object": draft.object.map(|object| object.0), "bytes": draft.bytes,
             "blake3": draft.content_hash.map(|hash| hex(&hash)), "details": details,
         })
-    }
-
-    fn check(&self, read_data: bool, progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Answer> {
-        let report = self.store.check(CheckOptions { read_data, progress: Some(progress) })?;
-        let good = report.findings.is_empty();
-        self.note(Action::Check, if read_data { "with data" } else { "structure" }, good)?;
-        let value = json!({
-            "state": if good { "clean" } else { "damaged" }, "vaults": report.vaults, "inodes": report.inodes,
-            "chunks": report.chunks, "packs": report.packs, "bytes_read": report.bytes_read, "findings": report.findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        });
-        Ok(Answer { value, good })
     }
 
     fn status(&self) -> Value {

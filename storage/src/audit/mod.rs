@@ -118,6 +118,12 @@ pub enum Action {
     HistoryPrune,
     #[n(42)]
     PackRemove,
+    #[n(70)]
+    Repair,
+    #[n(71)]
+    SetAside,
+    #[n(72)]
+    Scrub,
 }
 
 /// How it ended.
@@ -268,6 +274,9 @@ impl Action {
             Self::VaultChange => "vault-change",
             Self::HistoryPrune => "history-prune",
             Self::PackRemove => "pack-remove",
+            Self::Repair => "repair",
+            Self::SetAside => "set-aside",
+            Self::Scrub => "scrub",
         }
     }
 }

@@ -85,7 +85,7 @@ impl Check<'_> {
                 own.report.chunks_set_aside += 1;
                 own.lose_chunk(vault, chunk);
             } else if !own.is_in_bounds(&row.place) {
-                own.lose_chunk(vault, chunk);
+                own.lose_frame(vault, chunk, row.place);
                 let pack = row.place.pack;
                 if own.packs.contains_key(&pack) {
                     own.find(Finding::ChunkOutside { vault, chunk, pack });

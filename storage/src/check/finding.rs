@@ -244,9 +244,10 @@ impl std::fmt::Display for Finding {
             Self::PackMissing { pack, chunks } => {
                 write!(f, "pack {pack} is missing, and {chunks} chunks with it")
             }
-            Self::PackNoted { pack } => {
-                write!(f, "pack {pack} was found damaged before, and is not repaired")
-            }
+            Self::PackNoted { pack } => write!(
+                f,
+                "pack {pack} was found damaged by the scrub: `check --repair --read-data` sets aside what cannot be read"
+            ),
             Self::PackCount { pack, count } => {
                 write!(f, "pack {pack} counts {} bytes in use and has {}", count.said, count.found)
             }

@@ -2,6 +2,7 @@
 
 use super::{BLOCK, Check, Finding, chunk_of};
 use crate::aead::TAG_BYTES;
+use crate::commit::PackRow;
 use crate::error::StoreError;
 use crate::frame::FramePlace;
 use crate::id::{BatchNumber, ChunkId, PackId};
@@ -27,7 +28,7 @@ impl Check<'_> {
             before = Some(pack);
             let row = self.store.pack_row(pack)?;
             // What is wrong in it is known, and what could not be read of it was set aside.
-            if row.as_ref().is_some_and(|row| row.damage.is_some_and(|damage| damage.settled.is_some())) {
+            if row.as_ref().is_some_and(PackRow::is_settled) {
                 chain = None;
                 continue;
             }
@@ -170,7 +171,7 @@ impl Check<'_> {
             Err(_) => Finding::ChunkDamaged { vault, chunk, pack: now.place.pack },
         };
         self.find(finding);
-        self.lose_chunk(vault, chunk);
+        self.lose_frame(vault, chunk, now.place);
         Ok(())
     }
 }

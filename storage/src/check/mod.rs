@@ -8,7 +8,9 @@ mod concerned;
 mod content;
 mod finding;
 mod history;
+pub(crate) mod incident;
 mod log;
+mod repair;
 mod system;
 mod vault;
 
@@ -25,6 +27,7 @@ use crate::rows::after_prefix;
 
 pub use concerned::ConcernedFile;
 pub use finding::{Count, Finding, UsageCounts};
+pub use repair::{RepairKind, RepairReport};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Entries read from the index at a time.
@@ -69,6 +72,8 @@ pub struct CheckReport {
     pub files: Vec<ConcernedFile>,
     /// How many more there are.
     pub files_left_out: u64,
+    /// Chunks that cannot be read where they lie, and were not set aside.
+    lost: Vec<(VaultId, ChunkId, FramePlace)>,
 }
 
 impl CheckReport {
@@ -155,6 +160,14 @@ impl Check<'_> {
 
     fn find(&mut self, what: Finding) {
         self.report.find(what);
+    }
+
+    /// Notes a chunk that cannot be read where it should be.
+    fn lose_frame(&mut self, vault: VaultId, chunk: ChunkId, place: FramePlace) {
+        if self.report.lost.len() < DAMAGED_CHUNKS_MAX {
+            self.report.lost.push((vault, chunk, place));
+        }
+        self.lose_chunk(vault, chunk);
     }
 
     /// Notes a chunk that cannot be read.

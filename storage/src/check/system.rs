@@ -1,5 +1,7 @@
 //! What belongs to the whole store: packs, their counts, the rows of accounts, the audit log.
 
+use std::collections::BTreeMap;
+
 use super::{Check, Count, Finding, pack_of};
 use crate::audit::checkpoint::verifier;
 use crate::audit::verify::verify_until;
@@ -14,6 +16,11 @@ use crate::rows::{IncidentRow, decode};
 
 impl Check<'_> {
     pub(super) fn packs(&mut self) -> Result<(), StoreError> {
+        let mut rows = BTreeMap::new();
+        self.rows((&[self.store.system_key()], Table::Packs), &[], |_, at, row| {
+            rows.insert(pack_of(at)?, decode::<PackRow>(row)?);
+            Ok(())
+        })?;
         let blobs = self.store.blobs();
         for pack in packs(blobs.as_ref())? {
             let bytes = match blobs.open(&blob_name(pack)).and_then(|blob| blob.len()) {
@@ -25,6 +32,7 @@ impl Check<'_> {
             self.packs.insert(pack, bytes);
             match PackReader::open(blobs.as_ref(), self.store.packs_key(), pack) {
                 Ok(Ok(_)) => {}
+                _ if rows.get(&pack).is_some_and(PackRow::is_settled) => {}
                 // The newest is being made.
                 Ok(Err(_)) if pack.0 > self.position.pack => {}
                 Ok(Err(_)) => self.find(Finding::PackHeader { pack }),
@@ -32,16 +40,15 @@ impl Check<'_> {
             }
         }
         self.report.packs = self.packs.len() as u64;
-        self.rows((&[self.store.system_key()], Table::Packs), &[], |own, at, row| {
-            let (pack, row) = (pack_of(at)?, decode::<PackRow>(row)?);
-            if row.removed.is_none() && !own.packs.contains_key(&pack) {
-                own.missing.entry(pack).or_default();
+        for (pack, row) in rows {
+            if row.removed.is_none() && !self.packs.contains_key(&pack) {
+                self.missing.entry(pack).or_default();
             }
-            if row.damage.is_some_and(|damage| damage.settled.is_none()) {
-                own.find(Finding::PackNoted { pack });
+            if row.removed.is_none() && row.damage.is_some() && !row.is_settled() {
+                self.find(Finding::PackNoted { pack });
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     /// Packs that are not there, now that it is known how many chunks lay in them.

@@ -66,6 +66,13 @@ pub(crate) struct PackRow {
     pub(crate) damage: Option<PackDamage>,
 }
 
+impl PackRow {
+    /// Whether what is damaged in it is known, and set aside.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.damage.is_some_and(|damage| damage.settled.is_some())
+    }
+}
+
 /// What is known of a damaged pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct PackDamage {

@@ -40,7 +40,7 @@ use crate::rows::{ChunkRow, chunk_key, decode};
 use crate::time::{Clock, UnixNanos};
 
 use cache::{ChunkCache, Looked};
-pub(crate) use committer::{PackCountRow, PackRow, Position};
+pub(crate) use committer::{PackCountRow, PackDamage, PackRow, Position};
 use counts::PackCounts;
 pub(crate) use epochs::Epoch;
 use epochs::Epochs;
@@ -125,6 +125,8 @@ pub(crate) struct Inner {
     /// Held by a pass of reclaim.
     reclaiming: Mutex<()>,
     reclaim_awaited: AtomicU64,
+    /// Held by a repair: it corrects by differences, so two at once would correct twice.
+    repairing: Mutex<()>,
     sequence: Mutex<Sequence>,
     log: LogShared,
     nonces: NonceSequence,
@@ -393,6 +395,11 @@ impl Store {
         let turn = lock(&self.inner.reclaiming);
         self.inner.reclaim_awaited.fetch_sub(1, Ordering::SeqCst);
         turn
+    }
+
+    /// One repair at a time.
+    pub(crate) fn wait_for_repair(&self) -> MutexGuard<'_, ()> {
+        lock(&self.inner.repairing)
     }
 
     /// Whether somebody waits for the present pass of reclaim to end.

@@ -314,6 +314,17 @@ pub fn open_body(
     (xxh3_128(body) == header.checksum).then_some(())?;
     let from = usize::try_from(header.frames_bytes).ok()?;
     let sealed = body.get(from..from.checked_add(usize::try_from(header.meta_bytes).ok()?)?)?;
+    open_meta(key, pack, offset, header, sealed)
+}
+
+/// Opens the meta section alone, whatever the frames before it have become.
+pub fn open_meta(
+    key: &BatchKey,
+    pack: PackId,
+    offset: u64,
+    header: &BatchHeader,
+    sealed: &[u8],
+) -> Option<Meta> {
     let (meta, tag) = sealed.split_last_chunk::<TAG_BYTES>()?;
     let mut meta = meta.to_vec();
     let aad = place_aad(pack, offset, header.number);

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::batch::{BatchHeader, BatchKey, HEADER_BYTES, Meta, open_body, open_header};
+use super::batch::{BatchHeader, BatchKey, HEADER_BYTES, Meta, open_body, open_header, open_meta};
 use super::pack::{HeaderError, PackFooter, PackHeader, blob_name, pack_of};
 use crate::aead::TAG_BYTES;
 use crate::blob::{Blob, BlobStore};
@@ -140,6 +140,22 @@ impl PackReader {
         self.blob.read_at(offset + HEADER_BYTES as u64, &mut body)?;
         let meta = open_body(&self.key, self.header.pack, offset, &header, &body);
         Ok(meta.map(|meta| WholeBatch { header, tag, meta, body, end }))
+    }
+
+    /// The meta section of the batch at `offset` with its header, if it opens: whatever its frames have become.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn meta_at(&self, offset: u64) -> io::Result<Option<(BatchHeader, Meta)>> {
+        let Some((header, _)) = self.header_at(offset)? else { return Ok(None) };
+        let at = offset + HEADER_BYTES as u64 + u64::from(header.frames_bytes);
+        if at.saturating_add(u64::from(header.meta_bytes)) > self.bytes {
+            return Ok(None);
+        }
+        let mut sealed = vec![0; header.meta_bytes as usize];
+        self.blob.read_at(at, &mut sealed)?;
+        let meta = open_meta(&self.key, self.header.pack, offset, &header, &sealed);
+        Ok(meta.map(|meta| (header, meta)))
     }
 
     /// The footer at `offset`, if there is one.
