@@ -45,6 +45,9 @@ pub enum StoreError {
     /// A condition of a conditional change does not hold any more.
     #[error("the file changed meanwhile")]
     Changed,
+    /// A legal hold keeps the vault.
+    #[error("a legal hold keeps this vault")]
+    Held,
     /// A state of the past cannot be changed.
     #[error("snapshots are read-only")]
     ReadOnly,

@@ -44,6 +44,8 @@ pub const PRUNE_ROWS_MAX: usize = 256;
 pub const PRUNE_CHUNKS_MAX: usize = 1024;
 /// Bytes of journal after which a transaction of reclaim ends.
 pub const RECLAIM_JOURNAL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Index records that one transaction of an erasure deletes.
+pub const ERASE_ROWS_MAX: usize = 2000;
 /// Bytes of frames that reclaim carries forward in one step.
 pub const REPACK_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Legal holds on one vault.

@@ -14,4 +14,6 @@ mod paramiko;
 mod rclone;
 mod refusals;
 mod round_trip;
+mod second_reader;
 mod tamper;
+mod upgrade;

@@ -28,9 +28,8 @@ pub fn run(data: &Path, request: Request) -> anyhow::Result<Answer> {
             let store = wiring::open_store(&config)?;
             let mut progress = |done, total| bar.show(done, total);
             let result = match (Accounts::load(store.clone()), request) {
-                (Ok(accounts), request) => {
-                    Service::new(store.clone(), accounts, Life::Alone).execute(request, &mut progress)
-                }
+                (Ok(accounts), request) => Service::new(store.clone(), accounts, config.upkeep, Life::Alone)
+                    .execute(request, &mut progress),
                 // Records of accounts may be what is to be repaired.
                 (Err(_), Request::Check { read_data, repair }) => {
                     check::run(&store, None, (read_data, repair), &mut progress)

@@ -56,7 +56,9 @@ fn of_store(error: &StoreError) -> StatusCode {
         StoreError::NotFound | StoreError::NotADirectory => StatusCode::NOT_FOUND,
         StoreError::Exists | StoreError::IsADirectory => StatusCode::METHOD_NOT_ALLOWED,
         StoreError::NotEmpty => StatusCode::CONFLICT,
-        StoreError::WrongKind | StoreError::InvalidMove | StoreError::ReadOnly => StatusCode::FORBIDDEN,
+        StoreError::WrongKind | StoreError::InvalidMove | StoreError::ReadOnly | StoreError::Held => {
+            StatusCode::FORBIDDEN
+        }
         StoreError::InvalidName => StatusCode::BAD_REQUEST,
         StoreError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         StoreError::QuotaExceeded { .. } | StoreError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,

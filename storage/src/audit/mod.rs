@@ -118,6 +118,8 @@ pub enum Action {
     HistoryPrune,
     #[n(42)]
     PackRemove,
+    #[n(43)]
+    VaultErase,
     #[n(70)]
     Repair,
     #[n(71)]
@@ -274,6 +276,7 @@ impl Action {
             Self::VaultChange => "vault-change",
             Self::HistoryPrune => "history-prune",
             Self::PackRemove => "pack-remove",
+            Self::VaultErase => "vault-erase",
             Self::Repair => "repair",
             Self::SetAside => "set-aside",
             Self::Scrub => "scrub",

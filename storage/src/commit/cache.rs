@@ -76,6 +76,18 @@ impl ChunkCache {
         }
     }
 
+    /// Forgets every chunk of a vault.
+    pub(super) fn forget(&self, vault: VaultId) {
+        let mut state = self.lock();
+        let gone: Vec<Key> = state.chunks.keys().filter(|(of, _)| *of == vault).copied().collect();
+        for key in gone {
+            if let Some((chunk, tick)) = state.chunks.remove(&key) {
+                state.bytes -= chunk.len();
+                state.order.remove(&tick);
+            }
+        }
+    }
+
     pub(super) fn contains(&self, key: Key) -> bool {
         self.lock().chunks.contains_key(&key)
     }

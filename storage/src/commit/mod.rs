@@ -30,7 +30,7 @@ use crate::error::StoreError;
 use crate::frame::{self, Codec, Compression, FrameContext, FrameKey, FramePlace, NonceSequence};
 use crate::id::{ChunkId, CommitNumber, PackId, VaultId};
 use crate::index::{Entries, Index, SharedIndex, Table};
-use crate::keys::{GatewayKey, Secret32, VaultKeys};
+use crate::keys::{GatewayKey, GatewayLabel, Secret32, VaultKeys};
 use crate::limits::CHUNK_BYTES_MAX;
 use crate::log::batch::FrameRow;
 use crate::log::pack::blob_name;
@@ -387,6 +387,29 @@ impl Store {
     pub(crate) fn forget_pack(&self, pack: PackId) {
         lock(&self.inner.handles).remove(&pack);
         lock(&self.inner.closed).remove(&pack);
+    }
+
+    /// Forgets a vault's keys and chunks.
+    pub(crate) fn forget_vault(&self, id: VaultId) {
+        lock(&self.inner.vaults).remove(&id);
+        lock(&self.inner.frame_keys).retain(|(vault, _), _| *vault != id);
+        self.inner.cache.forget(id);
+    }
+
+    /// The seed of the key that signs audit checkpoints and certificates.
+    pub(crate) fn signing_seed(&self) -> Secret32 {
+        self.inner.options.gateway_key.derive(GatewayLabel::AuditSigning)
+    }
+
+    /// Closes the open pack and waits for the next one.
+    ///
+    /// # Errors
+    /// `Poisoned`, `DiskFull`.
+    pub(crate) fn next_pack(&self) -> Result<(), StoreError> {
+        let present = self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0;
+        self.inner
+            .log
+            .move_on(|| self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0 != present)
     }
 
     /// One pass of reclaim at a time.

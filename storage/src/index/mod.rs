@@ -173,6 +173,11 @@ pub trait Index: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`IndexError`] when the back end fails.
     fn checkpoint(&self) -> Result<(), IndexError>;
+    /// Writes everything anew elsewhere, durably, and overwrites where it was: what was deleted is gone from the disk.
+    ///
+    /// # Errors
+    /// [`IndexError`] when the back end fails.
+    fn rewrite(&self) -> Result<(), IndexError>;
     /// Verifies the back end's own checksums; false when something was found.
     ///
     /// # Errors

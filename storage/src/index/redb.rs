@@ -2,8 +2,9 @@
 //! with quick-repair so that it opens in milliseconds after a crash.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, TableDefinition, TableError};
@@ -12,9 +13,14 @@ use super::{Change, Entries, Entry, Index, IndexError, Snapshot, Table};
 
 /// Bytes of pages that redb keeps in memory.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes overwritten at a time.
+const OVERWRITE_BYTES: usize = 1024 * 1024;
+/// Rows copied in one transaction.
+const COPY_ROWS: usize = 4096;
 
 /// The embedded index.
 pub struct RedbIndex {
+    path: PathBuf,
     database: RwLock<Database>,
 }
 
@@ -45,7 +51,7 @@ impl RedbIndex {
             _ => {}
         }
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(&temporary).map_err(backend)?;
-        let index = Self { database: RwLock::new(database) };
+        let index = Self { path: path.to_owned(), database: RwLock::new(database) };
         index.checkpoint()?;
         drop(index);
         fs::rename(&temporary, path).map_err(backend)?;
@@ -60,12 +66,73 @@ impl RedbIndex {
     pub fn open(path: &Path) -> Result<Self, IndexError> {
         let open = || Database::builder().set_cache_size(CACHE_BYTES).open(path);
         match catch_unwind(AssertUnwindSafe(open)) {
-            Ok(Ok(database)) => Ok(Self { database: RwLock::new(database) }),
+            Ok(Ok(database)) => {
+                overwrite_old(path).map_err(backend)?;
+                Ok(Self { path: path.to_owned(), database: RwLock::new(database) })
+            }
             Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => Err(IndexError::InUse),
             Ok(Err(error)) => Err(backend(error)),
             Err(_) => Err(IndexError::Unusable("the index file is damaged")),
         }
     }
+}
+
+/// The index that was before a rewrite, on its way to being overwritten.
+fn old_path(path: &Path) -> PathBuf {
+    path.with_extension("old")
+}
+
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    fs::File::open(path.parent().unwrap_or(path))?.sync_all()
+}
+
+/// Overwrites and removes what a rewrite left, if anything is there.
+fn overwrite_old(path: &Path) -> std::io::Result<()> {
+    let old = old_path(path);
+    let file = match fs::OpenOptions::new().write(true).open(&old) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let (zeros, len) = (vec![0; OVERWRITE_BYTES], file.metadata()?.len());
+    let mut at = 0;
+    while at < len {
+        let piece = usize::try_from(len - at).map_or(OVERWRITE_BYTES, |left| left.min(OVERWRITE_BYTES));
+        file.write_all_at(&zeros[..piece], at)?;
+        at += piece as u64;
+    }
+    file.sync_all()?;
+    fs::remove_file(&old)?;
+    sync_directory(path)
+}
+
+/// Copies every row into a fresh database, a piece a transaction.
+fn copy_rows(from: &Database, to: &Database) -> Result<(), IndexError> {
+    let snapshot = RedbSnapshot(from.begin_read().map_err(backend)?);
+    for table in Table::ALL {
+        let mut at = Vec::new();
+        loop {
+            let piece = snapshot.range(table, &at, &[0xff; 80], COPY_ROWS)?;
+            let Some((last, _)) = piece.last() else { break };
+            at = [&last[..], &[0]].concat();
+            let mut transaction = to.begin_write().map_err(backend)?;
+            transaction.set_durability(Durability::None).map_err(backend)?;
+            let mut opened = transaction.open_table(definition(table)).map_err(backend)?;
+            for (key, value) in &piece {
+                drop(opened.insert(key.as_slice(), value.as_slice()).map_err(backend)?);
+            }
+            drop(opened);
+            transaction.commit().map_err(backend)?;
+        }
+    }
+    checkpoint(to)
+}
+
+fn checkpoint(database: &Database) -> Result<(), IndexError> {
+    let mut transaction = database.begin_write().map_err(backend)?;
+    transaction.set_durability(Durability::Immediate).map_err(backend)?;
+    transaction.set_quick_repair(true);
+    transaction.commit().map_err(backend)
 }
 
 struct RedbSnapshot(redb::ReadTransaction);
@@ -145,11 +212,27 @@ impl Index for RedbIndex {
     }
 
     fn checkpoint(&self) -> Result<(), IndexError> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let mut transaction = database.begin_write().map_err(backend)?;
-        transaction.set_durability(Durability::Immediate).map_err(backend)?;
-        transaction.set_quick_repair(true);
-        transaction.commit().map_err(backend)
+        checkpoint(&self.database.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn rewrite(&self) -> Result<(), IndexError> {
+        // Alone: what came in between would be lost.
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let fresh = self.path.with_extension("new");
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(backend(error)),
+            Ok(()) | Err(_) => {}
+        }
+        let made = Database::builder().set_cache_size(CACHE_BYTES).create(&fresh).map_err(backend)?;
+        copy_rows(&database, &made)?;
+        // The old one keeps a name until it is overwritten: a crash in between is finished at the next start.
+        let old = old_path(&self.path);
+        let renamed = fs::hard_link(&self.path, &old)
+            .and_then(|()| fs::rename(&fresh, &self.path))
+            .and_then(|()| sync_directory(&self.path));
+        renamed.map_err(backend)?;
+        *database = made;
+        overwrite_old(&self.path).map_err(backend)
     }
 
     fn verify(&self) -> Result<bool, IndexError> {

@@ -142,20 +142,22 @@ impl PackReader {
         Ok(meta.map(|meta| WholeBatch { header, tag, meta, body, end }))
     }
 
-    /// The meta section of the batch at `offset` with its header, if it opens: whatever its frames have become.
+    /// What the batch at `offset` says of itself, if there is one, and where it ends. Its frames are not read, whatever they
+    /// have become.
     ///
     /// # Errors
     /// The system's.
-    pub fn meta_at(&self, offset: u64) -> io::Result<Option<(BatchHeader, Meta)>> {
+    pub fn meta_at(&self, offset: u64) -> io::Result<Option<(Meta, u64)>> {
         let Some((header, _)) = self.header_at(offset)? else { return Ok(None) };
-        let at = offset + HEADER_BYTES as u64 + u64::from(header.frames_bytes);
-        if at.saturating_add(u64::from(header.meta_bytes)) > self.bytes {
+        let end = offset.saturating_add(u64::from(header.blocks).saturating_mul(BLOCK));
+        if end > self.bytes {
             return Ok(None);
         }
+        // The header is authentic, and its lengths fit its blocks: `open_header` looked.
         let mut sealed = vec![0; header.meta_bytes as usize];
-        self.blob.read_at(at, &mut sealed)?;
+        self.blob.read_at(offset + HEADER_BYTES as u64 + u64::from(header.frames_bytes), &mut sealed)?;
         let meta = open_meta(&self.key, self.header.pack, offset, &header, &sealed);
-        Ok(meta.map(|meta| (header, meta)))
+        Ok(meta.map(|meta| (meta, end)))
     }
 
     /// The footer at `offset`, if there is one.

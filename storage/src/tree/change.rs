@@ -59,6 +59,9 @@ pub(crate) fn check_name(name: &[u8]) -> Result<(), StoreError> {
 impl<'v> Change<'v> {
     pub(crate) fn begin(vault: &'v Vault) -> Result<Self, StoreError> {
         let txn = vault.store().begin()?;
+        if vault.is_closed() {
+            return Err(StoreError::VaultUnavailable(vault.id()));
+        }
         Ok(Self {
             vault,
             txn,

@@ -129,6 +129,8 @@ pub struct VaultRecord {
     pub stored_bytes: u64,
     /// Whether content written from now on is compressed.
     pub compression: Compression,
+    /// When it was erased: only its name is left.
+    pub erased: Option<UnixNanos>,
 }
 
 /// An open vault. Cheap to clone.
@@ -154,6 +156,8 @@ struct VaultInner {
     views: Mutex<Vec<Arc<View>>>,
     /// Whether chunks are compressed from now on.
     compressed: AtomicBool,
+    /// It is being erased: nothing is changed any more.
+    closed: AtomicBool,
 }
 
 /// An inode whose history is not pruned as long as this lives.
@@ -212,6 +216,15 @@ impl Vault {
 
     pub(crate) fn lock_kept(&self) -> MutexGuard<'_, HashMap<InodeId, usize>> {
         self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on every change is refused.
+    pub(crate) fn close_for_good(&self) {
+        self.inner.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner.closed.load(Ordering::SeqCst)
     }
 
     fn compress(&self, compression: Compression) {

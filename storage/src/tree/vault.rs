@@ -33,7 +33,7 @@ impl Store {
         let mut txn = self.begin()?;
         for (_, bytes) in txn.range(self.system_key(), Table::Vaults, &[], &END, usize::MAX)? {
             let row: VaultRow = decode(&bytes)?;
-            if row.owner == owner && row.name == name {
+            if row.owner == owner && row.name == name && row.erased.is_none() {
                 return Err(StoreError::Exists);
             }
         }
@@ -106,6 +106,7 @@ impl Store {
                     unique_bytes: usage.unique.unwrap_or(0),
                     stored_bytes: usage.stored.unwrap_or(0),
                     compression: row.compression(),
+                    erased: row.erased,
                     name: row.name,
                 })
             })
@@ -143,6 +144,7 @@ impl Store {
             pruning: RwLock::default(),
             views: Mutex::default(),
             compressed: AtomicBool::new(row.compression() == Compression::Lz4),
+            closed: AtomicBool::new(false),
         });
         vaults.insert(id, OpenedVault { keys, vault: Arc::<VaultInner>::clone(&inner) });
         Ok(Vault { inner })

@@ -98,7 +98,9 @@ impl Repair<'_> {
         };
         let mut at = Some(BLOCK);
         while let Some(offset) = at {
-            if let Ok(Some((header, meta))) = reader.meta_at(offset) {
+            if let (Ok(Some((header, _))), Ok(Some((meta, _)))) =
+                (reader.header_at(offset), reader.meta_at(offset))
+            {
                 for change in meta.changes {
                     note(newest, (change.table, change.key), header.number, change.value);
                 }
