@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod limits;
 pub mod maintenance;
+pub mod scrub;
 pub mod serve;
 pub mod session;
 pub mod setup;

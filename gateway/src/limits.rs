@@ -27,6 +27,13 @@ pub const REQUEST_SESSION_IDLE_SECS: i64 = 300;
 /// Bytes of an offered user name that are kept for a record: the longest valid name twice, and a slash.
 pub const OFFERED_NAME_BYTES_MAX: usize = 130;
 
+/// Bytes a second that the scrub reads at most: a disk of today hardly notices.
+pub const SCRUB_RATE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Bytes a second that it reads at least: a small store is read in minutes, then it rests.
+pub const SCRUB_RATE_BYTES_MIN: u64 = 64 * 1024;
+/// Seconds that it rests at a time between two passes, or after an error: so long it takes to notice a changed amount.
+pub const SCRUB_REST_SECS: u64 = 60;
+
 // ---- vfs ----
 
 /// Symbolic links followed in one path: what POSIX hosts allow, and the end of circles.

@@ -42,6 +42,17 @@ pub(super) fn run(
     Ok(answer)
 }
 
+/// What `coffre status` tells of the scrub: when the last full pass ended and what it found, and how far the present one is.
+pub(super) fn scrub(store: &Store) -> anyhow::Result<Value> {
+    let state = store.scrub_state()?;
+    Ok(json!({
+        "last_ended": state.last.map(|last| moment(last.ended.0)), "last_packs": state.last.map(|last| last.packs),
+        "last_bytes": state.last.map(|last| last.bytes), "last_damaged": state.last.map(|last| last.damaged),
+        "begun": state.begun.map(|begun| moment(begun.0)), "bytes": state.begun.map(|_| state.bytes),
+        "damaged": state.begun.map(|_| state.damaged),
+    }))
+}
+
 fn repair_answer(report: &RepairReport, name: &dyn Fn(&ConcernedFile) -> String) -> Answer {
     let mut fields = figures(&report.left, name);
     list(&mut fields, "findings", &report.found);

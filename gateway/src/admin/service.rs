@@ -137,7 +137,7 @@ impl Service {
             Request::Check { read_data, repair } => {
                 super::check::run(&self.store, Some(accounts), (read_data, repair), progress)?
             }
-            Request::Status => self.status().into(),
+            Request::Status => self.status()?.into(),
         })
     }
 
@@ -248,9 +248,9 @@ impl Service {
         })
     }
 
-    fn status(&self) -> Value {
+    fn status(&self) -> anyhow::Result<Value> {
         let status = self.store.status();
-        json!({
+        Ok(json!({
             "state": match self.life {
                 _ if status.poisoned => "stopped after a write error",
                 Life::Served => "serving",
@@ -259,7 +259,8 @@ impl Service {
             "version": env!("CARGO_PKG_VERSION"), "commit_number": status.commit_number, "batch_number": status.batch_number,
             "packs": status.packs, "audit_records": status.audit_records, "free_bytes": status.free_bytes,
             "sessions": self.accounts.session_count(), "time": moment(self.store.clock_now().0),
-        })
+            "scrub": super::check::scrub(&self.store)?,
+        }))
     }
 }
 

@@ -363,6 +363,11 @@ impl Store {
         self.inner.epochs.oldest().map_or(now, |oldest| oldest.min(now))
     }
 
+    /// Whether a pack is closed: its bytes do not change any more.
+    pub(crate) fn is_closed(&self, pack: PackId) -> bool {
+        pack < self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// Whether a pack is closed, and everybody gone who may have staged frames in it and not yet committed them.
     pub(crate) fn is_settled(&self, pack: PackId) -> bool {
         let current = self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0;

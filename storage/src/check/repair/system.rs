@@ -156,6 +156,9 @@ impl Repair<'_> {
             // What a locked vault has in it nobody could look at, and without the data nobody has looked.
             if locked || !read_data {
                 left.extend(unmended);
+            } else if unmended.iter().all(|finding| matches!(finding, Finding::PackNoted { .. })) {
+                // All of it was read again, and is whole now.
+                self.change_pack(pack, RepairKind::PackMended, |row, _| row.damage = None)?;
             } else {
                 self.change_pack(pack, RepairKind::PackSettled, |row, now| {
                     let found = row.damage.map_or(now, |damage| damage.found);
