@@ -22,6 +22,8 @@ pub const PACK_BYTES: u64 = 256 * 1024 * 1024;
 pub const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 /// Seconds after which the index is synced when anything changed.
 pub const CHECKPOINT_SECS: u64 = 1;
+/// Changes that replay gathers before it gives them to the index: some 50 MiB, and enough that each page is touched once.
+pub const REPLAY_CHANGES_MAX: usize = 100_000;
 /// Seconds after which a signed audit checkpoint is made while there is traffic.
 pub const AUDIT_CHECKPOINT_SECS: u64 = 60;
 /// Bytes of a name: what every client's host allows too.
@@ -60,6 +62,13 @@ pub const VIEWS_MAX: usize = 32;
 pub const SNAPSHOTS_MAX: usize = 1000;
 /// Bytes of a snapshot's name.
 pub const SNAPSHOT_NAME_BYTES_MAX: usize = 64;
+/// Bytes of cached chunks that one read holds on to: extents of a fragmented file may each show a few bytes of a large chunk.
+pub const PINNED_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of index pages kept in memory, for a small index: the branch pages of some two million files.
+pub const INDEX_CACHE_BYTES_MIN: usize = 32 * 1024 * 1024;
+/// The same for a large one: those of ten million files. The allocator makes up to 2.4 times of it (measured), so twice
+/// as much would not stay below 512 MiB of memory.
+pub const INDEX_CACHE_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Hard links to one inode.
 pub const LINKS_MAX: u32 = 65_000;
 /// Journal bytes of one transaction: a larger one is refused, or it would not fit a pack.

@@ -88,6 +88,11 @@ impl ChunkCache {
         }
     }
 
+    /// The chunk if it is here.
+    pub(super) fn find(&self, key: Key) -> Option<Arc<[u8]>> {
+        self.lock().get(key)
+    }
+
     pub(super) fn contains(&self, key: Key) -> bool {
         self.lock().chunks.contains_key(&key)
     }

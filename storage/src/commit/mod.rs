@@ -229,6 +229,29 @@ impl Store {
         decode(&opened.ok_or(StoreError::DamagedRecord)?)
     }
 
+    /// As [`Store::get`], of several keys at once.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn get_many(
+        &self,
+        key: &RecordKey,
+        table: Table,
+        keys: &[Vec<u8>],
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        // The overlay first: what it drops meanwhile is in the index by then.
+        let pending = self.inner.overlay.get_many(table, keys);
+        let stored = self.inner.index.snapshot()?.get_many(table, keys)?;
+        let now = pending.into_iter().zip(stored).map(|(pending, stored)| match pending {
+            Some(changed) => changed.map(|sealed| sealed.to_vec()),
+            None => stored,
+        });
+        let opened = |(at, sealed): (&Vec<u8>, Option<Vec<u8>>)| {
+            sealed.map(|sealed| key.open(table, at, &sealed).ok_or(StoreError::DamagedRecord)).transpose()
+        };
+        keys.iter().zip(now).map(opened).collect()
+    }
+
     /// Up to `max` opened entries with `from <= key < to`, in key order, as of now.
     ///
     /// # Errors
@@ -586,6 +609,11 @@ impl Store {
         }
         kept.insert(pack, Arc::clone(&opened));
         Ok(opened)
+    }
+
+    /// A chunk that the cache has.
+    pub(crate) fn cached(&self, keys: &VaultKeys, chunk: ChunkId) -> Option<Arc<[u8]>> {
+        self.inner.cache.find((keys.vault, chunk))
     }
 
     /// Whether [`Store::read_frame`] would answer from the cache.

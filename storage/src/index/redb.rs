@@ -10,13 +10,21 @@ use std::sync::{PoisonError, RwLock};
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, TableDefinition, TableError};
 
 use super::{Change, Entries, Entry, Index, IndexError, Snapshot, Table};
+use crate::limits::{INDEX_CACHE_BYTES_MAX, INDEX_CACHE_BYTES_MIN};
 
-/// Bytes of pages that redb keeps in memory.
-const CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes overwritten at a time.
 const OVERWRITE_BYTES: usize = 1024 * 1024;
 /// Rows copied in one transaction.
 const COPY_ROWS: usize = 4096;
+/// The part of an index that its branch pages take, and a little more: with these in memory a lookup reads one page.
+const BRANCHES_PART: u64 = 64;
+
+/// Bytes of pages that redb keeps in memory: what an index of this size needs, within bounds.
+fn cache_bytes(path: &Path) -> Result<usize, IndexError> {
+    let bytes = fs::metadata(path).map_err(backend)?.len() / BRANCHES_PART;
+    let bytes = usize::try_from(bytes).unwrap_or(INDEX_CACHE_BYTES_MAX);
+    Ok(bytes.clamp(INDEX_CACHE_BYTES_MIN, INDEX_CACHE_BYTES_MAX))
+}
 
 /// The embedded index.
 pub struct RedbIndex {
@@ -50,7 +58,8 @@ impl RedbIndex {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(backend(error)),
             _ => {}
         }
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&temporary).map_err(backend)?;
+        let database =
+            Database::builder().set_cache_size(INDEX_CACHE_BYTES_MIN).create(&temporary).map_err(backend)?;
         let index = Self { path: path.to_owned(), database: RwLock::new(database) };
         index.checkpoint()?;
         drop(index);
@@ -64,7 +73,8 @@ impl RedbIndex {
     /// # Errors
     /// `InUse`; `Unusable` for a damaged file, which may make redb panic: that is caught here.
     pub fn open(path: &Path) -> Result<Self, IndexError> {
-        let open = || Database::builder().set_cache_size(CACHE_BYTES).open(path);
+        let cache = cache_bytes(path)?;
+        let open = || Database::builder().set_cache_size(cache).open(path);
         match catch_unwind(AssertUnwindSafe(open)) {
             Ok(Ok(database)) => {
                 overwrite_old(path).map_err(backend)?;
@@ -137,21 +147,37 @@ fn checkpoint(database: &Database) -> Result<(), IndexError> {
 
 struct RedbSnapshot(redb::ReadTransaction);
 
-impl Snapshot for RedbSnapshot {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+type Opened = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+impl RedbSnapshot {
+    /// A table, unless nothing was ever put into it.
+    fn table(&self, table: Table) -> Result<Option<Opened>, IndexError> {
         match self.0.open_table(definition(table)) {
-            Ok(opened) => Ok(opened.get(key).map_err(backend)?.map(|value| value.value().to_vec())),
+            Ok(opened) => Ok(Some(opened)),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),
             Err(error) => Err(backend(error)),
         }
     }
+}
+
+fn get(table: &Opened, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+    Ok(table.get(key).map_err(backend)?.map(|value| value.value().to_vec()))
+}
+
+impl Snapshot for RedbSnapshot {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        self.table(table)?.map_or(Ok(None), |opened| get(&opened, key))
+    }
+
+    fn get_many(&self, table: Table, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, IndexError> {
+        match self.table(table)? {
+            Some(opened) => keys.iter().map(|key| get(&opened, key)).collect(),
+            None => Ok(vec![None; keys.len()]),
+        }
+    }
 
     fn range(&self, table: Table, from: &[u8], to: &[u8], max: usize) -> Result<Entries, IndexError> {
-        let opened = match self.0.open_table(definition(table)) {
-            Ok(opened) => opened,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(backend(error)),
-        };
+        let Some(opened) = self.table(table)? else { return Ok(Vec::new()) };
         if from >= to {
             return Ok(Vec::new());
         }
@@ -167,11 +193,7 @@ impl Snapshot for RedbSnapshot {
         if from >= to {
             return Ok(None);
         }
-        let opened = match self.0.open_table(definition(table)) {
-            Ok(opened) => opened,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            Err(error) => return Err(backend(error)),
-        };
+        let Some(opened) = self.table(table)? else { return Ok(None) };
         match opened.range(from..to).map_err(backend)?.next_back() {
             None => Ok(None),
             Some(entry) => {
@@ -223,7 +245,8 @@ impl Index for RedbIndex {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(backend(error)),
             Ok(()) | Err(_) => {}
         }
-        let made = Database::builder().set_cache_size(CACHE_BYTES).create(&fresh).map_err(backend)?;
+        let made =
+            Database::builder().set_cache_size(cache_bytes(&self.path)?).create(&fresh).map_err(backend)?;
         copy_rows(&database, &made)?;
         // The old one keeps a name until it is overwritten: a crash in between is finished at the next start.
         let old = old_path(&self.path);

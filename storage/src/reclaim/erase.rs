@@ -221,24 +221,23 @@ impl Pass<'_> {
         let total = older.len() as u64;
         for (done, pack) in older.into_iter().enumerate() {
             progress(done as u64, total);
-            match self.says_nothing_of(id, pack)? {
+            match self.trace_of(id, pack)? {
                 Trace::None => continue,
+                Trace::GivenUp => {}
+                Trace::Found => {
+                    let free = self.store.is_settled(pack) && !self.store.packs_are_held();
+                    if !free || matches!(self.empty(pack)?, Emptied::Damaged) {
+                        erasure.packs_left.push(pack);
+                        continue;
+                    }
+                    self.store.checkpoint()?;
+                    self.settle_count(pack)?;
+                }
                 Trace::Unreadable => {
                     erasure.packs_left.push(pack);
                     continue;
                 }
-                Trace::Found => {}
             }
-            if !self.store.is_settled(pack) || self.store.packs_are_held() {
-                erasure.packs_left.push(pack);
-                continue;
-            }
-            if matches!(self.empty(pack)?, Emptied::Damaged) {
-                erasure.packs_left.push(pack);
-                continue;
-            }
-            self.store.checkpoint()?;
-            self.settle_count(pack)?;
             let Some(row) = self.store.pack_row(pack)? else { continue };
             let before = self.report.bytes_freed;
             self.remove(pack, row, Removal::Overwrite)?;
@@ -260,11 +259,10 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn says_nothing_of(&self, id: VaultId, pack: PackId) -> Result<Trace, StoreError> {
+    fn trace_of(&self, id: VaultId, pack: PackId) -> Result<Trace, StoreError> {
         let (blobs, key) = (self.store.blobs(), self.store.packs_key());
         if self.store.pack_row(pack)?.is_some_and(|row| row.removed.is_some()) {
-            // Given up, and not unlinked yet: the next pass of reclaim does it.
-            return Ok(Trace::Found);
+            return Ok(Trace::GivenUp);
         }
         let Ok(reader) = PackReader::open(blobs.as_ref(), key, pack)? else { return Ok(Trace::Unreadable) };
         let mut offset = BLOCK_BYTES as u64;
@@ -283,5 +281,7 @@ impl Pass<'_> {
 enum Trace {
     None,
     Found,
+    /// It was emptied and given up; perhaps it is overwritten in part.
+    GivenUp,
     Unreadable,
 }

@@ -243,14 +243,17 @@ impl Vault {
             }
             _ => None,
         };
+        let dentries: Vec<DentryRow> =
+            rows.iter().map(|(_, bytes)| decode(bytes)).collect::<Result<_, _>>()?;
+        let keys: Vec<_> = dentries.iter().map(|row| inode_key(self.id(), row.inode)).collect();
+        let inodes = self.store().get_many(&self.keys().records, Table::Inodes, &keys)?;
         let mut entries = Vec::with_capacity(rows.len());
-        for (_, bytes) in rows {
-            let row: DentryRow = decode(&bytes)?;
-            match self.attributes(row.inode) {
-                Ok(attributes) => entries.push(Entry { name: row.name.into(), attributes }),
-                // Removed between the two reads.
-                Err(StoreError::NotFound) => {}
-                Err(error) => return Err(error),
+        for (dentry, bytes) in dentries.into_iter().zip(inodes) {
+            // Removed between the two reads, if it is absent.
+            if let Some(bytes) = bytes {
+                let attributes = decode::<InodeRow>(&bytes)?.attributes(dentry.inode);
+                let attributes = self.with_open_size(attributes);
+                entries.push(Entry { name: dentry.name.into(), attributes });
             }
         }
         Ok((entries, next))

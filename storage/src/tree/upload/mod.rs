@@ -21,7 +21,7 @@ use crate::error::StoreError;
 use crate::frame::FramePlace;
 use crate::id::{ChunkId, ContentId, InodeId};
 use crate::limits::{
-    CHUNK_BYTES_MIN, DIRTY_BYTES_TARGET, EXTENTS_CHANGED_MAX, FILE_BYTES_MAX, SEGMENT_BYTES,
+    CHUNK_BYTES_MIN, DIRTY_BYTES_TARGET, EXTENTS_CHANGED_MAX, FILE_BYTES_MAX, PINNED_BYTES_MAX, SEGMENT_BYTES,
 };
 use crate::quota::Reservation;
 use crate::rows::{Body, Content, Extent, INCIDENT_BROKEN_UPLOAD, INLINE_EXTENTS_MAX, InodeRow};
@@ -43,12 +43,20 @@ pub enum Completion {
     Broken,
 }
 
+/// Where the bytes of an extent's chunk are.
+#[derive(Clone)]
+enum Source {
+    /// In the store's cache when somebody looked: its place need not be asked for.
+    Memory(Arc<[u8]>),
+    Log(FramePlace),
+}
+
 /// Where the bytes of a range are. Read without the file's lock: frames never change.
 struct Plan {
     vault: Vault,
     offset: u64,
     len: usize,
-    pieces: Vec<(Extent, FramePlace)>,
+    pieces: Vec<(Extent, Source)>,
 }
 
 impl Plan {
@@ -56,14 +64,15 @@ impl Plan {
     fn read(&self, into: &mut Vec<u8>) -> Result<(), StoreError> {
         let from = into.len();
         into.reserve(self.len);
-        for (extent, place) in &self.pieces {
+        for (extent, source) in &self.pieces {
             // A hole before it.
             into.resize(from + (extent.start - self.offset) as usize, 0);
-            let chunk = self.vault.read_chunk(extent.chunk, place)?;
+            let chunk = match source {
+                Source::Memory(chunk) => Arc::clone(chunk),
+                Source::Log(place) => self.vault.read_chunk(extent.chunk, place)?,
+            };
             let skip = extent.skip as usize;
-            let found = chunk
-                .get(skip..skip + extent.len as usize)
-                .ok_or(StoreError::Damaged { pack: place.pack })?;
+            let found = chunk.get(skip..skip + extent.len as usize).ok_or(StoreError::DamagedRecord)?;
             into.extend_from_slice(found);
         }
         into.resize(from + self.len, 0);
@@ -276,12 +285,24 @@ impl Editor {
     fn plan(&mut self, offset: u64, len: usize) -> Result<Plan, StoreError> {
         let end = offset.saturating_add(len as u64).min(self.size).max(offset);
         let vault = self.vault.clone();
-        let pieces = self
-            .extents
-            .touching(&vault, offset, end)?
-            .into_iter()
-            .map(|extent| Ok((extent, self.place(extent.chunk)?)))
-            .collect::<Result<_, StoreError>>()?;
+        let mut pieces: Vec<(Extent, Source)> = Vec::new();
+        let mut pinned = 0;
+        for extent in self.extents.touching(&vault, offset, end)? {
+            // Between fragments the same chunk comes again and again: it is looked up once.
+            let known = pieces.iter().rev().find(|(known, _)| known.chunk == extent.chunk);
+            let source = match known.map(|(_, source)| source.clone()) {
+                Some(source) => source,
+                None if pinned < PINNED_BYTES_MAX => match vault.store().cached(vault.keys(), extent.chunk) {
+                    Some(chunk) => {
+                        pinned += chunk.len();
+                        Source::Memory(chunk)
+                    }
+                    None => Source::Log(self.place(extent.chunk)?),
+                },
+                None => Source::Log(self.place(extent.chunk)?),
+            };
+            pieces.push((extent, source));
+        }
         Ok(Plan { vault, offset, len: (end - offset) as usize, pieces })
     }
 
