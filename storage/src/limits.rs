@@ -73,6 +73,10 @@ pub const INDEX_CACHE_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const LINKS_MAX: u32 = 65_000;
 /// Journal bytes of one transaction: a larger one is refused, or it would not fit a pack.
 pub const JOURNAL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Per cent of a limit that are told of when they are reached: time to act, little time, none.
+pub const QUOTA_LEVELS: [u64; 3] = [80, 95, 100];
+/// Incidents that one question gives: a page; whoever wants more asks again from the last.
+pub const INCIDENTS_MAX: usize = 10_000;
 /// Bytes of one part of an index that is written into the log: what a commit may wait for besides its own batch.
 pub const EXPORT_PART_BYTES: usize = 1024 * 1024;
 /// Rows of the index read at a time for an export.

@@ -220,7 +220,7 @@ impl Scrub {
             let damage = PackDamage { found: txn.time(), settled: None };
             self.store.put_pack_row(&mut txn, pack, &PackRow { damage: Some(damage), ..row })?;
             let text = format!("the scrub found pack {pack} damaged at byte {offset}");
-            incident::raise(&self.store, &mut txn, None, pack, None, text.clone())?;
+            incident::raise(&self.store, &mut txn, None, (Some(pack), None), text.clone())?;
             let record = RecordDraft {
                 outcome: Outcome::Failed,
                 reason: Some(text),

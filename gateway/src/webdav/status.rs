@@ -12,12 +12,14 @@ pub struct Refused {
     pub status: StatusCode,
     /// The reason.
     pub reason: String,
+    /// What should have held, by its name in `DAV:`, where a standard names it.
+    pub condition: Option<&'static str>,
 }
 
 impl Refused {
     /// A status and its reason.
     pub fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into() }
+        Self { status, reason: reason.into(), condition: None }
     }
 }
 
@@ -47,7 +49,15 @@ impl From<VfsError> for Refused {
             VfsError::SessionEnded => StatusCode::UNAUTHORIZED,
             VfsError::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self { status, reason: error.to_string() }
+        // RFC 4331 section 6.
+        let condition = if matches!(error, VfsError::Store(StoreError::QuotaExceeded { .. })) {
+            Some("quota-not-exceeded")
+        } else if matches!(error, VfsError::Store(StoreError::DiskFull)) {
+            Some("sufficient-disk-space")
+        } else {
+            None
+        };
+        Self { status, reason: error.to_string(), condition }
     }
 }
 

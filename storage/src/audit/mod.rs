@@ -120,6 +120,12 @@ pub enum Action {
     PackRemove,
     #[n(43)]
     VaultErase,
+    #[n(60)]
+    CustomerClose,
+    #[n(61)]
+    CustomerReopen,
+    #[n(62)]
+    IncidentsRead,
     #[n(70)]
     Repair,
     #[n(71)]
@@ -277,6 +283,9 @@ impl Action {
             Self::HistoryPrune => "history-prune",
             Self::PackRemove => "pack-remove",
             Self::VaultErase => "vault-erase",
+            Self::CustomerClose => "customer-close",
+            Self::CustomerReopen => "customer-reopen",
+            Self::IncidentsRead => "incidents-read",
             Self::Repair => "repair",
             Self::SetAside => "set-aside",
             Self::Scrub => "scrub",

@@ -2,26 +2,25 @@
 
 use crate::commit::{Store, Txn};
 use crate::error::StoreError;
-use crate::id::{ChunkId, InodeId, PackId, VaultId};
-use crate::index::Table;
-use crate::rows::{IncidentRow, encode};
-use crate::tree::Vault;
+use crate::id::{ChunkId, PackId};
+use crate::rows::IncidentKind;
+use crate::tree::{IncidentDraft, Vault};
 
-/// Stored bytes are not what was written.
-const DAMAGE: u8 = 3;
-
-/// Raises one within a transaction.
+/// Raises one in the transaction that notes the damage. It holds no names.
 pub(crate) fn raise(
     store: &Store,
     txn: &mut Txn<'_>,
     vault: Option<&Vault>,
-    _pack: PackId,
-    _chunk: Option<ChunkId>,
-    _text: String,
+    (pack, chunk): (Option<PackId>, Option<ChunkId>),
+    text: String,
 ) -> Result<(), StoreError> {
-    let vault = vault.map_or(VaultId([0; 16]), Vault::id);
-    let row = IncidentRow { time: txn.time(), kind: DAMAGE, vault, inode: InodeId(0) };
-    let number = txn.next_number();
-    txn.put(store.system_key(), Table::Incidents, &number.to_be_bytes(), &encode(&row)?);
-    Ok(())
+    let incident = IncidentDraft {
+        owner: vault.map(Vault::owner),
+        vault: vault.map(Vault::id),
+        pack,
+        chunk,
+        text: Some(text),
+        ..IncidentDraft::new(IncidentKind::Damage)
+    };
+    store.add_incident(txn, incident).map(drop)
 }

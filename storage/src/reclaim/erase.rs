@@ -177,8 +177,10 @@ impl Store {
             let usage: UsageRow = decode(&bytes)?;
             let mut txn = self.begin()?;
             txn.delete(Table::Usage, &key);
-            txn.submit()?.wait()?;
-            self.quotas().settle(owner, 0, usage.bytes);
+            let settled = self.uncount(&mut txn, (owner, id), &usage)?;
+            let ticket = txn.submit()?;
+            settled.keep();
+            ticket.wait()?;
             deleted += 1;
         }
         Ok(deleted)

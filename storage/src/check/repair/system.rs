@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Incomplete, Repair, RepairKind};
+use crate::allowance::Amounts;
 use crate::audit::Action;
 use crate::check::{BLOCK, Finding, UsageCounts, pack_of};
 use crate::commit::{PackDamage, PackRow};
@@ -12,6 +13,7 @@ use crate::index::Table;
 use crate::limits::BLOCK_BYTES;
 use crate::log::pack::{PackFooter, PackHeader, blob_name};
 use crate::log::walk::PackReader;
+use crate::quota::{Asking, Growth};
 use crate::rows::{UsageRow, decode, encode, usage_key};
 
 impl Repair<'_> {
@@ -86,8 +88,21 @@ impl Repair<'_> {
         txn.put(self.store.system_key(), Table::Usage, &key, &encode(&row)?);
         let reason = RepairKind::UsageCounted.name().to_owned();
         txn.audit(self.record(Action::Repair, Some(vault), reason), None);
+        let amounts = |counts: UsageCounts| Amounts {
+            bytes: counts.bytes,
+            files: counts.inodes.saturating_sub(1),
+            stored: counts.stored,
+        };
+        let growth = Growth { added: amounts(after), removed: amounts(before), held: Amounts::default() };
+        // Nobody is asked: it only says what is.
+        let settled = self.store.quotas().settle(owner, vault, growth, Asking::Nobody).ok();
+        if let (Some(settled), Ok(vault)) = (&settled, self.store.vault(vault)) {
+            vault.tell_settled(&mut txn, settled)?;
+        }
         let ticket = txn.submit()?;
-        self.store.quotas().settle(owner, after.bytes, before.bytes);
+        if let Some(settled) = settled {
+            settled.keep();
+        }
         ticket.wait()?;
         self.count(RepairKind::UsageCounted, 1);
         Ok(())

@@ -179,14 +179,9 @@ impl Repair<'_> {
 /// Raises an incident about chunks of a pack, in the transaction that sets them aside.
 fn tell(change: &mut Change<'_>, vault: &Vault, pack: PackId, chunks: &[ChunkId]) -> Result<(), StoreError> {
     let text = format!("{} chunks were set aside", chunks.len());
-    crate::check::incident::raise(
-        vault.store(),
-        &mut change.txn,
-        Some(vault),
-        pack,
-        chunks.first().copied(),
-        text,
-    )
+    let pack = Some(pack).filter(|pack| *pack != NOWHERE.pack);
+    let place = (pack, chunks.first().copied());
+    crate::check::incident::raise(vault.store(), &mut change.txn, Some(vault), place, text)
 }
 
 /// Makes one correction; nothing when it is not needed any more.
