@@ -1,7 +1,7 @@
 //! Older copies put in the place of newer ones: noticed when the store is opened, or brought forward, never taken for the
 //! present.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's own functions fail the test")]
+#![expect(clippy::unwrap_used, reason = "a test's own functions fail the test")]
 
 mod support;
 

@@ -276,7 +276,7 @@ fn a_disk_that_is_really_full_takes_deletions_and_content_again_when_there_is_ro
         if taken {
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        std::thread::park_timeout(std::time::Duration::from_millis(500));
     }
     ensure!(taken, "there is room, and nothing is taken");
     gateway.admin(&["check", "--read-data"])?;

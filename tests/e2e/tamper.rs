@@ -169,8 +169,8 @@ fn damage_is_told_by_path_set_aside_and_healed_by_the_same_bytes() -> Result<()>
     let packs = store.stored(is_pack)?;
     let used = packs.into_iter().map(|pack| Ok((used_len(&pack)?, pack))).collect::<Result<Vec<_>>>()?;
     let (used, pack) = used.into_iter().max().context("a pack")?;
-    // The byte stays flipped. In the middle of so many files it lies in one of their frames.
-    std::mem::forget(Flipped::at(&pack, used / 2)?);
+    // In the middle of so many files it lies in one of their frames.
+    let flipped = Flipped::at(&pack, used / 2)?;
     let mut gateway = Gateway::start_on(&store.data(), &store.log())?;
     let found = gateway.coffre(&["--json", "check", "--read-data"])?;
     ensure!(!found.status.success(), "a check that finds damage exits with 1");
@@ -205,7 +205,9 @@ fn damage_is_told_by_path_set_aside_and_healed_by_the_same_bytes() -> Result<()>
     ensure!(gateway.coffre(&["audit", "verify"])?.status.success());
     let tail = gateway.coffre(&["--json", "audit", "tail", "-n", "500"])?.text();
     ensure!(tail.contains("\"set-aside\"") && tail.contains("\"repair\""), "each step has its record");
-    gateway.stop()
+    gateway.stop()?;
+    drop(flipped);
+    Ok(())
 }
 
 #[test]

@@ -148,8 +148,8 @@ impl Check<'_> {
         let mut take = |at: &[u8], row: DentryRow, end: Option<CommitNumber>| {
             if row.kind == Kind::Directory || concerned.has(row.inode) {
                 let parent = InodeId(number_of(at)?);
-                let named = Named { parent, name: row.name.into(), begin: row.begin.commit, end };
-                names.0.entry(row.inode).or_default().push(named);
+                let way = Named { parent, name: row.name.into(), begin: row.begin.commit, end };
+                names.0.entry(row.inode).or_default().push(way);
             }
             Ok(())
         };

@@ -102,12 +102,12 @@ impl Repair<'_> {
                 (reader.header_at(offset), reader.meta_at(offset))
             {
                 for change in meta.changes {
-                    note(newest, (change.table, change.key), header.number, change.value);
+                    note(newest, &(change.table, change.key), header.number, change.value);
                 }
                 // An export holds what was there at its base, wherever in the log it stands.
                 if let Some(part) = meta.export.as_deref().and_then(ExportPart::decode) {
                     for (table, key, value) in part.rows {
-                        note(newest, (table, key), part.base, Some(value));
+                        note(newest, &(table, key), part.base, Some(value));
                     }
                 }
             }
@@ -117,8 +117,8 @@ impl Repair<'_> {
     }
 }
 
-fn note(newest: &mut Newest, at: At, batch: BatchNumber, value: Option<Vec<u8>>) {
-    if let Some(known) = newest.get_mut(&at)
+fn note(newest: &mut Newest, at: &At, batch: BatchNumber, value: Option<Vec<u8>>) {
+    if let Some(known) = newest.get_mut(at)
         && known.as_ref().is_none_or(|(known, _)| *known <= batch)
     {
         *known = Some((batch, value));

@@ -69,12 +69,11 @@ fn options(blobs: &MemoryBlobs, index: &MemoryIndex) -> StoreOptions {
 }
 
 fn put(vault: &Vault, name: &[u8], bytes: &[u8]) {
-    let inode = match vault.lookup(InodeId::ROOT, name) {
-        Ok(found) => found.inode,
-        Err(_) => {
-            let change = AttributeChange::default();
-            vault.create_file(InodeId::ROOT, name, &change, draft(Action::FileCreate)).unwrap().value
-        }
+    let inode = if let Ok(found) = vault.lookup(InodeId::ROOT, name) {
+        found.inode
+    } else {
+        let change = AttributeChange::default();
+        vault.create_file(InodeId::ROOT, name, &change, draft(Action::FileCreate)).unwrap().value
     };
     let file = vault.open(inode).unwrap();
     file.truncate(0).unwrap();

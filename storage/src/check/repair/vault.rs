@@ -151,11 +151,10 @@ impl Repair<'_> {
                 let mut done: BTreeMap<RepairKind, u64> = BTreeMap::new();
                 let mut missing = Vec::new();
                 for fix in step {
-                    if let Some(kind) = apply(&mut change, fix)? {
-                        *done.entry(kind).or_default() += 1;
-                        if let Fix::MissingChunk(chunk, _) = fix {
-                            missing.push(*chunk);
-                        }
+                    let Some(kind) = apply(&mut change, fix)? else { continue };
+                    *done.entry(kind).or_default() += 1;
+                    if let Fix::MissingChunk(chunk, _) = fix {
+                        missing.push(*chunk);
                     }
                 }
                 if done.is_empty() {
@@ -186,74 +185,24 @@ fn tell(change: &mut Change<'_>, vault: &Vault, pack: PackId, chunks: &[ChunkId]
 
 /// Makes one correction; nothing when it is not needed any more.
 fn apply(change: &mut Change<'_>, fix: &Fix<'_>) -> Result<Option<RepairKind>, StoreError> {
-    let vault = change.vault.id();
     match *fix {
-        Fix::MissingChunk(chunk, refs) => {
-            // Nothing can be read of it, but everything else of its file can, and the same bytes heal it.
-            match change.chunk(chunk) {
-                // Somebody wrote it anew: what he counted is corrected after the next look.
-                Ok(Some(_)) => return Ok(None),
-                Ok(None) | Err(StoreError::DamagedRecord) => {}
-                Err(error) => return Err(error),
-            }
-            let row = ChunkRow { place: NOWHERE, refs, damaged: Some(change.txn.time()) };
-            change.replace_chunk(chunk, None, Some(&row))?;
-            Ok(Some(RepairKind::ChunkSetAside))
-        }
+        Fix::MissingChunk(chunk, refs) => missing_chunk(change, chunk, refs),
         Fix::TakeBack(chunk) => {
             let Some(row) = change.chunk(chunk)?.filter(|row| row.damaged.is_some()) else { return Ok(None) };
             change.replace_chunk(chunk, Some(&row), Some(&ChunkRow { damaged: None, ..row }))?;
             Ok(Some(RepairKind::ChunkTakenBack))
         }
         Fix::Name(key) => name(change, key),
-        Fix::Nameless(inode, begin) => {
-            let row = match change.inode(inode) {
-                Ok(row) if row.begin.commit == begin => row,
-                Ok(_) | Err(StoreError::NotFound) => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            if row.kind == Kind::Directory {
-                for entry in change.entries(inode)? {
-                    change.unlink_tree(inode, &entry)?;
-                }
-            }
-            // All of its names are gone already.
-            change.put(
-                Table::Inodes,
-                &inode_key(vault, inode),
-                &InodeRow { links: 1, ..change.inode(inode)? },
-            )?;
-            change.unlink_inode(inode)?;
-            Ok(Some(RepairKind::InodeDropped))
-        }
-        Fix::Links(inode, count) => {
-            let Ok(row) = change.inode(inode) else { return Ok(None) };
+        Fix::Nameless(inode, begin) => nameless(change, inode, begin),
+        Fix::Links(inode, count) => correct_inode(change, inode, |row| {
             let links = i64::from(row.links).saturating_add(count.growth());
-            let links = u32::try_from(links.max(1)).unwrap_or(u32::MAX);
-            change.put(Table::Inodes, &inode_key(vault, inode), &InodeRow { links, ..row })?;
-            Ok(Some(RepairKind::TreeCorrected))
-        }
+            InodeRow { links: u32::try_from(links.max(1)).unwrap_or(u32::MAX), ..row }
+        }),
+        // It may have been moved meanwhile: then nothing changes.
         Fix::Parent(inode, found) => {
-            let Ok(row) = change.inode(inode) else { return Ok(None) };
-            // It may have been moved meanwhile.
-            if row.parent == Some(found) {
-                return Ok(None);
-            }
-            change.put(Table::Inodes, &inode_key(vault, inode), &InodeRow { parent: Some(found), ..row })?;
-            Ok(Some(RepairKind::TreeCorrected))
+            correct_inode(change, inode, |row| InodeRow { parent: Some(found), ..row })
         }
-        Fix::Segment(segment, count) => {
-            let key = segment_key(vault, segment);
-            let Some(row) = change.get::<SegmentRow>(Table::Segments, &key)? else { return Ok(None) };
-            if count.found == 0 && row.refs == count.said {
-                change.release(&row.extents);
-                change.delete(Table::Segments, &key);
-                return Ok(Some(RepairKind::SegmentDropped));
-            }
-            let refs = row.refs.saturating_add_signed(count.growth());
-            change.put(Table::Segments, &key, &SegmentRow { refs, ..row })?;
-            Ok(Some(RepairKind::ReferencesCounted))
-        }
+        Fix::Segment(segment, count) => correct_segment(change, segment, count),
         Fix::Chunk(chunk, count) => {
             let Some(row) = change.chunk(chunk)? else { return Ok(None) };
             let now = ChunkRow { refs: row.refs.saturating_add_signed(count.growth()), ..row };
@@ -271,6 +220,82 @@ fn apply(change: &mut Change<'_>, fix: &Fix<'_>) -> Result<Option<RepairKind>, S
             Ok(Some(RepairKind::ChunkListed))
         }
     }
+}
+
+/// Nothing can be read of it, but all else of its file can, and the same bytes heal it.
+fn missing_chunk(
+    change: &mut Change<'_>,
+    chunk: ChunkId,
+    refs: u64,
+) -> Result<Option<RepairKind>, StoreError> {
+    match change.chunk(chunk) {
+        // Somebody wrote it anew: what he counted is corrected after the next look.
+        Ok(Some(_)) => return Ok(None),
+        Ok(None) | Err(StoreError::DamagedRecord) => {}
+        Err(error) => return Err(error),
+    }
+    let row = ChunkRow { place: NOWHERE, refs, damaged: Some(change.txn.time()) };
+    change.replace_chunk(chunk, None, Some(&row))?;
+    Ok(Some(RepairKind::ChunkSetAside))
+}
+
+/// An inode to which no name leads goes to history, and all below it.
+fn nameless(
+    change: &mut Change<'_>,
+    inode: InodeId,
+    begin: CommitNumber,
+) -> Result<Option<RepairKind>, StoreError> {
+    let row = match change.inode(inode) {
+        Ok(row) if row.begin.commit == begin => row,
+        Ok(_) | Err(StoreError::NotFound) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if row.kind == Kind::Directory {
+        for entry in change.entries(inode)? {
+            change.unlink_tree(inode, &entry)?;
+        }
+    }
+    // All of its names are gone already.
+    let last = InodeRow { links: 1, ..change.inode(inode)? };
+    change.put(Table::Inodes, &inode_key(change.vault.id(), inode), &last)?;
+    change.unlink_inode(inode)?;
+    Ok(Some(RepairKind::InodeDropped))
+}
+
+/// What is corrected is no change of the file: its state does not begin anew.
+fn correct_inode(
+    change: &mut Change<'_>,
+    inode: InodeId,
+    correct: impl FnOnce(InodeRow) -> InodeRow,
+) -> Result<Option<RepairKind>, StoreError> {
+    let row = match change.inode(inode) {
+        Ok(row) => row,
+        Err(StoreError::NotFound) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let corrected = correct(row.clone());
+    if corrected == row {
+        return Ok(None);
+    }
+    change.put(Table::Inodes, &inode_key(change.vault.id(), inode), &corrected)?;
+    Ok(Some(RepairKind::TreeCorrected))
+}
+
+fn correct_segment(
+    change: &mut Change<'_>,
+    segment: SegmentId,
+    count: Count,
+) -> Result<Option<RepairKind>, StoreError> {
+    let key = segment_key(change.vault.id(), segment);
+    let Some(row) = change.get::<SegmentRow>(Table::Segments, &key)? else { return Ok(None) };
+    if count.found == 0 && row.refs == count.said {
+        change.release(&row.extents);
+        change.delete(Table::Segments, &key);
+        return Ok(Some(RepairKind::SegmentDropped));
+    }
+    let refs = row.refs.saturating_add_signed(count.growth());
+    change.put(Table::Segments, &key, &SegmentRow { refs, ..row })?;
+    Ok(Some(RepairKind::ReferencesCounted))
 }
 
 /// Puts a chunk that nobody refers to on the list of what goes.
