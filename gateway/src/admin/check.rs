@@ -6,10 +6,9 @@ use coffre_storage::check::{CheckOptions, CheckReport, ConcernedFile, Finding, R
 use serde_json::{Map, Value, json};
 
 use super::Answer;
-use super::service::lossless;
 use crate::accounts::Accounts;
 use crate::limits::FINDINGS_SHOWN_MAX;
-use crate::units::moment;
+use crate::units::{lossless, moment};
 
 /// Checks, and repairs where that is asked for. Works without accounts too: their records may be what is damaged.
 pub(super) fn run(

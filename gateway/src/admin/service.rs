@@ -17,7 +17,7 @@ use super::{Answer, Request, Scope, incidents};
 use crate::accounts::{Accounts, CredentialScope};
 use crate::config::Upkeep;
 use crate::limits::AUDIT_TAIL_LINES_MAX;
-use crate::units::{moment, parse_rights, rights_name};
+use crate::units::{lossless, moment, parse_rights, rights_name};
 use crate::wiring;
 
 /// The service. Cheap to clone.
@@ -36,16 +36,6 @@ pub enum Life {
     Served,
     /// The command line opened the store itself.
     Alone,
-}
-
-/// Bytes that may be no text: what is not UTF-8 is written as `\xNN`.
-pub(super) fn lossless(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    for chunk in bytes.utf8_chunks() {
-        out.push_str(chunk.valid());
-        out.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
-    }
-    out
 }
 
 fn hex(bytes: &[u8]) -> String {

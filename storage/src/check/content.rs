@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::vault::Counted;
 use super::{Check, Count, Finding, chunk_of, number_of};
 use crate::error::StoreError;
 use crate::id::{ChunkId, ContentId, SegmentId};
@@ -16,6 +15,10 @@ pub(super) struct Holdings {
     contents: HashSet<ContentId>,
     segments: HashMap<SegmentId, u64>,
     chunks: HashMap<ChunkId, u64>,
+    /// Plaintext bytes of all chunks.
+    pub(super) unique: u64,
+    /// Bytes of their frames.
+    pub(super) stored: u64,
 }
 
 impl Holdings {
@@ -65,15 +68,15 @@ impl Check<'_> {
         Ok(())
     }
 
-    pub(super) fn chunks(&mut self, keys: &VaultKeys, counted: &mut Counted) -> Result<(), StoreError> {
+    pub(super) fn chunks(&mut self, keys: &VaultKeys, holdings: &mut Holdings) -> Result<(), StoreError> {
         let vault = keys.vault;
-        let mut expected = std::mem::take(&mut counted.holdings.chunks);
+        let mut expected = std::mem::take(&mut holdings.chunks);
         let mut alone = HashSet::new();
         self.rows((&[self.store.system_key(), &keys.records], Table::Chunks), &vault.0, |own, at, row| {
             let (chunk, row) = (chunk_of(at)?, decode::<ChunkRow>(row)?);
             own.report.chunks += 1;
-            counted.unique += u64::from(row.place.plain_bytes);
-            counted.stored += u64::from(row.place.stored_bytes);
+            holdings.unique += u64::from(row.place.plain_bytes);
+            holdings.stored += u64::from(row.place.stored_bytes);
             *own.live.entry(row.place.pack).or_default() += u64::from(row.place.stored_bytes);
             if let Some(count) = Count::differs(row.refs, expected.remove(&chunk).unwrap_or(0)) {
                 own.find(Finding::ChunkReferences { vault, chunk, count });

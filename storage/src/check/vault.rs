@@ -23,12 +23,10 @@ struct Seen {
 
 /// What is counted while a vault is walked.
 #[derive(Default)]
-pub(super) struct Counted {
+struct Counted {
     inodes: HashMap<InodeId, Seen>,
-    pub(super) holdings: Holdings,
+    holdings: Holdings,
     bytes: u64,
-    pub(super) unique: u64,
-    pub(super) stored: u64,
 }
 
 impl Check<'_> {
@@ -71,7 +69,7 @@ impl Check<'_> {
         self.names(keys, &mut counted)?;
         self.ways(id, &counted);
         self.segments(keys, &mut counted.holdings)?;
-        self.chunks(keys, &mut counted)?;
+        self.chunks(keys, &mut counted.holdings)?;
         self.snapshots(keys)?;
         self.usage(id, vault, &counted)
     }
@@ -185,8 +183,8 @@ impl Check<'_> {
         let found = UsageCounts {
             bytes: counted.bytes,
             inodes: counted.inodes.len() as u64,
-            unique: counted.unique,
-            stored: counted.stored,
+            unique: counted.holdings.unique,
+            stored: counted.holdings.stored,
         };
         if said != Some(found) {
             self.find(Finding::Usage { vault, owner: row.owner, said, found });

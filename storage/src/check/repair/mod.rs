@@ -15,8 +15,6 @@
 
 mod restore;
 mod system;
-#[cfg(test)]
-mod tests;
 mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -198,3 +196,6 @@ impl Repair<'_> {
         Ok((report, unrepaired))
     }
 }
+
+#[cfg(test)]
+mod tests;
