@@ -27,8 +27,10 @@ const GATEWAY: [(&str, &[&str]); 16] = [
     ("sftp", &["clock", "limits", "session", "vfs"]),
     ("ssh", &["accounts", "clock", "limits", "session", "sftp", "vfs"]),
     ("webdav", &["accounts", "clock", "limits", "session", "vfs"]),
-    ("admin", &["accounts", "clock", "config", "limits", "session", "units", "vfs", "wiring"]),
-    ("cli", &["admin", "limits", "units"]),
+    // Reads vaults of the past itself, with a record for each file; writes outside of the store.
+    ("export", &["limits", "units"]),
+    ("admin", &["accounts", "clock", "config", "export", "limits", "session", "units", "vfs", "wiring"]),
+    ("cli", &["admin", "export", "limits", "units"]),
 ];
 
 /// Modules that put the parts together: what a server is made of, and how it is made.

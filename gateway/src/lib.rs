@@ -7,6 +7,7 @@ pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod export;
 pub mod limits;
 pub mod maintenance;
 pub mod scrub;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use coffre::admin::{Answer, client, render};
-use coffre::cli::{AuditCommand, Cli, Command};
-use coffre::{config, serve, setup, telemetry};
+use coffre::cli::{AuditCommand, Cli, Command, ExportArguments};
+use coffre::{config, export, serve, setup, telemetry};
 
 /// The system's allocator keeps half as much again when many threads pass buffers on (tests/bench/RESULTS.md). Its settings
 /// are in `.cargo/config.toml`.
@@ -42,6 +42,10 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         Command::Audit(AuditCommand::Verify { directory: Some(directory) }) => {
             print(json, &verify_copy(&directory)?)
         }
+        Command::Export(ExportArguments { verify: Some(directory), verifier, .. }) => {
+            let verified = export::verify(&directory, verifier.as_deref())?;
+            print(json, &Answer { good: verified.is_good(), value: serde_json::to_value(verified)? })
+        }
         other @ (Command::Customer(_)
         | Command::Vault(_)
         | Command::User(_)
@@ -50,6 +54,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         | Command::Incidents { .. }
         | Command::Check { .. }
         | Command::Gc { .. }
+        | Command::Export(_)
         | Command::Status) => {
             let certificate = other.certificate_file().map(new_file).transpose()?;
             match other.into_request()? {

@@ -6,6 +6,7 @@ mod canary;
 mod crash;
 mod curl;
 mod erase;
+mod export;
 mod hostile;
 mod hostile_web;
 mod lftp;

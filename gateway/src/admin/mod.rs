@@ -7,6 +7,7 @@
 mod check;
 pub mod client;
 mod erase;
+mod export;
 mod incidents;
 pub mod listener;
 pub mod render;
@@ -81,6 +82,13 @@ pub enum Request {
     Incidents { max: u32, after: Option<u64> },
     /// `check`
     Check { read_data: bool, repair: bool },
+    /// `export`
+    Export {
+        vault: String,
+        destination: std::path::PathBuf,
+        at: Option<String>,
+        format: crate::export::Format,
+    },
     /// `status`
     Status,
 }

@@ -12,12 +12,13 @@ use coffre_storage::id::OwnerId;
 use coffre_storage::time::UnixNanos;
 use coffre_storage::tree::VaultRecord;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Request, Scope, incidents};
 use crate::accounts::{Accounts, CredentialScope};
 use crate::config::Upkeep;
 use crate::limits::AUDIT_TAIL_LINES_MAX;
-use crate::units::{lossless, moment, parse_rights, rights_name};
+use crate::units::{hex, lossless, moment, parse_rights, rights_name};
 use crate::wiring;
 
 /// The service. Cheap to clone.
@@ -27,6 +28,8 @@ pub struct Service {
     pub(super) accounts: Accounts,
     pub(super) upkeep: Upkeep,
     life: Life,
+    /// Fires when long works are to end.
+    pub(super) stop: CancellationToken,
 }
 
 /// Whether a server runs around the service.
@@ -38,14 +41,16 @@ pub enum Life {
     Alone,
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
-}
-
 impl Service {
     /// The service on a store.
     pub fn new(store: Store, accounts: Accounts, upkeep: Upkeep, life: Life) -> Self {
-        Self { store, accounts, upkeep, life }
+        Self { store, accounts, upkeep, life, stop: CancellationToken::new() }
+    }
+
+    /// The same service, whose long works end when `stop` fires.
+    #[must_use]
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
     }
 
     /// Does what is asked; tells `progress` bytes done and in all.
@@ -133,6 +138,9 @@ impl Service {
             Request::Incidents { max, after } => {
                 self.note(Action::IncidentsRead, "list", true)?;
                 incidents::list(&self.store, &self.accounts, max, after)?.into()
+            }
+            Request::Export { vault, destination, at, format } => {
+                self.export(&vault, (destination, format), at, progress)?
             }
             Request::Check { read_data, repair } => {
                 super::check::run(&self.store, Some(accounts), (read_data, repair), progress)?

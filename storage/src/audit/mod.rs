@@ -132,6 +132,10 @@ pub enum Action {
     SetAside,
     #[n(72)]
     Scrub,
+    #[n(100)]
+    ExportBegin,
+    #[n(101)]
+    ExportEnd,
 }
 
 /// How it ended.
@@ -289,6 +293,8 @@ impl Action {
             Self::Repair => "repair",
             Self::SetAside => "set-aside",
             Self::Scrub => "scrub",
+            Self::ExportBegin => "export-begin",
+            Self::ExportEnd => "export-end",
         }
     }
 }

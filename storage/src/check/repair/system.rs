@@ -66,8 +66,8 @@ impl Repair<'_> {
         let mut txn = self.store.begin()?;
         let key = usage_key(owner, vault);
         let now = match txn.get(self.store.system_key(), Table::Usage, &key) {
-            Ok(row) => row.map(|row| decode::<UsageRow>(&row)).transpose()?.map(UsageCounts::from),
-            // Nobody could count on it since.
+            // Nobody could count on one that is damaged.
+            Ok(row) => row.and_then(|row| decode::<UsageRow>(&row).ok()).map(UsageCounts::from),
             Err(StoreError::DamagedRecord) => None,
             Err(error) => return Err(error),
         };
