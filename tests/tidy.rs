@@ -19,6 +19,7 @@ const GATEWAY: [(&str, &[&str]); 16] = [
     ("telemetry", &["limits"]),
     ("config", &["limits", "units"]),
     ("maintenance", &["config", "limits"]),
+    ("scrub", &["limits"]),
     ("session", &["clock", "limits"]),
     ("tls", &["clock", "config", "limits"]),
     ("vfs", &["clock", "limits", "session"]),
