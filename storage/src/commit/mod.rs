@@ -429,15 +429,15 @@ impl Store {
         self.inner.options.gateway_key.derive(GatewayLabel::AuditSigning)
     }
 
-    /// Closes the open pack and waits for the next one.
+    /// Closes the open pack and waits for the next one, which it returns.
     ///
     /// # Errors
     /// `Poisoned`, `DiskFull`.
-    pub(crate) fn next_pack(&self) -> Result<(), StoreError> {
-        let present = self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0;
-        self.inner
-            .log
-            .move_on(|| self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0 != present)
+    pub(crate) fn next_pack(&self) -> Result<PackId, StoreError> {
+        let now = || self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0;
+        let present = now();
+        self.inner.log.move_on(|| now() != present)?;
+        Ok(now())
     }
 
     /// One pass of reclaim at a time.
