@@ -136,9 +136,8 @@ fn a_deleted_pack_is_named_and_takes_only_its_own_files_along() {
     disk.remove(&names[1]);
     let store = open(&disk, &newer.1).unwrap();
     let report = store.check(CheckOptions::default()).unwrap();
-    let missing = report.findings.iter().find_map(|finding| match finding {
-        Finding::PackMissing { pack, chunks } => Some((*pack, *chunks)),
-        _ => None,
+    let missing = report.findings.iter().find_map(|finding| {
+        if let Finding::PackMissing { pack, chunks } = finding { Some((*pack, *chunks)) } else { None }
     });
     assert!(missing.is_some_and(|(pack, chunks)| pack == PackId(2) && chunks > 10), "{report:?}");
     let concerned: Vec<_> = report.files.iter().filter_map(|file| file.path.clone()).collect();
