@@ -73,11 +73,14 @@ pub enum Command {
         #[arg(long, value_name = "ID")]
         after: Option<u64>,
     },
-    /// Check the store: structure, references, quota.
+    /// Check the store: structure, references, quota, history, audit log.
     Check {
         /// Read and open every stored frame too.
         #[arg(long)]
         read_data: bool,
+        /// Count anew, restore what the log still has, set aside what cannot be read, and tell which files are concerned.
+        #[arg(long)]
+        repair: bool,
     },
     /// Give space back now: superseded states out of their window, chunks that nobody refers to, packs that are mostly dead.
     Gc {
@@ -468,7 +471,7 @@ impl Command {
             Self::Export(ExportArguments {
                 vault: Some(vault), destination: Some(path), at, format, ..
             }) => Request::Export { vault, destination: std::path::absolute(path)?, at, format },
-            Self::Check { read_data } => Request::Check { read_data },
+            Self::Check { read_data, repair } => Request::Check { read_data, repair },
             Self::Status => Request::Status,
         }))
     }

@@ -4,6 +4,7 @@
 //! On the socket: the client sends one [`Request`] as a JSON line; the server answers with [`Reply`] lines, the last of
 //! which is `done` or `failed`.
 
+mod check;
 pub mod client;
 mod erase;
 mod export;
@@ -90,7 +91,7 @@ pub enum Request {
     /// `incidents`
     Incidents { max: u32, after: Option<u64> },
     /// `check`
-    Check { read_data: bool },
+    Check { read_data: bool, repair: bool },
     /// `export`
     Export {
         vault: String,
