@@ -15,6 +15,8 @@ use coffre_storage::time::{Clock, UnixNanos};
 use coffre_storage::{Store, StoreOptions, Vault};
 use rustix::time::{ClockId, clock_gettime};
 
+/// Longer than any measurement takes.
+const RETENTION_SECS: u64 = 365 * 86_400;
 /// Time since the program began: enough for stamps in a store that is thrown away.
 #[derive(Debug)]
 struct Elapsed(Instant);
@@ -110,7 +112,8 @@ impl Bed {
 pub(crate) fn make(directory: &Path, key: &GatewayKey) -> Result<(Store, Vault)> {
     Store::create(&options(directory, key)?)?;
     let store = Store::open(options(directory, key)?)?;
-    let vault: VaultId = store.create_vault(OwnerId([1; 16]), "bench", 0, draft(Action::VaultAdd))?.wait()?;
+    let vault: VaultId =
+        store.create_vault(OwnerId([1; 16]), "bench", RETENTION_SECS, draft(Action::VaultAdd))?.wait()?;
     let vault = store.vault(vault)?;
     Ok((store, vault))
 }

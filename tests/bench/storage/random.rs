@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use coffre_storage::audit::Action;
 use coffre_storage::id::InodeId;
+use coffre_storage::reclaim::{ExportPolicy, Flow, ReclaimOptions};
 use coffre_storage::tree::AttributeChange;
 use coffre_storage::upload::{Completion, OpenFile};
 use coffre_tests::files::noise;
@@ -104,13 +105,28 @@ pub(crate) fn run(parent: &Path, mib: u64) -> Result<()> {
     let fragmented_cold = cold(&bed, &file, bytes)?;
     say("after the writes, from the disk", bytes, fragmented_cold);
     compare("from the disk", clean_cold, fragmented_cold);
-    // The pass that rewrites fragmented segments goes here, and the same two comparisons after it.
     drop(file);
     let (bed, after) = bed.pack_bytes()?;
     println!(
         "bytes written to packs: {:.2} times what the client wrote, target 1.5",
         ratio(after - before, WRITES * WRITE_BYTES)
     );
+    // Nothing but the rewrite: no pack is emptied.
+    let options = ReclaimOptions { live_percent_max: 0, grace_secs: 0, export: ExportPolicy::WhenNeeded };
+    let (report, spent) = cost(|| Ok(bed.store.reclaim(options, &mut |_, _| Flow::GoOn)?))?;
+    println!(
+        "the background rewrite: {} segments in {:.2} s",
+        report.segments_rewritten,
+        spent.wall.as_secs_f64()
+    );
+    let file = bed.vault.open(inode)?;
+    let rewritten = hot(&file, bytes)?;
+    say("after the rewrite", bytes, rewritten);
+    compare("packs in the page cache, rewritten", clean, rewritten);
+    let rewritten_cold = cold(&bed, &file, bytes)?;
+    say("after the rewrite, from the disk", bytes, rewritten_cold);
+    compare("from the disk, rewritten", clean_cold, rewritten_cold);
+    drop(file);
     bed.store.shutdown()?;
     Ok(())
 }
