@@ -3,7 +3,7 @@
 //!
 //! Layers, lowest first; each sees only those before it:
 //! `id, limits, time, secret` -> `aead, index, note` -> `keys, frame, record, chunker, blob` -> `index, log` -> `audit` -> `commit` (the
-//! [`Store`]) -> `tree` with [`upload`] (the [`Vault`]) -> `check`.
+//! [`Store`]) -> `tree` with [`upload`] (the [`Vault`]) -> `check, recover`.
 
 pub mod aead;
 pub mod audit;
@@ -21,6 +21,7 @@ pub mod log;
 pub mod note;
 pub mod quota;
 pub mod record;
+pub mod recover;
 pub mod secret;
 pub mod testing;
 pub mod time;

@@ -4,6 +4,7 @@
 //! A record's fields are in clear except its details, which hold names and are sealed to the vault's audit key (or
 //! the system's): anyone with a copy and the public key can prove what happened, only key holders read names.
 
+pub mod beginning;
 pub mod checkpoint;
 pub mod merkle;
 pub mod record;
@@ -112,6 +113,12 @@ pub enum Action {
     Check,
     #[n(31)]
     Stat,
+    #[n(90)]
+    Backup,
+    #[n(91)]
+    Restore,
+    #[n(92)]
+    Recover,
 }
 
 /// How it ended.
@@ -211,6 +218,8 @@ impl RecordDraft {
 pub struct VerifyReport {
     /// Records read.
     pub records: u64,
+    /// Number of the first record that is there: earlier ones were lost before a recovery, which signed that.
+    pub begins: u64,
     /// Signed checkpoints verified.
     pub checkpoints: u64,
     /// Records after the last checkpoint (their integrity rests on the log alone).
@@ -257,6 +266,9 @@ impl Action {
             Self::AuditRead => "audit-read",
             Self::Check => "check",
             Self::Stat => "stat",
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+            Self::Recover => "recover",
         }
     }
 }

@@ -22,27 +22,27 @@ use crate::log::pack::{PackFooter, PackHeader, blob_name};
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// Row of `Table::Store`: how far the index is complete without the log.
-pub(super) const POSITION_KEY: &[u8] = b"position";
+pub(crate) const POSITION_KEY: &[u8] = b"position";
 
 /// How far the index is complete without the log.
 #[derive(Clone, Debug, Default, Encode, Decode)]
-pub(super) struct Position {
+pub(crate) struct Position {
     #[n(0)]
-    pub(super) pack: u64,
+    pub(crate) pack: u64,
     #[n(1)]
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
     #[n(2)]
-    pub(super) batch: u64,
+    pub(crate) batch: u64,
     #[cbor(n(3), with = "minicbor::bytes")]
-    pub(super) tag: [u8; TAG_BYTES],
+    pub(crate) tag: [u8; TAG_BYTES],
     #[n(4)]
-    pub(super) last_commit: u64,
+    pub(crate) last_commit: u64,
     #[n(5)]
-    pub(super) last_time: i64,
+    pub(crate) last_time: i64,
     #[n(6)]
-    pub(super) last_number: u64,
+    pub(crate) last_number: u64,
     #[n(7)]
-    pub(super) audit: AuditPosition,
+    pub(crate) audit: AuditPosition,
 }
 
 /// Row of `Table::Packs`.

@@ -40,7 +40,7 @@ use crate::time::{Clock, UnixNanos};
 use crate::tree::rows::{ChunkRow, chunk_key, decode};
 
 use cache::{ChunkCache, Looked};
-pub(crate) use committer::{PackCountRow, PackRow};
+pub(crate) use committer::{POSITION_KEY, PackCountRow, PackRow, Position};
 use counts::PackCounts;
 pub(crate) use epochs::Epoch;
 use epochs::Epochs;
@@ -48,6 +48,7 @@ use export::CheckpointView;
 pub use export::{ExportRow, ExportSummary};
 use log_state::LogShared;
 pub use open::OpenError;
+pub(crate) use open::{FORMAT_KEY, format_row};
 use overlay::Overlay;
 use sequence::Sequence;
 pub use ticket::{Pending, Ticket};

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::batch::{BatchHeader, BatchKey, HEADER_BYTES, Meta, open_body, open_header};
+use super::batch::{BatchHeader, BatchKey, HEADER_BYTES, Meta, open_body, open_header, open_meta};
 use super::pack::{HeaderError, PackFooter, PackHeader, blob_name, pack_of};
 use crate::aead::TAG_BYTES;
 use crate::blob::{Blob, BlobStore};
@@ -75,6 +75,16 @@ impl PackReader {
         })
     }
 
+    /// Opens a pack whose salt is known from elsewhere: its header may be damaged.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn with_salt(blobs: &dyn BlobStore, packs: &Secret32, header: PackHeader) -> io::Result<Self> {
+        let blob = blobs.open(&blob_name(header.pack))?;
+        let (bytes, key) = (blob.len()?, BatchKey::new(&header.batch_key(packs)));
+        Ok(Self { header, blob, bytes, key })
+    }
+
     /// The header of the batch at `offset`, if there is an authentic one.
     ///
     /// # Errors
@@ -104,6 +114,22 @@ impl PackReader {
         self.blob.read_at(offset + HEADER_BYTES as u64, &mut body)?;
         let meta = open_body(&self.key, self.header.pack, offset, &header, &body);
         Ok(meta.map(|meta| WholeBatch { header, tag, meta, end }))
+    }
+
+    /// What the batch with this header holds besides frames. It is authentic even when frames before it are damaged, so
+    /// no checksum is asked: frames answer for themselves.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn meta_at(&self, offset: u64, header: &BatchHeader) -> io::Result<Option<Meta>> {
+        let from = offset + HEADER_BYTES as u64 + u64::from(header.frames_bytes);
+        // The length was authenticated; that it lies inside the pack bounds the allocation.
+        if from.saturating_add(u64::from(header.meta_bytes)) > self.bytes {
+            return Ok(None);
+        }
+        let mut sealed = vec![0; header.meta_bytes as usize];
+        self.blob.read_at(from, &mut sealed)?;
+        Ok(open_meta(&self.key, self.header.pack, offset, header.number, &sealed))
     }
 
     /// The footer at `offset`, if there is one.
