@@ -67,6 +67,12 @@ pub enum Command {
         #[arg(long)]
         read_data: bool,
     },
+    /// Give space back now: superseded states out of their window, chunks that nobody refers to, packs that are mostly dead.
+    Gc {
+        /// How long emptied packs stay on the disk, instead of the configured time.
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        grace: Option<Duration>,
+    },
     /// Figures of the store and its sessions.
     Status,
 }
@@ -108,11 +114,54 @@ pub enum VaultCommand {
     },
     /// List vaults.
     List,
-    /// Show one vault.
+    /// Show one vault: its figures, how long its past is kept, legal holds.
     Show {
         /// `CUSTOMER/VAULT`.
         vault: String,
     },
+    /// Set how long superseded states are kept. A shorter time counts after the configured grace.
+    Retention {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// Such as `30d`.
+        #[arg(value_name = "DURATION", value_parser = parse_duration)]
+        retention: Duration,
+    },
+    /// Place a legal hold: nothing of the vault's past is pruned or erased until it is lifted.
+    Hold {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// What the hold is for.
+        #[arg(default_value = "/")]
+        path: String,
+        /// Why: a case, an order.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Lift a legal hold.
+    Lift {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// As shown by `vault show`.
+        number: u64,
+    },
+    /// Whether content written from now on is compressed.
+    Compression {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// `lz4` or `off`.
+        #[arg(value_enum)]
+        setting: CompressionSetting,
+    },
+}
+
+/// Whether content is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompressionSetting {
+    /// Where it saves at least an eighth.
+    Lz4,
+    /// Not.
+    Off,
 }
 
 /// Who holds a vault's key.
@@ -239,6 +288,17 @@ impl Command {
             }
             Self::Vault(VaultCommand::List) => Request::VaultList,
             Self::Vault(VaultCommand::Show { vault }) => Request::VaultShow { vault },
+            Self::Vault(VaultCommand::Retention { vault, retention }) => {
+                Request::VaultRetention { vault, retention_secs: retention.as_secs() }
+            }
+            Self::Vault(VaultCommand::Hold { vault, path, reason }) => {
+                Request::VaultHold { vault, path, reason }
+            }
+            Self::Vault(VaultCommand::Lift { vault, number }) => Request::VaultLift { vault, number },
+            Self::Vault(VaultCommand::Compression { vault, setting }) => {
+                Request::VaultCompression { vault, on: setting == CompressionSetting::Lz4 }
+            }
+            Self::Gc { grace } => Request::Reclaim { grace_secs: grace.map(|grace| grace.as_secs()) },
             Self::User(UserCommand::Add { user, mounts }) => Request::UserAdd { user, mounts },
             Self::User(UserCommand::List) => Request::UserList,
             Self::User(UserCommand::Disable { user }) => Request::UserDisable { user },

@@ -3,8 +3,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use coffre_storage::reclaim::{ExportPolicy, ReclaimOptions};
 use serde::Deserialize;
+
+use crate::limits::{RECLAIM_LIVE_PERCENT, RECLAIM_REST_MILLIS};
 
 /// Name of the file that `coffre init` writes into the data directory.
 pub const FILE_NAME: &str = "coffre.toml";
@@ -21,6 +25,9 @@ pub struct Config {
     /// Storage.
     #[serde(default)]
     pub storage: Storage,
+    /// How the store is kept in order: what `storage` says, in numbers.
+    #[serde(skip)]
+    pub upkeep: Upkeep,
     /// SFTP listener; absent: not served.
     pub sftp: Option<Sftp>,
     /// WebDAV listener; absent: not served.
@@ -33,11 +40,73 @@ pub struct Config {
 pub struct Storage {
     /// Bytes of the disk that stay free: below, content is refused.
     pub reserve: String,
+    /// How long a shorter retention waits before it counts.
+    pub retention_grace: String,
+    /// How long an emptied pack stays on the disk.
+    pub reclaim_grace: String,
+    /// Bytes a second that reclaim writes at most.
+    pub reclaim_rate: String,
+    /// How often reclaim looks for something to do.
+    pub reclaim_interval: String,
+    /// How often the index is written into the log, when packs wait for it.
+    pub export_interval: String,
 }
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { reserve: "512M".to_owned() }
+        let text = str::to_owned;
+        Self {
+            reserve: text("512M"),
+            retention_grace: text("7d"),
+            reclaim_grace: text("24h"),
+            reclaim_rate: text("32M"),
+            reclaim_interval: text("1h"),
+            export_interval: text("1d"),
+        }
+    }
+}
+
+/// How the store is kept in order, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Upkeep {
+    /// Seconds that a shorter retention waits.
+    pub retention_grace_secs: u64,
+    /// Seconds that an emptied pack stays.
+    pub reclaim_grace_secs: u64,
+    /// Bytes a second that reclaim writes.
+    pub rate_bytes: u64,
+    /// Seconds between two passes.
+    pub interval_secs: u64,
+    /// Seconds between two exports of the index.
+    pub export_secs: u64,
+}
+
+impl Upkeep {
+    /// What a pass is made with.
+    pub fn reclaim(&self, export: ExportPolicy) -> ReclaimOptions {
+        ReclaimOptions { live_percent_max: RECLAIM_LIVE_PERCENT, grace_secs: self.reclaim_grace_secs, export }
+    }
+
+    /// How long to rest after a step that wrote so many bytes.
+    pub fn rest_after(&self, bytes: u64) -> Duration {
+        let millis = bytes.saturating_mul(1000) / self.rate_bytes.max(1);
+        Duration::from_millis(millis.max(RECLAIM_REST_MILLIS))
+    }
+}
+
+impl Storage {
+    fn upkeep(&self) -> Result<Upkeep, (&'static str, String)> {
+        let secs = |key, text: &str| {
+            crate::units::parse_duration(text).map(|time| time.as_secs().max(1)).map_err(|why| (key, why))
+        };
+        Ok(Upkeep {
+            retention_grace_secs: secs("storage.retention_grace", &self.retention_grace)?,
+            reclaim_grace_secs: secs("storage.reclaim_grace", &self.reclaim_grace)?,
+            rate_bytes: crate::units::parse_size(&self.reclaim_rate)
+                .map_err(|why| ("storage.reclaim_rate", why))?,
+            interval_secs: secs("storage.reclaim_interval", &self.reclaim_interval)?,
+            export_secs: secs("storage.export_interval", &self.export_interval)?,
+        })
     }
 }
 
@@ -127,6 +196,11 @@ impl Config {
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         config.rebase(&home);
         config.check(path)?;
+        config.upkeep = config.storage.upkeep().map_err(|(key, why)| ConfigError::Value {
+            path: path.to_owned(),
+            key,
+            why,
+        })?;
         Ok(config)
     }
 

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod limits;
+pub mod maintenance;
 pub mod serve;
 pub mod session;
 pub mod setup;

@@ -15,6 +15,11 @@ pub const DRAIN_SECS_MAX: u64 = 30;
 /// Threads for blocking storage calls: more would only wait for the same disk.
 pub const BLOCKING_THREADS_MAX: usize = 32;
 
+/// Hundredths of a pack that are still referred to, below which it is emptied: moving half of it frees the other half.
+pub const RECLAIM_LIVE_PERCENT: u64 = 50;
+/// Milliseconds that reclaim rests after each step, so that clients come first.
+pub const RECLAIM_REST_MILLIS: u64 = 20;
+
 /// Seconds after which the session of WebDAV requests that stopped coming ends.
 pub const REQUEST_SESSION_IDLE_SECS: i64 = 300;
 /// Bytes of an offered user name that are kept for a record: the longest valid name twice, and a slash.

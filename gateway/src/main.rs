@@ -47,6 +47,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         | Command::Credential(_)
         | Command::Audit(_)
         | Command::Check { .. }
+        | Command::Gc { .. }
         | Command::Status) => match other.into_request()? {
             Some(request) => print(json, &client::run(&data, request)?),
             None => Ok(true),

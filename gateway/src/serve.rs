@@ -17,6 +17,7 @@ use crate::admin::listener;
 use crate::admin::service::{Life, Service};
 use crate::config::Config;
 use crate::limits::{BLOCKING_THREADS_MAX, DRAIN_SECS_MAX};
+use crate::maintenance::Maintenance;
 use crate::ssh::{self, SshOptions};
 use crate::vfs::Vfs;
 use crate::webdav::{self, WebdavOptions};
@@ -52,10 +53,11 @@ pub fn quickstart(data: &Path, sftp: SocketAddr, webdav: SocketAddr, json: bool)
     if let Some(section) = &mut config.webdav {
         section.listen = webdav;
     }
+    let upkeep = config.upkeep;
     run_with(
         &config,
         Box::new(|store, accounts, sftp, webdav| {
-            let demo = setup::demo(data, store, accounts)?;
+            let demo = setup::demo(data, store, accounts, upkeep)?;
             let (sftp, webdav) =
                 (sftp.context("[sftp] is not configured")?, webdav.context("[webdav] is not configured")?);
             setup::announcement(data, &demo, sftp, webdav, json).map(Some)
@@ -124,7 +126,7 @@ async fn serve(
         webdav = Some(listener.local_addr()?);
         tasks.spawn(webdav::serve(listener, Arc::new(options), accounts.clone(), vfs.clone(), drain.clone()));
     }
-    let service = Service::new(store.clone(), accounts.clone(), Life::Served);
+    let service = Service::new(store.clone(), accounts.clone(), config.upkeep, Life::Served);
     let admin = tokio::spawn(listener::serve(admin, service, drain.clone()));
     let said = tokio::task::block_in_place(|| ready(store, accounts, sftp, webdav))?;
     if let Some(text) = said {
@@ -134,6 +136,7 @@ async fn serve(
         out.flush()?;
     }
     tracing::info!(sftp = ?sftp, webdav = ?webdav, "serving");
+    let maintenance = Maintenance::start(store.clone(), config.upkeep)?;
 
     let mut sweep = tokio::time::interval(SWEEP);
     let failed = loop {
@@ -146,6 +149,7 @@ async fn serve(
     };
     tracing::info!("draining");
     drain.cancel();
+    tokio::task::block_in_place(|| drop(maintenance));
     accounts.end_all_sessions();
     let grace = tokio::time::timeout(Duration::from_secs(DRAIN_SECS_MAX), async {
         while tasks.join_next().await.is_some() {}

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use crate::accounts::Accounts;
 use crate::admin::service::{Life, Service};
 use crate::admin::{Request, Scope};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Upkeep};
 use crate::{tls, wiring};
 
 const GATEWAY_KEY: &str = "secrets/gateway.key";
@@ -145,8 +145,8 @@ pub struct Demo {
 ///
 /// # Errors
 /// The service's.
-pub fn demo(data: &Path, store: &Store, accounts: &Accounts) -> anyhow::Result<Demo> {
-    let service = Service::new(store.clone(), accounts.clone(), Life::Served);
+pub fn demo(data: &Path, store: &Store, accounts: &Accounts, upkeep: Upkeep) -> anyhow::Result<Demo> {
+    let service = Service::new(store.clone(), accounts.clone(), upkeep, Life::Served);
     let run = |request| service.execute(request, &mut |_, _| {}).map(|answer| answer.value);
     let has = |list: &Value, field: &str, value: &str| {
         list.as_array()

@@ -55,6 +55,11 @@ pub fn parse_moment(text: &str) -> Result<i64, String> {
     i64::try_from(moment.as_nanosecond()).map_err(|_| bad())
 }
 
+/// Names of a path as an operator writes it.
+pub fn path_names(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|name| !name.is_empty() && *name != ".")
+}
+
 /// `read-only`, `append-only`, `read-write`.
 ///
 /// # Errors

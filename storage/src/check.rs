@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::audit::checkpoint::verifier;
 use crate::audit::writer::VERIFIER;
-use crate::commit::{PackCountRow, Store};
+use crate::commit::{PackCountRow, PackRow, Store};
 use crate::error::StoreError;
 use crate::frame::FramePlace;
 use crate::id::{BatchNumber, ChunkId, ContentId, InodeId, PackId, SegmentId, VaultId};
@@ -17,11 +17,11 @@ use crate::limits::BLOCK_BYTES;
 use crate::log::pack::blob_name;
 use crate::log::walk::{PackReader, packs};
 use crate::record::RecordKey;
-use crate::tree::Kind;
-use crate::tree::rows::{
+use crate::rows::{
     Body, ChunkRow, Content, DentryRow, Extent, InodeRow, PastRow, SegmentRow, UsageRow, VaultRow,
     after_prefix, decode, usage_key,
 };
+use crate::tree::Kind;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Findings that are told one by one; more of them add nothing.
@@ -192,7 +192,15 @@ impl Check<'_> {
             }
         }
         self.report.packs = self.packs.len() as u64;
-        Ok(())
+        self.rows((&[self.store.system_key()], Table::Packs), &[], |own, at, row| {
+            let pack = at.try_into().map(|pack| PackId(u64::from_be_bytes(pack)));
+            let (Ok(pack), Ok(row)) = (pack, decode::<PackRow>(row)) else {
+                return own.report.find("a pack's record is not readable".to_owned());
+            };
+            if row.removed.is_none() && !own.packs.contains_key(&pack) {
+                own.report.find(format!("pack {pack} is missing"));
+            }
+        })
     }
 
     fn pack_counts(&mut self) -> Result<(), StoreError> {
@@ -219,7 +227,6 @@ impl Check<'_> {
             Table::Customers,
             Table::Users,
             Table::Credentials,
-            Table::Packs,
             Table::Incidents,
             Table::Garbage,
             Table::Fragmented,
@@ -427,7 +434,13 @@ impl Check<'_> {
         // At least to here the log is whole: what is behind may be written right now.
         let (open_pack, written) = self.store.position_of(self.snapshot)?;
         let mut chain = None;
+        let mut before: Option<PackId> = None;
         for pack in all {
+            // Packs that were reclaimed took their part of the chain with them.
+            if before.is_some_and(|before| before.0 + 1 != pack.0) {
+                chain = None;
+            }
+            before = Some(pack);
             let Ok(reader) = PackReader::open(blobs.as_ref(), self.store.packs_key(), pack)? else {
                 chain = None;
                 continue;

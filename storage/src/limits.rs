@@ -38,6 +38,18 @@ pub const DIRTY_BYTES_TARGET: usize = 1024 * 1024;
 pub const EXTENTS_CHANGED_MAX: usize = 1 << 20;
 /// Bytes of decrypted chunks kept for readers, all files together.
 pub const CHUNK_CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Superseded states that one transaction prunes: it holds the writer lock for some milliseconds.
+pub const PRUNE_ROWS_MAX: usize = 256;
+/// Chunks whose references one transaction of reclaim changes, about.
+pub const PRUNE_CHUNKS_MAX: usize = 1024;
+/// Bytes of journal after which a transaction of reclaim ends.
+pub const RECLAIM_JOURNAL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of frames that reclaim carries forward in one step.
+pub const REPACK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Legal holds on one vault.
+pub const HOLDS_MAX: usize = 100;
+/// Bytes of the reason of a hold.
+pub const HOLD_REASON_BYTES_MAX: usize = 500;
 /// Rows of history looked at in one go.
 pub const HISTORY_PIECE: usize = 1024;
 /// Moments of one vault whose place among the commits is remembered: a few dozen bytes each.

@@ -289,10 +289,10 @@ fn scenario(blobs: Arc<dyn BlobStore>, index: &MemoryIndex) -> (Option<VaultId>,
 }
 
 /// Packs alone, after a crash: the acknowledged files are there.
-fn survives(disk: Disk, (id, acknowledged): (Option<VaultId>, usize), what: &str) {
+fn survives(disk: &Disk, (id, acknowledged): (Option<VaultId>, usize), what: &str) {
     let Some(id) = id else { return };
     let Rebuilt { report, store } =
-        rebuilt(only(&disk, "packs/"), None).unwrap_or_else(|error| panic!("{what}: {error}"));
+        rebuilt(only(disk, "packs/"), None).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(report.losses.is_empty(), "{what}: {report:#?}");
     let found = tree(&store.vault(id).unwrap()).unwrap();
     for step in (0..acknowledged).filter(|step| ![3, 6].contains(step)) {
@@ -319,7 +319,7 @@ fn every_changing_call_may_fail_once_around_exports() {
         let fault_came = blobs.calls() >= n;
         blobs.fail_at(0);
         let what = format!("call {n} failed");
-        survives(blobs.contents(), outcome, &what);
+        survives(&blobs.contents(), outcome, &what);
         if outcome.0.is_some() {
             opens(options(Arc::new(blobs), &index.after_power_cut(), PACK_BYTES), &what);
         }
@@ -341,7 +341,7 @@ fn the_power_may_go_off_after_every_sync_around_exports() {
         for seed in 0..2 {
             let what = format!("power off after sync {n}, seed {seed}");
             let survived = blobs.after_power_cut(n * 31 + seed);
-            survives(survived.contents(), outcome, &what);
+            survives(&survived.contents(), outcome, &what);
             if outcome.0.is_some() {
                 opens(options(Arc::new(survived), &index.after_power_cut(), PACK_BYTES), &what);
             }

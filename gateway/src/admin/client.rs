@@ -27,7 +27,7 @@ pub fn run(data: &Path, request: Request) -> anyhow::Result<Answer> {
             })?;
             let store = wiring::open_store(&config)?;
             let result = Accounts::load(store.clone()).and_then(|accounts| {
-                Service::new(store.clone(), accounts, Life::Alone)
+                Service::new(store.clone(), accounts, config.upkeep, Life::Alone)
                     .execute(request, &mut |done, total| bar.show(done, total))
             });
             let closed = store.shutdown();

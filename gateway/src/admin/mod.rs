@@ -8,6 +8,7 @@ pub mod client;
 pub mod listener;
 pub mod render;
 pub mod service;
+mod vault;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,6 +28,16 @@ pub enum Request {
     VaultList,
     /// `vault show`
     VaultShow { vault: String },
+    /// `vault retention`
+    VaultRetention { vault: String, retention_secs: u64 },
+    /// `vault hold`
+    VaultHold { vault: String, path: String, reason: String },
+    /// `vault lift`
+    VaultLift { vault: String, number: u64 },
+    /// `vault compression`
+    VaultCompression { vault: String, on: bool },
+    /// `gc`
+    Reclaim { grace_secs: Option<u64> },
     /// `user add`
     UserAdd { user: String, mounts: Vec<String> },
     /// `user list`

@@ -8,12 +8,14 @@ use coffre_auth::{Credential, Mount, Proof};
 use coffre_storage::Store;
 use coffre_storage::audit::{self, Action, Actor, Outcome, Record, RecordDraft, VerifyReport};
 use coffre_storage::check::CheckOptions;
+use coffre_storage::frame::Compression;
 use coffre_storage::time::UnixNanos;
 use coffre_storage::tree::VaultRecord;
 use serde_json::{Value, json};
 
 use super::{Answer, Request, Scope};
 use crate::accounts::{Accounts, CredentialScope};
+use crate::config::Upkeep;
 use crate::limits::AUDIT_TAIL_LINES_MAX;
 use crate::units::{parse_rights, rights_name};
 use crate::wiring;
@@ -21,8 +23,9 @@ use crate::wiring;
 /// The service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Service {
-    store: Store,
-    accounts: Accounts,
+    pub(super) store: Store,
+    pub(super) accounts: Accounts,
+    pub(super) upkeep: Upkeep,
     life: Life,
 }
 
@@ -35,7 +38,7 @@ pub enum Life {
     Alone,
 }
 
-fn moment(nanos: i64) -> String {
+pub(super) fn moment(nanos: i64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(nanos))
         .map_or_else(|_| nanos.to_string(), |time| time.to_string())
 }
@@ -56,8 +59,8 @@ fn hex(bytes: &[u8]) -> String {
 
 impl Service {
     /// The service on a store.
-    pub fn new(store: Store, accounts: Accounts, life: Life) -> Self {
-        Self { store, accounts, life }
+    pub fn new(store: Store, accounts: Accounts, upkeep: Upkeep, life: Life) -> Self {
+        Self { store, accounts, upkeep, life }
     }
 
     /// Does what is asked; tells `progress` bytes done and in all.
@@ -81,14 +84,14 @@ impl Service {
                     accounts.vaults()?.iter().map(|(name, vault)| vault_row(name, vault)).collect();
                 Value::Array(rows).into()
             }
-            Request::VaultShow { vault } => {
-                let all = accounts.vaults()?;
-                let (name, found) = all
-                    .iter()
-                    .find(|(name, _)| *name == vault)
-                    .with_context(|| format!("no vault `{vault}`"))?;
-                vault_row(name, found).into()
+            Request::VaultShow { vault } => self.vault_show(&vault)?.into(),
+            Request::VaultRetention { vault, retention_secs } => {
+                self.vault_retention(&vault, retention_secs)?.into()
             }
+            Request::VaultHold { vault, path, reason } => self.vault_hold(&vault, &path, &reason)?.into(),
+            Request::VaultLift { vault, number } => self.vault_lift(&vault, number)?.into(),
+            Request::VaultCompression { vault, on } => self.vault_compression(&vault, on)?.into(),
+            Request::Reclaim { grace_secs } => self.reclaim(grace_secs, progress)?.into(),
             Request::UserAdd { user, mounts } => {
                 let added = accounts.add_user(&user, &mounts)?;
                 json!({ "user": user, "id": added.id.to_string() }).into()
@@ -137,7 +140,7 @@ impl Service {
         })
     }
 
-    fn note(&self, action: Action, what: &str, good: bool) -> anyhow::Result<()> {
+    pub(super) fn note(&self, action: Action, what: &str, good: bool) -> anyhow::Result<()> {
         let outcome = if good { Outcome::Done } else { Outcome::Failed };
         let record = RecordDraft {
             outcome,
@@ -270,11 +273,12 @@ impl Service {
     }
 }
 
-fn vault_row(name: &str, vault: &VaultRecord) -> Value {
+pub(super) fn vault_row(name: &str, vault: &VaultRecord) -> Value {
     let UnixNanos(created) = vault.created;
     json!({
         "vault": name, "id": vault.id.to_string(), "key": "managed", "bytes_used": vault.used_bytes,
-        "inodes_used": vault.used_inodes, "retention_secs": vault.retention_secs, "created": moment(created),
+        "inodes_used": vault.used_inodes, "bytes_unique": vault.unique_bytes, "bytes_stored": vault.stored_bytes,
+        "compression": match vault.compression { Compression::Off => "off", Compression::Lz4 => "lz4" }, "retention_secs": vault.retention_secs, "created": moment(created),
     })
 }
 

@@ -113,6 +113,12 @@ pub enum Action {
     Check,
     #[n(31)]
     Stat,
+    #[n(40)]
+    VaultChange,
+    #[n(41)]
+    HistoryPrune,
+    #[n(42)]
+    PackRemove,
     #[n(90)]
     Backup,
     #[n(91)]
@@ -266,6 +272,9 @@ impl Action {
             Self::AuditRead => "audit-read",
             Self::Check => "check",
             Self::Stat => "stat",
+            Self::VaultChange => "vault-change",
+            Self::HistoryPrune => "history-prune",
+            Self::PackRemove => "pack-remove",
             Self::Backup => "backup",
             Self::Restore => "restore",
             Self::Recover => "recover",

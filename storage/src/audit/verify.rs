@@ -225,14 +225,14 @@ pub fn verify(blobs: &dyn BlobStore, public_key: &[u8; 32]) -> io::Result<Verify
     report.checkpoints = checkpoints.len() as u64;
     let beginning = match beginning::read(blobs)? {
         None => None,
-        Some(text) => match Beginning::verify(&text, public_key) {
-            Some(beginning) => Some(beginning),
-            None => {
+        Some(text) => {
+            let Some(beginning) = Beginning::verify(&text, public_key) else {
                 let damage = "the note that says where the log begins is not signed by this log's key";
                 report.damage = Some(damage.to_owned());
                 return Ok(report);
-            }
-        },
+            };
+            Some(beginning)
+        }
     };
     report.begins = beginning.as_ref().map_or(0, |beginning| beginning.records);
     let mut frontier = beginning.as_ref().and_then(Beginning::frontier).unwrap_or_default();

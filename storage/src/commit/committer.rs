@@ -18,6 +18,7 @@ use crate::limits::{AUDIT_CHECKPOINT_SECS, BLOCK_BYTES, CHECKPOINT_BYTES, CHECKP
 use crate::log::batch::{BatchKey, BatchPlace, Meta, finish};
 use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::{PackFooter, PackHeader, blob_name};
+use crate::time::UnixNanos;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -46,11 +47,17 @@ pub(crate) struct Position {
 }
 
 /// Row of `Table::Packs`.
-#[derive(Clone, Debug, Encode, Decode)]
+#[derive(Clone, Copy, Debug, Encode, Decode)]
 pub(crate) struct PackRow {
     /// The pack's salt, kept even when the pack is gone: frames that moved need it.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub(crate) salt: [u8; 32],
+    /// When it was emptied: it waits for its grace time.
+    #[n(1)]
+    pub(crate) condemned: Option<UnixNanos>,
+    /// When it was given up: its file is gone, or about to be.
+    #[n(2)]
+    pub(crate) removed: Option<UnixNanos>,
 }
 
 /// Row of `Table::PackCounts`.
@@ -310,6 +317,9 @@ impl Committer {
     fn move_on(&mut self, end: u64) -> Result<(), StoreError> {
         if let Some(pack) = self.pack.take() {
             pack.close(&self.inner.packs_key, end)?;
+            // Whoever staged frames in it looked at the index before now.
+            let now = CommitNumber(self.inner.last_commit.load(std::sync::atomic::Ordering::Acquire));
+            lock(&self.inner.closed).insert(pack.header.pack, now);
             self.unsynced = false;
             self.synced_through = self.synced_through.max(pack.last);
         }
@@ -446,7 +456,8 @@ impl Inner {
     /// The index row of a pack.
     pub(super) fn pack_row(&self, header: &PackHeader) -> Option<Change> {
         let mut row = Vec::new();
-        minicbor::encode(PackRow { salt: header.salt }, &mut row).ok()?;
+        let fresh = PackRow { salt: header.salt, condemned: None, removed: None };
+        minicbor::encode(fresh, &mut row).ok()?;
         let key = header.pack.0.to_be_bytes().to_vec();
         let value = self.system_key.seal(Table::Packs, &key, &row).ok()?;
         Some(Change { table: Table::Packs, key, value: Some(value) })

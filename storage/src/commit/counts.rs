@@ -66,7 +66,7 @@ impl PackCounts {
                 let at = pack.0.to_be_bytes().to_vec();
                 let value = match state.live.get(&pack) {
                     Some(&live) => {
-                        let row = crate::tree::rows::encode(&PackCountRow { live })?;
+                        let row = crate::rows::encode(&PackCountRow { live })?;
                         Some(key.seal(Table::PackCounts, &at, &row)?)
                     }
                     None => None,
@@ -79,10 +79,5 @@ impl PackCounts {
     /// Bytes of a pack that are referred to.
     pub(super) fn live(&self, pack: PackId) -> u64 {
         self.lock().live.get(&pack).copied().unwrap_or(0)
-    }
-
-    /// All of them.
-    pub(super) fn all(&self) -> BTreeMap<PackId, u64> {
-        self.lock().live.clone()
     }
 }

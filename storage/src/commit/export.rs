@@ -16,8 +16,8 @@ use crate::id::{BatchNumber, PackId};
 use crate::index::{Entries, SharedIndex, Snapshot, Table};
 use crate::limits::{EXPORT_PART_BYTES, EXPORT_PIECE_MAX};
 use crate::log::export::{ExportPart, ExportedRow};
+use crate::rows::{decode, encode};
 use crate::time::UnixNanos;
-use crate::tree::rows::{decode, encode};
 
 /// Row of `Table::Store`: the newest export that is whole and durable.
 pub(super) const EXPORT_KEY: &[u8] = b"export";

@@ -36,8 +36,8 @@ use crate::log::batch::FrameRow;
 use crate::log::pack::blob_name;
 use crate::quota::Quotas;
 use crate::record::RecordKey;
+use crate::rows::{ChunkRow, chunk_key, decode};
 use crate::time::{Clock, UnixNanos};
-use crate::tree::rows::{ChunkRow, chunk_key, decode};
 
 use cache::{ChunkCache, Looked};
 pub(crate) use committer::{POSITION_KEY, PackCountRow, PackRow, Position};
@@ -113,6 +113,13 @@ pub(crate) struct Inner {
     overlay: Overlay,
     counts: PackCounts,
     epochs: Arc<Epochs>,
+    /// Packs that this process closed, and the newest transaction then.
+    closed: Mutex<std::collections::BTreeMap<PackId, CommitNumber>>,
+    /// Those who copy packs: meanwhile none is unlinked.
+    packs_held: Arc<AtomicU64>,
+    /// Held by a pass of reclaim.
+    reclaiming: Mutex<()>,
+    reclaim_awaited: AtomicU64,
     sequence: Mutex<Sequence>,
     log: LogShared,
     nonces: NonceSequence,
@@ -134,6 +141,16 @@ pub(crate) struct Inner {
     committer: Mutex<Option<JoinHandle<()>>>,
     /// Held for as long as the store is open.
     _lock: Option<std::fs::File>,
+}
+
+/// As long as this lives, no pack is unlinked.
+#[derive(Debug)]
+pub struct PacksHeld(Arc<AtomicU64>);
+
+impl Drop for PacksHeld {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// What `coffre status` tells of a store.
@@ -332,6 +349,63 @@ impl Store {
     pub(crate) fn oldest_epoch(&self) -> CommitNumber {
         let now = self.last_commit();
         self.inner.epochs.oldest().map_or(now, |oldest| oldest.min(now))
+    }
+
+    /// Whether a pack is closed, and everybody gone who may have staged frames in it and not yet committed them.
+    pub(crate) fn is_settled(&self, pack: PackId) -> bool {
+        let current = self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0;
+        let closed = lock(&self.inner.closed).get(&pack).copied();
+        pack < current && closed.is_none_or(|at| self.inner.epochs.oldest().is_none_or(|oldest| oldest > at))
+    }
+
+    /// Bytes of a pack's frames that chunks refer to, as of the last applied batch.
+    pub(crate) fn live_bytes(&self, pack: PackId) -> u64 {
+        self.inner.counts.live(pack)
+    }
+
+    /// Appends a frame of another pack as it is.
+    pub(crate) fn append_moved(&self, frame: &FrameRow, sealed: &[u8]) -> Result<FramePlace, StoreError> {
+        self.inner.log.append_frame(sealed, |pack, offset| FrameRow {
+            place: FramePlace { pack, offset, ..frame.place },
+            ..frame.clone()
+        })
+    }
+
+    /// Lets go of what is kept of a pack that is about to be unlinked. Its salt stays: frames that moved need it.
+    pub(crate) fn forget_pack(&self, pack: PackId) {
+        lock(&self.inner.handles).remove(&pack);
+        lock(&self.inner.closed).remove(&pack);
+    }
+
+    /// One pass of reclaim at a time.
+    pub(crate) fn wait_for_reclaim(&self) -> MutexGuard<'_, ()> {
+        self.inner.reclaim_awaited.fetch_add(1, Ordering::SeqCst);
+        let turn = lock(&self.inner.reclaiming);
+        self.inner.reclaim_awaited.fetch_sub(1, Ordering::SeqCst);
+        turn
+    }
+
+    /// Whether somebody waits for the present pass of reclaim to end.
+    pub fn is_reclaim_awaited(&self) -> bool {
+        self.inner.reclaim_awaited.load(Ordering::SeqCst) > 0
+    }
+
+    /// Keeps every pack on the disk for as long as the guard lives.
+    pub fn hold_packs(&self) -> PacksHeld {
+        self.inner.packs_held.fetch_add(1, Ordering::SeqCst);
+        PacksHeld(Arc::clone(&self.inner.packs_held))
+    }
+
+    pub(crate) fn packs_are_held(&self) -> bool {
+        self.inner.packs_held.load(Ordering::SeqCst) > 0
+    }
+
+    /// One value as it is stored.
+    pub(crate) fn sealed(&self, table: Table, at: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.inner.overlay.get(table, at) {
+            Some(known) => Ok(known.map(|sealed| sealed.to_vec())),
+            None => Ok(self.inner.index.snapshot()?.get(table, at)?),
+        }
     }
 
     pub(crate) fn index(&self) -> &SharedIndex {

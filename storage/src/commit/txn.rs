@@ -15,8 +15,8 @@ use crate::index::{Change, Entries, Table};
 use crate::keys::VaultKeys;
 use crate::limits::JOURNAL_BYTES_MAX;
 use crate::record::RecordKey;
+use crate::rows::{ChunkRow, chunk_key};
 use crate::time::UnixNanos;
-use crate::tree::rows::{ChunkRow, chunk_key};
 
 /// One transaction under the writer lock. Dropped without [`Txn::submit`] it changes nothing.
 #[derive(Debug)]
@@ -83,6 +83,14 @@ impl Txn<'_> {
             Some(None) => Ok(None),
             Some(Some(sealed)) => key.open(table, at, sealed).ok_or(StoreError::DamagedRecord).map(Some),
             None => self.store.get(key, table, at),
+        }
+    }
+
+    /// One value as it is stored; sees this transaction's own changes.
+    pub(crate) fn sealed(&self, table: Table, at: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.changes.get(&(table, at.to_vec())) {
+            Some(own) => Ok(own.clone()),
+            None => self.store.sealed(table, at),
         }
     }
 

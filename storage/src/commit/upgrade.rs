@@ -12,7 +12,7 @@ use crate::id::{PackId, VaultId};
 use crate::index::{Change, SharedIndex, Snapshot, Table};
 use crate::keys::{GatewayKey, VaultKeys};
 use crate::record::RecordKey;
-use crate::tree::rows::{ChunkRow, UsageRow, VaultRow, after_prefix, decode, encode, usage_key};
+use crate::rows::{ChunkRow, UsageRow, VaultRow, after_prefix, decode, encode, usage_key};
 
 /// Rows read at a time.
 const PIECE: usize = 4096;

@@ -50,6 +50,7 @@ pub enum PackEnd {
 }
 
 /// What one step through a pack finds.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 #[derive(Debug)]
 pub enum Step {
     /// A batch.
@@ -107,17 +108,13 @@ impl<'p> Salvage<'p> {
         to: Option<u64>,
         batch: Option<(BatchNumber, [u8; TAG_BYTES])>,
     ) -> Option<Step> {
-        match to {
-            Some(to) => {
-                self.offset = to;
-                Some(Step::Damage(Damage { from, to, batch }))
-            }
+        let Some(to) = to else {
             // Nothing authentic behind: here the pack ends, torn or not.
-            None => {
-                self.end = Some(PackEnd::Open);
-                None
-            }
-        }
+            self.end = Some(PackEnd::Open);
+            return None;
+        };
+        self.offset = to;
+        Some(Step::Damage(Damage { from, to, batch }))
     }
 
     fn footer_at(&self, offset: u64) -> io::Result<Option<PackEnd>> {

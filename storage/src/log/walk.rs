@@ -34,6 +34,8 @@ pub struct WholeBatch {
     pub tag: [u8; TAG_BYTES],
     /// What it holds.
     pub meta: Meta,
+    /// All of it behind the header: frames first.
+    pub body: Vec<u8>,
     /// Where the next one begins.
     pub end: u64,
 }
@@ -113,7 +115,7 @@ impl PackReader {
         let mut body = vec![0; body_bytes];
         self.blob.read_at(offset + HEADER_BYTES as u64, &mut body)?;
         let meta = open_body(&self.key, self.header.pack, offset, &header, &body);
-        Ok(meta.map(|meta| WholeBatch { header, tag, meta, end }))
+        Ok(meta.map(|meta| WholeBatch { header, tag, meta, body, end }))
     }
 
     /// What the batch with this header holds besides frames. It is authentic even when frames before it are damaged, so

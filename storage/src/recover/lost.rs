@@ -11,11 +11,11 @@ use crate::limits::{BLOCK_BYTES, EXPORT_PIECE_MAX, LOST_FILES_MAX};
 use crate::log::pack::blob_name;
 use crate::log::walk::packs;
 use crate::record::RecordKey;
-use crate::tree::Kind;
-use crate::tree::rows::{
+use crate::rows::{
     Body, ChunkRow, Content, DentryRow, Extent, InodeRow, PastRow, SegmentRow, after_prefix, chunk_key,
     decode,
 };
+use crate::tree::Kind;
 
 /// How much is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,8 +105,7 @@ impl Store {
                 keys: vault.keys(),
                 packs: &sizes,
                 bad_frames: HashSet::new(),
-                bad_segments: HashSet::new(),
-                known: HashMap::new(),
+                known: HashSet::new(),
                 damaged_rows: 0,
             };
             if extent == ReadExtent::Everything {
@@ -132,9 +131,8 @@ struct Search<'s> {
     keys: &'s VaultKeys,
     packs: &'s HashMap<PackId, u64>,
     bad_frames: HashSet<ChunkId>,
-    bad_segments: HashSet<SegmentId>,
-    /// Segments that are there.
-    known: HashMap<SegmentId, ()>,
+    /// Segments that are there, with all their chunks.
+    known: HashSet<SegmentId>,
     damaged_rows: u64,
 }
 
@@ -142,12 +140,14 @@ fn number(at: &[u8]) -> Option<u64> {
     at.get(16..24).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes)
 }
 
+type EachRow<'e, S> = dyn FnMut(&mut S, &[u8], &[u8]) -> Result<(), StoreError> + 'e;
+
 impl Search<'_> {
     fn rows(
         &mut self,
         table: Table,
         keys: &[&RecordKey],
-        each: &mut dyn FnMut(&mut Self, &[u8], &[u8]) -> Result<(), StoreError>,
+        each: &mut EachRow<'_, Self>,
     ) -> Result<(), StoreError> {
         let vault = self.keys.vault.0;
         let (mut from, to) = (vault.to_vec(), after_prefix(&vault));
@@ -216,9 +216,7 @@ impl Search<'_> {
                 return Ok(());
             };
             if own.are_there(&row.extents)? {
-                own.known.insert(segment, ());
-            } else {
-                own.bad_segments.insert(segment);
+                own.known.insert(segment);
             }
             Ok(())
         })
@@ -228,7 +226,7 @@ impl Search<'_> {
         match &content.body {
             Body::Inline(extents) => self.are_there(extents),
             Body::Segments(segments) => {
-                Ok(segments.iter().flatten().all(|segment| self.known.contains_key(segment)))
+                Ok(segments.iter().flatten().all(|segment| self.known.contains(segment)))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Building a store again from its packs alone (FORMAT.md section 11): fresh index, audit log, closed packs.
+//! Building a store again from its packs alone (FORMAT.md section 14): fresh index, audit log, closed packs.
 //!
 //! The packs are those of a copy: what is damaged in them is mended where it can be (headers and footers say nothing that
 //! is not known from elsewhere), and cut where the log ends. Order: look at every pack; load the newest whole export into a
@@ -22,13 +22,13 @@ use crate::commit::{OpenError, POSITION_KEY, PackRow, Position, StoreOptions, fo
 use crate::error::StoreError;
 use crate::id::{BatchNumber, CommitNumber, PackId, VaultId};
 use crate::index::redb::RedbIndex;
-use crate::index::{Change, Table};
+use crate::index::{Change, Snapshot, Table};
 use crate::keys::{GatewayLabel, Secret32};
 use crate::limits::BLOCK_BYTES;
 use crate::log::pack::{PackFooter, VERSION, blob_name};
 use crate::log::salvage::PackEnd;
 use crate::record::RecordKey;
-use crate::tree::rows::encode;
+use crate::rows::encode;
 use load::Loader;
 pub use lost::{Losses, LostFile, LostKind, ReadExtent};
 use records::{Former, Laid, Records};
@@ -127,6 +127,10 @@ pub struct RebuildReport {
 ///
 /// # Errors
 /// [`RebuildError`]. Damage is no error: it is in the report.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one order from the first pack to the format row; cutting it would hide it"
+)]
 pub fn rebuild(
     options: &StoreOptions,
     former_audit: Option<&dyn BlobStore>,
@@ -202,7 +206,7 @@ pub fn rebuild(
 
     let gap = scan.missing.iter().any(|missing| missing.last > base) || !scan.forks.is_empty();
     progress("counting", 0);
-    write_salts(&scan, &system_key, &mut loader)?;
+    write_salts(&scan, index.snapshot()?.as_ref(), &system_key, &mut loader)?;
     let references =
         if gap { References::Recounted(CommitNumber(position.last_commit)) } else { References::Trusted };
     report.closed_vaults = recount::recount(&index, key, &system_key, references)?;
@@ -216,10 +220,19 @@ pub fn rebuild(
 }
 
 /// Rows of packs whose own rows were lost, so that their frames open.
-fn write_salts(scan: &Scan, system_key: &RecordKey, loader: &mut Loader<'_>) -> Result<(), StoreError> {
-    for (pack, salt) in &scan.salts {
+fn write_salts(
+    scan: &Scan,
+    snapshot: &dyn Snapshot,
+    system_key: &RecordKey,
+    loader: &mut Loader<'_>,
+) -> Result<(), StoreError> {
+    for (pack, &salt) in &scan.salts {
         let key = pack.0.to_be_bytes().to_vec();
-        let value = Some(system_key.seal(Table::Packs, &key, &encode(&PackRow { salt: *salt })?)?);
+        if snapshot.get(Table::Packs, &key)?.is_some() {
+            continue;
+        }
+        let row = PackRow { salt, condemned: None, removed: None };
+        let value = Some(system_key.seal(Table::Packs, &key, &encode(&row)?)?);
         loader.take(Change { table: Table::Packs, key, value })?;
     }
     loader.flush()

@@ -11,7 +11,7 @@ use crate::index::{Change, SharedIndex, Snapshot, Table};
 use crate::keys::{GatewayKey, VaultKeys};
 use crate::limits::EXPORT_PIECE_MAX;
 use crate::record::RecordKey;
-use crate::tree::rows::{
+use crate::rows::{
     Body, ChunkRow, Content, Extent, InodeRow, PastRow, SegmentRow, UsageRow, VaultRow, after_prefix, decode,
     encode, garbage_key, usage_key,
 };
@@ -76,13 +76,10 @@ struct Count<'c, 'l> {
     held: HashMap<ChunkId, u64>,
 }
 
+type EachRow<'e> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'e;
+
 impl Count<'_, '_> {
-    fn rows(
-        &self,
-        table: Table,
-        keys: &[&RecordKey],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+    fn rows(&self, table: Table, keys: &[&RecordKey], each: &mut EachRow<'_>) -> Result<(), StoreError> {
         let (mut from, to) = (self.id.0.to_vec(), after_prefix(&self.id.0));
         loop {
             let piece = self.snapshot.range(table, &from, &to, EXPORT_PIECE_MAX)?;

@@ -145,15 +145,13 @@ impl Scan {
             let (reader, healed) = match PackReader::open(blobs, packs_key, pack)? {
                 Ok(reader) => (reader, false),
                 Err(HeaderError::Newer(found)) => return Err(ScanError::Newer(found)),
-                Err(HeaderError::Damaged) => match salts.get(&pack) {
-                    Some(&salt) => {
-                        (PackReader::with_salt(blobs, packs_key, PackHeader { pack, salt })?, true)
-                    }
-                    None => {
+                Err(HeaderError::Damaged) => {
+                    let Some(&salt) = salts.get(&pack) else {
                         scanner.scan.unreadable.push(pack);
                         continue;
-                    }
-                },
+                    };
+                    (PackReader::with_salt(blobs, packs_key, PackHeader { pack, salt })?, true)
+                }
             };
             done += reader.bytes;
             scanner.pack(&reader, healed)?;

@@ -2,19 +2,20 @@
 
 use std::collections::HashMap;
 
-use super::rows::{
-    Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, chunk_key,
-    decode, dentry_key, encode, garbage_key, inode_key, past_key, segment_key, usage_key,
-};
 use super::{Kind, Vault};
 use crate::audit::RecordDraft;
 use crate::commit::{Ticket, Txn};
 use crate::error::StoreError;
 use crate::frame::FramePlace;
 use crate::id::{ChunkId, ContentId, InodeId, SegmentId};
-use crate::index::Table;
+use crate::index::{Entries, Table};
 use crate::limits::NAME_BYTES_MAX;
 use crate::record::RecordKey;
+use crate::rows::{
+    Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, VaultRow,
+    chunk_key, decode, dentry_key, encode, garbage_key, inode_key, past_key, segment_key, usage_key,
+};
+use crate::time::UnixNanos;
 
 /// A transaction on one vault.
 pub(crate) struct Change<'v> {
@@ -28,6 +29,20 @@ pub(crate) struct Change<'v> {
     bytes_removed: u64,
     inodes_added: u64,
     inodes_removed: u64,
+}
+
+/// How much of a content was released.
+pub(crate) enum Released {
+    /// All of it.
+    All {
+        /// Chunks looked at.
+        chunks: usize,
+    },
+    /// Its end; this much is left.
+    Rest {
+        /// What is left.
+        content: Content,
+    },
 }
 
 /// Refuses names that no directory can hold.
@@ -61,13 +76,18 @@ impl<'v> Change<'v> {
         Moment { commit: self.txn.number(), time: self.txn.time() }
     }
 
-    fn put(&mut self, table: Table, key: &[u8], row: &impl minicbor::Encode<()>) -> Result<(), StoreError> {
+    pub(crate) fn put(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        row: &impl minicbor::Encode<()>,
+    ) -> Result<(), StoreError> {
         let bytes = encode(row)?;
         self.txn.put(&self.vault.keys().records, table, key, &bytes);
         Ok(())
     }
 
-    fn get<T: for<'b> minicbor::Decode<'b, ()>>(
+    pub(crate) fn get<T: for<'b> minicbor::Decode<'b, ()>>(
         &self,
         table: Table,
         key: &[u8],
@@ -190,20 +210,20 @@ impl<'v> Change<'v> {
 
     /// Entries of a directory, all of them.
     pub(crate) fn entries(&self, directory: InodeId) -> Result<Vec<DentryRow>, StoreError> {
-        let prefix = super::rows::inode_key(self.vault.id(), directory);
+        let prefix = crate::rows::inode_key(self.vault.id(), directory);
         let rows = self.txn.range(
             &self.vault.keys().records,
             Table::Dentries,
             &prefix,
-            &super::rows::after_prefix(&prefix),
+            &crate::rows::after_prefix(&prefix),
             usize::MAX,
         )?;
         rows.iter().map(|(_, bytes)| decode(bytes)).collect()
     }
 
     pub(crate) fn is_empty(&self, directory: InodeId) -> Result<bool, StoreError> {
-        let prefix = super::rows::inode_key(self.vault.id(), directory);
-        let to = super::rows::after_prefix(&prefix);
+        let prefix = crate::rows::inode_key(self.vault.id(), directory);
+        let to = crate::rows::after_prefix(&prefix);
         Ok(self.txn.range(&self.vault.keys().records, Table::Dentries, &prefix, &to, 1)?.is_empty())
     }
 
@@ -279,7 +299,7 @@ impl<'v> Change<'v> {
     }
 
     pub(crate) fn add_incident(&mut self, kind: u8, inode: InodeId) -> Result<(), StoreError> {
-        let row = super::rows::IncidentRow { time: self.txn.time(), kind, vault: self.vault.id(), inode };
+        let row = crate::rows::IncidentRow { time: self.txn.time(), kind, vault: self.vault.id(), inode };
         let key = self.txn.next_number().to_be_bytes();
         self.txn.put(self.vault.store().system_key(), Table::Incidents, &key, &encode(&row)?);
         Ok(())
@@ -288,6 +308,104 @@ impl<'v> Change<'v> {
     /// Bytes that the transaction adds to what is in use.
     pub(crate) fn bytes_grown(&self) -> u64 {
         self.bytes_added.saturating_sub(self.bytes_removed)
+    }
+
+    pub(crate) fn delete(&mut self, table: Table, key: &[u8]) {
+        self.txn.delete(table, key);
+    }
+
+    /// Opened rows of the vault, as [`Txn::range`].
+    pub(crate) fn rows(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        max: usize,
+    ) -> Result<Entries, StoreError> {
+        self.txn.range(&self.vault.keys().records, table, from, to, max)
+    }
+
+    fn vault_row(&self) -> Result<VaultRow, StoreError> {
+        let id = self.vault.id();
+        let found = self.txn.get(self.vault.store().system_key(), Table::Vaults, &id.0)?;
+        decode(&found.ok_or(StoreError::VaultUnavailable(id))?)
+    }
+
+    /// Whether what ended before `start` may still go.
+    pub(crate) fn may_prune(&self, start: UnixNanos) -> Result<bool, StoreError> {
+        let row = self.vault_row()?;
+        let held = row.holds.as_ref().is_some_and(|holds| !holds.is_empty());
+        Ok(!held && row.erased.is_none() && row.window_start(self.txn.time()) >= start)
+    }
+
+    /// Notes that what ended before `start` may be gone.
+    pub(crate) fn note_pruned(&mut self, start: UnixNanos) -> Result<(), StoreError> {
+        let mut row = self.vault_row()?;
+        if row.pruned.is_none_or(|pruned| pruned < start) {
+            row.pruned = Some(start);
+            let key = self.vault.id().0;
+            self.txn.put(self.vault.store().system_key(), Table::Vaults, &key, &encode(&row)?);
+        }
+        Ok(())
+    }
+
+    /// A content is listed by no state of its inode any more. One that has more than about `chunks_max` chunks is released
+    /// from its end, a part at a time.
+    pub(crate) fn release_content(
+        &mut self,
+        content: &Content,
+        chunks_max: usize,
+    ) -> Result<Released, StoreError> {
+        let list = match &content.body {
+            Body::Inline(extents) => {
+                self.release(extents);
+                return Ok(Released::All { chunks: extents.len() });
+            }
+            Body::Segments(list) => list,
+        };
+        let (mut rest, mut chunks) = (list.clone(), 0);
+        while let Some(last) = rest.pop() {
+            if let Some(segment) = last {
+                chunks += 1 + self.release_segment(segment)?;
+            }
+            if chunks >= chunks_max && !rest.is_empty() {
+                let content = Content { body: Body::Segments(rest), ..content.clone() };
+                return Ok(Released::Rest { content });
+            }
+        }
+        Ok(Released::All { chunks })
+    }
+
+    /// Puts other extents for the same bytes in a segment's place; tells whether it still was as expected.
+    pub(crate) fn replace_segment(
+        &mut self,
+        segment: SegmentId,
+        before: &[Extent],
+        extents: Vec<Extent>,
+        places: &HashMap<ChunkId, FramePlace>,
+    ) -> Result<bool, StoreError> {
+        let key = segment_key(self.vault.id(), segment);
+        let Some(row) = self.get::<SegmentRow>(Table::Segments, &key)?.filter(|row| row.extents == before)
+        else {
+            return Ok(false);
+        };
+        self.release(before);
+        self.refer(&extents, places);
+        self.put(Table::Segments, &key, &SegmentRow { extents, ..row })?;
+        Ok(true)
+    }
+
+    fn release_segment(&mut self, segment: SegmentId) -> Result<usize, StoreError> {
+        let key = segment_key(self.vault.id(), segment);
+        let mut row: SegmentRow = self.get(Table::Segments, &key)?.ok_or(StoreError::DamagedRecord)?;
+        row.refs = row.refs.saturating_sub(1);
+        if row.refs > 0 {
+            self.put(Table::Segments, &key, &row)?;
+            return Ok(0);
+        }
+        self.release(&row.extents);
+        self.txn.delete(Table::Segments, &key);
+        Ok(row.extents.len())
     }
 
     /// Notes that a file is to be written anew in the background.

@@ -5,8 +5,8 @@
 
 pub(crate) mod change;
 mod operations;
-mod past;
-pub(crate) mod rows;
+pub(crate) mod past;
+mod retention;
 mod snapshot;
 #[expect(
     clippy::cast_possible_truncation,
@@ -17,7 +17,7 @@ mod vault;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use crate::commit::Store;
 use crate::error::StoreError;
@@ -25,26 +25,13 @@ use crate::frame::{Compression, FramePlace};
 use crate::id::{ChunkId, ContentId, InodeId, OwnerId, VaultId};
 use crate::keys::VaultKeys;
 use crate::record::RecordKey;
+pub use crate::rows::Kind;
 use crate::time::UnixNanos;
 pub use past::PastVault;
 use past::View;
+pub use retention::{HoldRecord, RetentionState};
 pub use snapshot::SnapshotRecord;
 use upload::{FileState, OpenFile, Tense, Upload};
-
-/// What an inode is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
-#[cbor(index_only)]
-pub enum Kind {
-    /// A regular file.
-    #[n(0)]
-    File,
-    /// A directory.
-    #[n(1)]
-    Directory,
-    /// A symbolic link: its target is data, resolved by the caller inside the namespace.
-    #[n(2)]
-    SymbolicLink,
-}
 
 /// What `stat` shows.
 #[expect(clippy::struct_excessive_bools, reason = "facts of their own")]
@@ -136,6 +123,12 @@ pub struct VaultRecord {
     pub used_bytes: u64,
     /// Current files, directories and links.
     pub used_inodes: u64,
+    /// Bytes of distinct chunks, those of history too.
+    pub unique_bytes: u64,
+    /// Bytes that they take in packs.
+    pub stored_bytes: u64,
+    /// Whether content written from now on is compressed.
+    pub compression: Compression,
 }
 
 /// An open vault. Cheap to clone.
@@ -219,6 +212,15 @@ impl Vault {
 
     pub(crate) fn lock_kept(&self) -> MutexGuard<'_, HashMap<InodeId, usize>> {
         self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn compress(&self, compression: Compression) {
+        self.inner.compressed.store(compression == Compression::Lz4, Ordering::Relaxed);
+    }
+
+    /// Keeps everybody out who would look up history and go on using it.
+    pub(crate) fn pruning_alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.inner.pruning.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_views(&self) -> MutexGuard<'_, Vec<Arc<View>>> {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use minicbor::bytes::ByteVec;
 
 use super::change::{Change, check_name};
-use super::rows::{Content, DentryRow, InodeRow, after_prefix, decode, dentry_key, inode_key};
 use super::upload::OpenHold;
 use super::{AttributeChange, Attributes, Cursor, Entry, Kind, Replace, Vault};
 use crate::audit::RecordDraft;
@@ -14,6 +13,7 @@ use crate::error::StoreError;
 use crate::id::{ContentId, InodeId};
 use crate::index::Table;
 use crate::limits::{LINK_BYTES_MAX, LINKS_MAX, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX};
+use crate::rows::{Content, DentryRow, InodeRow, after_prefix, decode, dentry_key, inode_key};
 use crate::time::UnixNanos;
 
 const MODE_MASK: u32 = 0o7777;

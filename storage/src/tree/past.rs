@@ -10,16 +10,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::rows::{
-    DENTRY_KEY_BYTES, DentryRow, InodeRow, Moment, PastRow, PastSpan, VaultRow, after_prefix, decode,
-    dentry_key, inode_key, past_key,
-};
 use super::upload::{FileState, OpenFile, Tense};
 use super::{Attributes, Cursor, Entry, Kind, Vault};
+use crate::commit::Store;
 use crate::error::StoreError;
 use crate::id::{CommitNumber, InodeId, VaultId};
 use crate::index::Table;
 use crate::limits::{HISTORY_PIECE, NAME_BYTES_MAX, VIEWS_MAX};
+use crate::rows::{
+    DENTRY_KEY_BYTES, DentryRow, InodeRow, Moment, PastRow, PastSpan, VaultRow, after_prefix, decode,
+    dentry_key, inode_key, past_key,
+};
 use crate::time::UnixNanos;
 
 /// A moment, and which commits are known to lie on which side of it.
@@ -33,7 +34,25 @@ pub(crate) struct View {
 }
 
 impl View {
-    fn is_past(&self, moment: Moment) -> bool {
+    /// A moment of which nothing is known yet.
+    pub(crate) fn of(time: UnixNanos, store: &Store) -> Self {
+        // In this order: a commit that comes between is newer than `newest`, and has not the time of the past.
+        let newest = store.last_commit();
+        let before = if store.last_time() <= time { newest.0 } else { 0 };
+        Self { time, before: before.into(), newest: newest.0.into() }
+    }
+
+    pub(crate) fn time(&self) -> UnixNanos {
+        self.time
+    }
+
+    /// Whether a commit is known to come after the moment.
+    pub(crate) fn is_behind(&self, commit: CommitNumber) -> bool {
+        commit.0 > self.bounds().1
+    }
+
+    /// Whether a transaction was at the moment or before; learns from it.
+    pub(crate) fn is_past(&self, moment: Moment) -> bool {
         let past = moment.time <= self.time;
         if past {
             self.before.fetch_max(moment.commit.0, Ordering::Relaxed);
@@ -118,17 +137,13 @@ impl Vault {
 
     /// The view of a moment, with what was learnt about it lately.
     fn view(&self, time: UnixNanos) -> Arc<View> {
-        // In this order: a commit that comes between is newer than `newest`, and has not the time of the past.
-        let newest = self.store().last_commit();
-        let settled = self.store().last_time() <= time;
         let mut views = self.lock_views();
         if let Some(at) = views.iter().position(|view| view.time == time) {
             let view = views.remove(at);
             views.push(Arc::clone(&view));
             return view;
         }
-        let before = if settled { newest.0 } else { 0 };
-        let view = Arc::new(View { time, before: before.into(), newest: newest.0.into() });
+        let view = Arc::new(View::of(time, self.store()));
         if views.len() >= VIEWS_MAX {
             views.remove(0);
         }

@@ -1,12 +1,12 @@
 //! Named snapshots: moments of a vault that are kept whole for as long as somebody wants, whatever the retention.
 
 use super::Vault;
-use super::rows::{Moment, SnapshotRow, after_prefix, decode, encode, snapshot_key};
 use crate::audit::RecordDraft;
 use crate::commit::Pending;
 use crate::error::StoreError;
 use crate::index::Table;
 use crate::limits::{SNAPSHOT_NAME_BYTES_MAX, SNAPSHOTS_MAX};
+use crate::rows::{Moment, SnapshotRow, after_prefix, decode, encode, snapshot_key};
 use crate::time::UnixNanos;
 
 /// A named snapshot.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::rows::{Content, InodeRow, Moment, UsageRow, VaultRow, decode, encode, inode_key, usage_key};
 use super::{Kind, Vault, VaultInner, VaultRecord};
 use crate::audit::RecordDraft;
 use crate::commit::{OpenedVault, Pending, Store};
@@ -13,6 +12,7 @@ use crate::frame::Compression;
 use crate::id::{ContentId, InodeId, OwnerId, VaultId};
 use crate::index::Table;
 use crate::keys::{ManagedSlot, RootKey, VaultKeys};
+use crate::rows::{Content, InodeRow, Moment, UsageRow, VaultRow, decode, encode, inode_key, usage_key};
 
 const END: [u8; 33] = [0xff; 33];
 
@@ -99,11 +99,14 @@ impl Store {
                 Ok(VaultRecord {
                     id,
                     owner: row.owner,
-                    name: row.name,
                     created: row.created,
-                    retention_secs: row.retention_secs,
+                    retention_secs: row.effective_retention_secs(self.clock_now()),
                     used_bytes: usage.bytes,
                     used_inodes: usage.inodes,
+                    unique_bytes: usage.unique.unwrap_or(0),
+                    stored_bytes: usage.stored.unwrap_or(0),
+                    compression: row.compression(),
+                    name: row.name,
                 })
             })
             .collect()

@@ -6,8 +6,8 @@ use crate::error::StoreError;
 use crate::id::SegmentId;
 use crate::index::Table;
 use crate::limits::{CHUNK_BYTES_MIN, FRAGMENTS_MAX, SEGMENT_BYTES};
+use crate::rows::{Body, Extent, SegmentRow, decode, segment_key};
 use crate::tree::Vault;
-use crate::tree::rows::{Body, Extent, SegmentRow, decode, segment_key};
 
 /// Segments that are unchanged and in memory, at most: others are read again.
 const CLEAN_SEGMENTS_MAX: usize = 8;

@@ -24,8 +24,8 @@ use crate::limits::{
     CHUNK_BYTES_MIN, DIRTY_BYTES_TARGET, EXTENTS_CHANGED_MAX, FILE_BYTES_MAX, SEGMENT_BYTES,
 };
 use crate::quota::Reservation;
+use crate::rows::{Body, Content, Extent, INCIDENT_BROKEN_UPLOAD, INLINE_EXTENTS_MAX, InodeRow};
 use crate::tree::change::Change;
-use crate::tree::rows::{Body, Content, Extent, INCIDENT_BROKEN_UPLOAD, INLINE_EXTENTS_MAX, InodeRow};
 use crate::tree::{AttributeChange, Attributes, Kept, Kind, Vault};
 
 use dirty::Dirty;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use super::Kind;
 use crate::error::StoreError;
 use crate::frame::{Compression, FramePlace};
 use crate::id::{ChunkId, CommitNumber, ContentId, InodeId, OwnerId, SegmentId, VaultId};
@@ -14,6 +13,21 @@ use crate::time::UnixNanos;
 
 /// Extents that a content may hold in its inode's own record; more go to segments.
 pub(crate) const INLINE_EXTENTS_MAX: usize = 16;
+
+/// What an inode is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+pub enum Kind {
+    /// A regular file.
+    #[n(0)]
+    File,
+    /// A directory.
+    #[n(1)]
+    Directory,
+    /// A symbolic link: its target is data, resolved by the caller inside the namespace.
+    #[n(2)]
+    SymbolicLink,
+}
 
 /// Value of `Table::Vaults`.
 #[derive(Clone, Debug, Encode, Decode)]
