@@ -12,12 +12,13 @@ const CRATES: [&str; 4] = ["storage", "auth", "gateway", "tests"];
 const BANNED: [&str; 7] = ["manager", "helper", "util", "common", "data", "info", "misc"];
 
 /// What each module of the gateway may import from the gateway. [`ASSEMBLY`] puts the parts together and may import all.
-const GATEWAY: [(&str, &[&str]); 15] = [
+const GATEWAY: [(&str, &[&str]); 16] = [
     ("clock", &[]),
     ("limits", &[]),
     ("units", &[]),
     ("telemetry", &["limits"]),
     ("config", &["limits", "units"]),
+    ("backup", &["config", "limits"]),
     ("maintenance", &["config", "limits"]),
     ("session", &["clock", "limits"]),
     ("tls", &["clock", "config", "limits"]),
@@ -26,12 +27,12 @@ const GATEWAY: [(&str, &[&str]); 15] = [
     ("sftp", &["clock", "limits", "session", "vfs"]),
     ("ssh", &["accounts", "clock", "limits", "session", "sftp", "vfs"]),
     ("webdav", &["accounts", "clock", "limits", "session", "vfs"]),
-    ("admin", &["accounts", "clock", "config", "limits", "session", "units", "vfs", "wiring"]),
+    ("admin", &["accounts", "backup", "clock", "config", "limits", "session", "units", "vfs", "wiring"]),
     ("cli", &["admin", "limits", "units"]),
 ];
 
 /// Modules that put the parts together: what a server is made of, and how it is made.
-const ASSEMBLY: [&str; 4] = ["main", "serve", "setup", "wiring"];
+const ASSEMBLY: [&str; 5] = ["disaster", "main", "serve", "setup", "wiring"];
 
 fn root() -> Result<PathBuf> {
     Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.to_owned())

@@ -73,8 +73,54 @@ pub enum Command {
         #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
         grace: Option<Duration>,
     },
+    /// Copy everything but the gateway key into a directory, while the server serves: only what is new is written, and is
+    /// read back.
+    Backup {
+        /// Directory on another disk; the next backup into it is faster.
+        #[arg(value_name = "DEST")]
+        destination: PathBuf,
+        /// Read back what was just written, or all copies.
+        #[arg(long, value_enum, default_value = "new")]
+        verify: VerifyExtent,
+    },
+    /// Make a data directory (`--data`, empty) from a backup.
+    Restore {
+        /// A directory that `coffre backup` wrote.
+        #[arg(value_name = "SRC")]
+        source: PathBuf,
+        /// The gateway key's file.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Make a data directory from packs alone, and tell exactly what is lost. No server is needed; the packs are only read.
+    Recover {
+        /// Directory of the packs.
+        #[arg(long, value_name = "DIR")]
+        packs: PathBuf,
+        /// The gateway key's file.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// The new data directory: empty, or not there yet.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// The former audit directory, if it is not beside the packs.
+        #[arg(long, value_name = "DIR")]
+        audit: Option<PathBuf>,
+        /// Read and open every stored frame too.
+        #[arg(long)]
+        read_data: bool,
+    },
     /// Figures of the store and its sessions.
     Status,
+}
+
+/// Which copies of a backup are read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerifyExtent {
+    /// Those just written; others by their length.
+    New,
+    /// All of them.
+    All,
 }
 
 /// Customers.
@@ -278,6 +324,8 @@ impl Command {
             Self::Quickstart { .. }
             | Self::Init
             | Self::Serve { .. }
+            | Self::Restore { .. }
+            | Self::Recover { .. }
             | Self::Audit(AuditCommand::Verify { directory: Some(_) }) => return Ok(None),
             Self::Customer(CustomerCommand::Add { name, users_max, bytes_max, expires }) => {
                 Request::CustomerAdd { name, users_max, bytes_max, expires }
@@ -298,6 +346,11 @@ impl Command {
             Self::Vault(VaultCommand::Compression { vault, setting }) => {
                 Request::VaultCompression { vault, on: setting == CompressionSetting::Lz4 }
             }
+            // It is the server that writes: from where it stands the path may mean something else.
+            Self::Backup { destination, verify } => Request::Backup {
+                destination: std::path::absolute(destination)?,
+                verify_all: verify == VerifyExtent::All,
+            },
             Self::Gc { grace } => Request::Reclaim { grace_secs: grace.map(|grace| grace.as_secs()) },
             Self::User(UserCommand::Add { user, mounts }) => Request::UserAdd { user, mounts },
             Self::User(UserCommand::List) => Request::UserList,

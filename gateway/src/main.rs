@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use coffre::admin::{Answer, client, render};
 use coffre::cli::{AuditCommand, Cli, Command};
+use coffre::disaster::{self, RecoverOptions, Told};
 use coffre::{config, serve, setup, telemetry};
+use coffre_storage::recover::ReadExtent;
 
 /// The system's allocator keeps half as much again when many threads pass buffers on (tests/bench/RESULTS.md). Its settings
 /// are in `.cargo/config.toml`.
@@ -41,6 +43,12 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         Command::Audit(AuditCommand::Verify { directory: Some(directory) }) => {
             print(json, &verify_copy(&directory)?)
         }
+        Command::Restore { source, key } => tell(json, &disaster::restore(&source, &data, &key)?),
+        Command::Recover { packs, key, to, audit, read_data } => {
+            let extent = if read_data { ReadExtent::Everything } else { ReadExtent::Places };
+            let options = RecoverOptions { packs, key_file: key, to, audit, extent };
+            tell(json, &disaster::recover(&options)?)
+        }
         other @ (Command::Customer(_)
         | Command::Vault(_)
         | Command::User(_)
@@ -48,6 +56,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         | Command::Audit(_)
         | Command::Check { .. }
         | Command::Gc { .. }
+        | Command::Backup { .. }
         | Command::Status) => match other.into_request()? {
             Some(request) => print(json, &client::run(&data, request)?),
             None => Ok(true),
@@ -57,6 +66,20 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
 
 fn verify_copy(directory: &Path) -> anyhow::Result<Answer> {
     coffre::admin::service::verify_copy(directory)
+}
+
+fn tell(json: bool, told: &Told) -> anyhow::Result<bool> {
+    if json {
+        return print(true, &told.answer);
+    }
+    let mut out = std::io::stdout().lock();
+    for line in &told.lines {
+        // Names are what clients made them: nothing of them reaches the terminal as a command.
+        let shown: String = line.chars().flat_map(render::visible).collect();
+        writeln!(out, "{shown}")?;
+    }
+    out.flush()?;
+    Ok(told.answer.good)
 }
 
 fn print(json: bool, answer: &Answer) -> anyhow::Result<bool> {

@@ -4,6 +4,7 @@
 //! On the socket: the client sends one [`Request`] as a JSON line; the server answers with [`Reply`] lines, the last of
 //! which is `done` or `failed`.
 
+mod backup;
 pub mod client;
 pub mod listener;
 pub mod render;
@@ -24,6 +25,8 @@ pub enum Request {
     CustomerList,
     /// `vault add`
     VaultAdd { vault: String, retention_secs: u64 },
+    /// `backup`; the directory is absolute: it is the server that writes.
+    Backup { destination: std::path::PathBuf, verify_all: bool },
     /// `vault list`
     VaultList,
     /// `vault show`

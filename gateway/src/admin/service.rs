@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, Request, Scope};
 use crate::accounts::{Accounts, CredentialScope};
+use crate::backup::Backing;
 use crate::config::Upkeep;
 use crate::limits::AUDIT_TAIL_LINES_MAX;
 use crate::units::{parse_rights, rights_name};
@@ -27,6 +28,8 @@ pub struct Service {
     pub(super) accounts: Accounts,
     pub(super) upkeep: Upkeep,
     life: Life,
+    /// What a backup needs besides the store.
+    pub(super) backing: Option<Backing>,
 }
 
 /// Whether a server runs around the service.
@@ -38,13 +41,13 @@ pub enum Life {
     Alone,
 }
 
-pub(super) fn moment(nanos: i64) -> String {
+pub(crate) fn moment(nanos: i64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(nanos))
         .map_or_else(|_| nanos.to_string(), |time| time.to_string())
 }
 
 /// Bytes that may be no text: what is not UTF-8 is written as `\xNN`.
-fn lossless(bytes: &[u8]) -> String {
+pub(crate) fn lossless(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.utf8_chunks() {
         out.push_str(chunk.valid());
@@ -60,7 +63,7 @@ fn hex(bytes: &[u8]) -> String {
 impl Service {
     /// The service on a store.
     pub fn new(store: Store, accounts: Accounts, upkeep: Upkeep, life: Life) -> Self {
-        Self { store, accounts, upkeep, life }
+        Self { store, accounts, upkeep, life, backing: None }
     }
 
     /// Does what is asked; tells `progress` bytes done and in all.
@@ -91,6 +94,7 @@ impl Service {
             Request::VaultHold { vault, path, reason } => self.vault_hold(&vault, &path, &reason)?.into(),
             Request::VaultLift { vault, number } => self.vault_lift(&vault, number)?.into(),
             Request::VaultCompression { vault, on } => self.vault_compression(&vault, on)?.into(),
+            Request::Backup { destination, verify_all } => self.backup(&destination, verify_all, progress)?,
             Request::Reclaim { grace_secs } => self.reclaim(grace_secs, progress)?.into(),
             Request::UserAdd { user, mounts } => {
                 let added = accounts.add_user(&user, &mounts)?;
@@ -130,11 +134,7 @@ impl Service {
                 json!({ "id": id, "state": "revoked" }).into()
             }
             Request::AuditTail { lines } => self.audit_tail(lines)?.into(),
-            Request::AuditVerify => {
-                let report = self.store.verify_audit()?;
-                self.note(Action::AuditRead, "verify", report.damage.is_none())?;
-                verdict(&report)
-            }
+            Request::AuditVerify => self.audit_verify()?,
             Request::Check { read_data } => self.check(read_data, progress)?,
             Request::Status => self.status().into(),
         })
@@ -193,6 +193,12 @@ impl Service {
                 })
             })
             .collect())
+    }
+
+    fn audit_verify(&self) -> anyhow::Result<Answer> {
+        let report = self.store.verify_audit()?;
+        self.note(Action::AuditRead, "verify", report.damage.is_none())?;
+        Ok(verdict(&report))
     }
 
     fn audit_tail(&self, lines: u32) -> anyhow::Result<Value> {
@@ -312,7 +318,13 @@ fn scope_of(scope: &Scope) -> anyhow::Result<CredentialScope> {
 fn verdict(report: &VerifyReport) -> Answer {
     let good = report.damage.is_none();
     let value = json!({
-        "state": if good { "verified" } else { "damaged" }, "records": report.records, "checkpoints": report.checkpoints,
+        "state": match (good, report.begins) {
+            (true, 0) => "verified",
+            // What was lost before a recovery was signed as lost: what is there is all that can be verified.
+            (true, _) => "verified from its first record on",
+            (false, _) => "damaged",
+        },
+        "begins_at": (report.begins > 0).then_some(report.begins), "records": report.records, "checkpoints": report.checkpoints,
         "uncovered": report.uncovered, "damage": report.damage, "at": report.at.map(|at| at.0),
     });
     Answer { value, good }

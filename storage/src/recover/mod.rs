@@ -277,14 +277,8 @@ fn tell_of_records(laid: Laid, report: &mut RebuildReport) {
     report.first_record = laid.first;
     report.next_record = laid.position.records;
     report.checkpoints = laid.checkpoints;
-    if laid.first > 0 {
-        report.losses.push(format!(
-            "audit records 0 to {}: not there; the audit log begins with record {}",
-            laid.first - 1,
-            laid.first
-        ));
-    }
     report.losses.extend(laid.damage);
+    report.remarks.extend(laid.remarks);
     if laid.unbacked_count > 0 {
         report.losses.push(format!(
             "{} audit records tell of accesses that no pack knows: if they were changes, these are lost",

@@ -91,6 +91,8 @@ pub(super) struct Laid {
     pub(super) signed_commit: u64,
     /// What is wrong.
     pub(super) damage: Vec<String>,
+    /// What is worth knowing.
+    pub(super) remarks: Vec<String>,
     /// As of [`Former`].
     pub(super) unbacked: Vec<Record>,
     pub(super) unbacked_count: u64,
@@ -144,6 +146,16 @@ impl<'f> Records<'f> {
             blob.sync()?;
         }
         let first = position.records;
+        let mut laid = Laid { first, ..Laid::default() };
+        if first > 0 {
+            let text = format!(
+                "audit records 0 to {}: not there; the audit log begins with record {first}",
+                first - 1
+            );
+            // The former log began there already: nothing is lost by this recovery.
+            let known = former.beginning.as_ref().is_some_and(|begins| begins.records == first);
+            if known { laid.remarks.push(text) } else { laid.damage.push(text) }
+        }
         let writer = AuditWriter::open(Arc::clone(blobs), seed, position)?;
         let mut waiting = former.checkpoints.clone().into_iter();
         let next_checkpoint = waiting.by_ref().find(|checkpoint| checkpoint.size >= first);
@@ -157,7 +169,7 @@ impl<'f> Records<'f> {
             next_checkpoint,
             kept: Vec::new(),
             pending: 0,
-            laid: Laid { first, ..Laid::default() },
+            laid,
         };
         records.compare();
         Ok(records)
