@@ -25,12 +25,18 @@ pub struct Customer {
     /// When it was added.
     #[n(5)]
     pub created: i64,
+    /// Files it may have.
+    #[n(6)]
+    pub files_max: Option<u64>,
+    /// When it was closed, if it is.
+    #[n(7)]
+    pub closed: Option<i64>,
 }
 
 impl Customer {
-    /// Whether its users may come in at `now`.
+    /// Whether its users may come in at `now`. A closed one's may not, whatever the clock says.
     pub fn is_live(&self, now: i64) -> bool {
-        self.expires.is_none_or(|expires| now < expires)
+        self.closed.is_none() && self.expires.is_none_or(|expires| now < expires)
     }
 }
 
@@ -44,6 +50,25 @@ pub fn is_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_customer_of_an_earlier_version_is_read_and_a_closed_one_is_out_at_any_time() {
+        let id = CustomerId([7; 16]);
+        let mut old = Vec::new();
+        minicbor::Encoder::new(&mut old)
+            .array(6)
+            .and_then(|row| row.bytes(&id.0))
+            .and_then(|row| row.str("clinic"))
+            .and_then(|row| row.null()?.u64(10)?.null()?.i64(5))
+            .unwrap();
+        let open: Customer = minicbor::decode(&old).unwrap();
+        assert_eq!((open.bytes_max, open.files_max, open.closed), (Some(10), None, None));
+        assert!(open.is_live(0) && open.is_live(i64::MAX));
+        let closed = Customer { closed: Some(100), ..open };
+        assert!(!closed.is_live(99) && !closed.is_live(100));
+        let again: Customer = minicbor::decode(&minicbor::to_vec(&closed).unwrap()).unwrap();
+        assert_eq!(again, closed);
+    }
 
     #[test]
     fn a_name_is_short_and_plain() {

@@ -1,15 +1,17 @@
 //! The command line: its words and their types. What they do is in [`crate::admin`], [`crate::serve`] and [`crate::setup`].
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use coffre_auth::RightsSet;
 use ipnet::IpNet;
 
-use crate::admin::Request;
-use crate::units::{parse_duration, parse_moment, parse_rights, parse_size, rights_name};
+use crate::admin::{CustomerLimits, Request, VaultLimits};
+use crate::units::{
+    Bound, parse_count_bound, parse_duration, parse_moment_bound, parse_rights, parse_size_bound, rights_name,
+};
 
 /// A storage gateway: SFTP and WebDAV in front, encrypted and audited behind.
 #[derive(Debug, Parser)]
@@ -61,6 +63,15 @@ pub enum Command {
     /// The audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// What somebody must be told of: quotas, uploads that broke off, damage. The newest, oldest first.
+    Incidents {
+        /// How many.
+        #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 20)]
+        lines: u32,
+        /// Only those after this one, from the first of them on.
+        #[arg(long, value_name = "ID")]
+        after: Option<u64>,
+    },
     /// Check the store: structure, references, quota.
     Check {
         /// Read and open every stored frame too.
@@ -130,18 +141,66 @@ pub enum CustomerCommand {
     Add {
         /// Its name.
         name: String,
-        /// Users it may have.
-        #[arg(long, value_name = "N")]
-        users_max: Option<u32>,
-        /// Bytes it may store, such as `10G`.
-        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-        bytes_max: Option<u64>,
-        /// When its contract ends (RFC 3339 time or date).
-        #[arg(long, value_name = "DATE", value_parser = parse_moment)]
-        expires: Option<i64>,
+        /// Its limits.
+        #[command(flatten)]
+        limits: CustomerBounds,
+    },
+    /// Set limits of a customer; those that are not said stay as they are.
+    Set {
+        /// Its name.
+        name: String,
+        /// Its limits.
+        #[command(flatten)]
+        limits: CustomerBounds,
     },
     /// List customers.
     List,
+    /// Show one customer: limits, what is used of them, vaults.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Close a customer: its users' sessions end, none of them comes in. What it stores stays.
+    Close {
+        /// Its name.
+        name: String,
+    },
+    /// Let a closed customer's users in again.
+    Reopen {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Limits of a customer.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct CustomerBounds {
+    /// Users it may have, or `none` for no limit.
+    #[arg(long, value_name = "N", value_parser = parse_count_bound::<u32>)]
+    pub users_max: Option<Bound<u32>>,
+    /// Bytes it may store, such as `10G`, or `none` for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_bound)]
+    pub bytes_max: Option<Bound<u64>>,
+    /// Files, directories and links it may have, or `none` for no limit.
+    #[arg(long, value_name = "N", value_parser = parse_count_bound::<u64>)]
+    pub files_max: Option<Bound<u64>>,
+    /// When its contract ends (RFC 3339 time or date), or `none`.
+    #[arg(long, value_name = "DATE", value_parser = parse_moment_bound)]
+    pub expires: Option<Bound<i64>>,
+}
+
+/// Limits of a vault.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct VaultBounds {
+    /// Bytes of its current files, such as `10G`, or `none` for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_bound)]
+    pub bytes_max: Option<Bound<u64>>,
+    /// Its current files, directories and links, or `none` for no limit.
+    #[arg(long, value_name = "N", value_parser = parse_count_bound::<u64>)]
+    pub files_max: Option<Bound<u64>>,
+    /// What it may take on the disk, earlier states included, or `none` for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_bound)]
+    pub stored_max: Option<Bound<u64>>,
 }
 
 /// Vaults.
@@ -157,6 +216,17 @@ pub enum VaultCommand {
         /// How long superseded states are kept, such as `30d`.
         #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
         retention: Duration,
+        /// Its limits, within those of its customer.
+        #[command(flatten)]
+        limits: VaultBounds,
+    },
+    /// Set limits of a vault; those that are not said stay as they are.
+    Set {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// Its limits, within those of its customer.
+        #[command(flatten)]
+        limits: VaultBounds,
     },
     /// List vaults.
     List,
@@ -190,6 +260,17 @@ pub enum VaultCommand {
         vault: String,
         /// As shown by `vault show`.
         number: u64,
+    },
+    /// Erase a closed customer's vault for good: its key slot, its records, every pack that says anything of it.
+    Erase {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// The vault's name once more.
+        #[arg(long, value_name = "CUSTOMER/VAULT")]
+        confirm: String,
+        /// Where to write the signed certificate.
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
     },
     /// Whether content written from now on is compressed.
     Compression {
@@ -315,6 +396,14 @@ pub enum AuditCommand {
 }
 
 impl Command {
+    /// Where a certificate that the command brings is to be written.
+    pub fn certificate_file(&self) -> Option<&Path> {
+        match self {
+            Self::Vault(VaultCommand::Erase { certificate, .. }) => certificate.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The request to the admin service that this command is; nothing for those that are not one.
     ///
     /// # Errors
@@ -327,12 +416,21 @@ impl Command {
             | Self::Restore { .. }
             | Self::Recover { .. }
             | Self::Audit(AuditCommand::Verify { directory: Some(_) }) => return Ok(None),
-            Self::Customer(CustomerCommand::Add { name, users_max, bytes_max, expires }) => {
-                Request::CustomerAdd { name, users_max, bytes_max, expires }
+            Self::Customer(CustomerCommand::Add { name, limits }) => {
+                Request::CustomerAdd { name, limits: limits.into() }
+            }
+            Self::Customer(CustomerCommand::Set { name, limits }) => {
+                Request::CustomerSet { name, limits: limits.into() }
             }
             Self::Customer(CustomerCommand::List) => Request::CustomerList,
-            Self::Vault(VaultCommand::Add { vault, key: KeyHolder::Managed, retention }) => {
-                Request::VaultAdd { vault, retention_secs: retention.as_secs() }
+            Self::Customer(CustomerCommand::Show { name }) => Request::CustomerShow { name },
+            Self::Customer(CustomerCommand::Close { name }) => Request::CustomerClose { name },
+            Self::Customer(CustomerCommand::Reopen { name }) => Request::CustomerReopen { name },
+            Self::Vault(VaultCommand::Add { vault, key: KeyHolder::Managed, retention, limits }) => {
+                Request::VaultAdd { vault, retention_secs: retention.as_secs(), limits: limits.into() }
+            }
+            Self::Vault(VaultCommand::Set { vault, limits }) => {
+                Request::VaultSet { vault, limits: limits.into() }
             }
             Self::Vault(VaultCommand::List) => Request::VaultList,
             Self::Vault(VaultCommand::Show { vault }) => Request::VaultShow { vault },
@@ -343,6 +441,9 @@ impl Command {
                 Request::VaultHold { vault, path, reason }
             }
             Self::Vault(VaultCommand::Lift { vault, number }) => Request::VaultLift { vault, number },
+            Self::Vault(VaultCommand::Erase { vault, confirm, certificate: _ }) => {
+                Request::VaultErase { vault, confirm }
+            }
             Self::Vault(VaultCommand::Compression { vault, setting }) => {
                 Request::VaultCompression { vault, on: setting == CompressionSetting::Lz4 }
             }
@@ -373,9 +474,24 @@ impl Command {
             Self::Credential(CredentialCommand::Revoke { id }) => Request::CredentialRevoke { id },
             Self::Audit(AuditCommand::Tail { lines }) => Request::AuditTail { lines },
             Self::Audit(AuditCommand::Verify { directory: None }) => Request::AuditVerify,
+            Self::Incidents { lines, after } => Request::Incidents { max: lines, after },
             Self::Check { read_data } => Request::Check { read_data },
             Self::Status => Request::Status,
         }))
+    }
+}
+
+impl From<CustomerBounds> for CustomerLimits {
+    fn from(bounds: CustomerBounds) -> Self {
+        let CustomerBounds { users_max, bytes_max, files_max, expires } = bounds;
+        Self { users_max, bytes_max, files_max, expires }
+    }
+}
+
+impl From<VaultBounds> for VaultLimits {
+    fn from(bounds: VaultBounds) -> Self {
+        let VaultBounds { bytes_max, files_max, stored_max } = bounds;
+        Self { bytes_max, files_max, stored_max }
     }
 }
 

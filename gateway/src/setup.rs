@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use crate::accounts::Accounts;
 use crate::admin::service::{Life, Service};
-use crate::admin::{Request, Scope};
+use crate::admin::{CustomerLimits, Request, Scope, VaultLimits};
 use crate::config::{self, Config, Upkeep};
 use crate::{tls, wiring};
 
@@ -177,10 +177,14 @@ pub fn demo(data: &Path, store: &Store, accounts: &Accounts, upkeep: Upkeep) -> 
             .is_some_and(|rows| rows.iter().any(|row| row.get(field).and_then(Value::as_str) == Some(value)))
     };
     if !has(&run(Request::CustomerList)?, "name", DEMO) {
-        run(Request::CustomerAdd { name: DEMO.into(), users_max: None, bytes_max: None, expires: None })?;
+        run(Request::CustomerAdd { name: DEMO.into(), limits: CustomerLimits::default() })?;
     }
     if !has(&run(Request::VaultList)?, "vault", "demo/demo") {
-        run(Request::VaultAdd { vault: "demo/demo".into(), retention_secs: 30 * 86_400 })?;
+        run(Request::VaultAdd {
+            vault: "demo/demo".into(),
+            retention_secs: 30 * 86_400,
+            limits: VaultLimits::default(),
+        })?;
     }
     if !has(&run(Request::UserList)?, "user", "demo/demo") {
         run(Request::UserAdd { user: "demo/demo".into(), mounts: vec!["/=demo".into()] })?;

@@ -4,6 +4,56 @@ use std::time::Duration;
 
 use coffre_auth::RightsSet;
 use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+/// A limit as it is set: one, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bound<T> {
+    /// As much as anybody likes.
+    None,
+    /// Up to here.
+    At(T),
+}
+
+impl<T> Bound<T> {
+    /// The limit, if there is one.
+    pub fn limit(self) -> Option<T> {
+        match self {
+            Self::None => None,
+            Self::At(limit) => Some(limit),
+        }
+    }
+}
+
+/// `none`, or what `parse` reads.
+fn parse_bound<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<Bound<T>, String> {
+    if text == "none" { Ok(Bound::None) } else { parse(text).map(Bound::At) }
+}
+
+/// A size, or `none`.
+///
+/// # Errors
+/// Anything else.
+pub fn parse_size_bound(text: &str) -> Result<Bound<u64>, String> {
+    parse_bound(text, parse_size)
+}
+
+/// A number, or `none`.
+///
+/// # Errors
+/// Anything else.
+pub fn parse_count_bound<T: std::str::FromStr>(text: &str) -> Result<Bound<T>, String> {
+    parse_bound(text, |text| text.parse().map_err(|_| "a number, or `none`".to_owned()))
+}
+
+/// A moment, or `none`.
+///
+/// # Errors
+/// Anything else.
+pub fn parse_moment_bound(text: &str) -> Result<Bound<i64>, String> {
+    parse_bound(text, parse_moment)
+}
 
 /// `10G`, `512M`, `1T`, `1000`: powers of 1024.
 ///
@@ -55,6 +105,12 @@ pub fn parse_moment(text: &str) -> Result<i64, String> {
     i64::try_from(moment.as_nanosecond()).map_err(|_| bad())
 }
 
+/// A moment, nanoseconds since 1970, as people read it.
+pub fn moment(nanos: i64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(nanos))
+        .map_or_else(|_| nanos.to_string(), |time| time.to_string())
+}
+
 /// Names of a path as an operator writes it.
 pub fn path_names(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|name| !name.is_empty() && *name != ".")
@@ -103,5 +159,9 @@ mod tests {
         assert_eq!(parse_moment("1970-01-02"), Ok(86_400_000_000_000));
         assert_eq!(parse_moment("1970-01-01T00:00:01Z"), Ok(1_000_000_000));
         assert!(parse_moment("tomorrow").is_err());
+        assert_eq!(parse_size_bound("none"), Ok(Bound::None));
+        assert_eq!(parse_size_bound("1K"), Ok(Bound::At(1024)));
+        assert_eq!(parse_count_bound::<u32>("7").map(Bound::limit), Ok(Some(7)));
+        assert!(parse_count_bound::<u32>("-1").is_err() && parse_size_bound("").is_err());
     }
 }

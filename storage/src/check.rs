@@ -248,6 +248,9 @@ impl Check<'_> {
         let mut usage = HashSet::new();
         for (id, row) in found {
             self.report.vaults += 1;
+            if row.erased.is_some() {
+                continue;
+            }
             match self.store.vault(id) {
                 Ok(vault) => self.vault(vault.keys(), &row)?,
                 Err(error) => self.report.find(format!("vault {id}: {error}")),

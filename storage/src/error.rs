@@ -1,6 +1,7 @@
 //! What the store answers when it does not do what was asked. One enum for tree operations, because every
 //! protocol maps all of it in one table.
 
+use crate::allowance::Limit;
 use crate::id::{PackId, VaultId};
 
 /// Why the store refused or failed.
@@ -33,11 +34,13 @@ pub enum StoreError {
     /// A bound of `limits.rs` would be passed.
     #[error("{0} is over its limit")]
     TooLarge(&'static str),
-    /// The customer's bytes are used up.
-    #[error("the quota of {limit_bytes} bytes is used up")]
+    /// A limit of the customer or of the vault would be passed.
+    #[error("the quota of {max} {limit} is used up")]
     QuotaExceeded {
-        /// What the customer may store.
-        limit_bytes: u64,
+        /// Which.
+        limit: Limit,
+        /// How much it allows.
+        max: u64,
     },
     /// The disk has no room left for content.
     #[error("the disk is full")]
@@ -45,6 +48,9 @@ pub enum StoreError {
     /// A condition of a conditional change does not hold any more.
     #[error("the file changed meanwhile")]
     Changed,
+    /// A legal hold keeps the vault.
+    #[error("a legal hold keeps this vault")]
+    Held,
     /// A state of the past cannot be changed.
     #[error("snapshots are read-only")]
     ReadOnly,

@@ -22,6 +22,8 @@ pub const PACK_BYTES: u64 = 256 * 1024 * 1024;
 pub const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 /// Seconds after which the index is synced when anything changed.
 pub const CHECKPOINT_SECS: u64 = 1;
+/// Changes that replay gathers before it gives them to the index: some 50 MiB, and enough that each page is touched once.
+pub const REPLAY_CHANGES_MAX: usize = 100_000;
 /// Seconds after which a signed audit checkpoint is made while there is traffic.
 pub const AUDIT_CHECKPOINT_SECS: u64 = 60;
 /// Bytes of a name: what every client's host allows too.
@@ -44,6 +46,8 @@ pub const PRUNE_ROWS_MAX: usize = 256;
 pub const PRUNE_CHUNKS_MAX: usize = 1024;
 /// Bytes of journal after which a transaction of reclaim ends.
 pub const RECLAIM_JOURNAL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Index records that one transaction of an erasure deletes.
+pub const ERASE_ROWS_MAX: usize = 2000;
 /// Bytes of frames that reclaim carries forward in one step.
 pub const REPACK_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Legal holds on one vault.
@@ -58,10 +62,21 @@ pub const VIEWS_MAX: usize = 32;
 pub const SNAPSHOTS_MAX: usize = 1000;
 /// Bytes of a snapshot's name.
 pub const SNAPSHOT_NAME_BYTES_MAX: usize = 64;
+/// Bytes of cached chunks that one read holds on to: extents of a fragmented file may each show a few bytes of a large chunk.
+pub const PINNED_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of index pages kept in memory, for a small index: the branch pages of some two million files.
+pub const INDEX_CACHE_BYTES_MIN: usize = 32 * 1024 * 1024;
+/// The same for a large one: those of ten million files. The allocator makes up to 2.4 times of it (measured), so twice
+/// as much would not stay below 512 MiB of memory.
+pub const INDEX_CACHE_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Hard links to one inode.
 pub const LINKS_MAX: u32 = 65_000;
 /// Journal bytes of one transaction: a larger one is refused, or it would not fit a pack.
 pub const JOURNAL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Per cent of a limit that are told of when they are reached: time to act, little time, none.
+pub const QUOTA_LEVELS: [u64; 3] = [80, 95, 100];
+/// Incidents that one question gives: a page; whoever wants more asks again from the last.
+pub const INCIDENTS_MAX: usize = 10_000;
 /// Bytes of one part of an index that is written into the log: what a commit may wait for besides its own batch.
 pub const EXPORT_PART_BYTES: usize = 1024 * 1024;
 /// Rows of the index read at a time for an export.

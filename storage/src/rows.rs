@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
+use crate::allowance::Limit;
 use crate::error::StoreError;
 use crate::frame::{Compression, FramePlace};
-use crate::id::{ChunkId, CommitNumber, ContentId, InodeId, OwnerId, SegmentId, VaultId};
+use crate::id::{ChunkId, CommitNumber, ContentId, InodeId, OwnerId, PackId, SegmentId, VaultId};
 use crate::keys::ManagedSlot;
 use crate::time::UnixNanos;
 
@@ -51,6 +52,13 @@ pub(crate) struct VaultRow {
     /// Absent: on.
     #[n(7)]
     pub(crate) compression: Option<CompressionSetting>,
+    #[n(8)]
+    pub(crate) bytes_max: Option<u64>,
+    #[n(9)]
+    pub(crate) files_max: Option<u64>,
+    /// Of what the vault takes on the disk, history too.
+    #[n(10)]
+    pub(crate) stored_max: Option<u64>,
     /// When it was erased: no slot, no content, only its name is left.
     #[n(11)]
     pub(crate) erased: Option<UnixNanos>,
@@ -316,15 +324,43 @@ pub(crate) struct IncidentRow {
     #[n(0)]
     pub(crate) time: UnixNanos,
     #[n(1)]
-    pub(crate) kind: u8,
+    pub(crate) kind: IncidentKind,
     #[n(2)]
-    pub(crate) vault: VaultId,
+    pub(crate) vault: Option<VaultId>,
     #[n(3)]
-    pub(crate) inode: InodeId,
+    pub(crate) inode: Option<InodeId>,
+    #[n(4)]
+    pub(crate) owner: Option<OwnerId>,
+    /// Of a level of a limit: per cent.
+    #[n(5)]
+    pub(crate) value: Option<u64>,
+    #[n(6)]
+    pub(crate) limit: Option<Limit>,
+    #[n(7)]
+    pub(crate) pack: Option<PackId>,
+    #[n(8)]
+    pub(crate) chunk: Option<ChunkId>,
+    #[n(9)]
+    pub(crate) text: Option<String>,
 }
 
-/// An upload broke off before its end.
-pub(crate) const INCIDENT_BROKEN_UPLOAD: u8 = 1;
+/// What an incident is. The number is on disk: never reuse one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum IncidentKind {
+    /// An upload broke off before its end.
+    #[n(1)]
+    BrokenUpload,
+    /// A limit is used up so far, or something was refused because of it.
+    #[n(2)]
+    QuotaLevel,
+    /// Stored bytes are not what was written.
+    #[n(3)]
+    Damage,
+    /// A backup was not made, or not whole.
+    #[n(4)]
+    Backup,
+}
 
 pub(crate) fn encode<T: Encode<()>>(row: &T) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Vec::new();

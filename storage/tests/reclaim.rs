@@ -6,7 +6,6 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use coffre_storage::audit::Action;
 use coffre_storage::blob::BlobStore;
@@ -14,38 +13,18 @@ use coffre_storage::blob::memory::MemoryBlobs;
 use coffre_storage::id::InodeId;
 use coffre_storage::index::memory::MemoryIndex;
 use coffre_storage::reclaim::{ExportPolicy, Flow, ReclaimOptions, ReclaimReport};
-use coffre_storage::time::{Clock, UnixNanos};
+use coffre_storage::time::UnixNanos;
 use coffre_storage::upload::Completion;
 use coffre_storage::{Store, StoreError, StoreOptions, Vault};
+use support::clock::{Dial, HOUR, SECOND};
 use support::past::{Moments, Random, change, tree};
 use support::{draft, noise, put, read};
 
-const SECOND: i64 = 1_000_000_000;
-const HOUR: i64 = 3600 * SECOND;
 /// Small packs, so that a scenario goes through many.
 const PACK_BYTES: u64 = 1 << 20;
 
 const AT_ONCE: ReclaimOptions =
     ReclaimOptions { live_percent_max: 50, grace_secs: 0, export: ExportPolicy::WhenNeeded };
-
-/// A clock that a test turns.
-#[derive(Debug, Default)]
-struct Dial(AtomicI64);
-
-impl Dial {
-    fn turn(&self, nanos: i64) {
-        self.0.fetch_add(nanos, Ordering::Relaxed);
-    }
-}
-
-impl Clock for Dial {
-    fn now(&self) -> UnixNanos {
-        UnixNanos(1_700_000_000 * SECOND + self.0.fetch_add(1_000_000, Ordering::Relaxed))
-    }
-    fn boot_nanos(&self) -> u64 {
-        1
-    }
-}
 
 struct Bench {
     options: StoreOptions,

@@ -3,12 +3,14 @@
 
 pub mod accounts;
 pub mod files;
+pub mod fixture;
 pub mod gateway;
 pub mod process;
 pub mod raw_http;
 pub mod raw_sftp;
 
 pub use files::{Listing, Names, listing, sample_tree};
+pub use fixture::Fixture;
 pub use gateway::Gateway;
 pub use process::{Finished, run, run_ok, until, wait};
 pub use raw_http::RawHttp;

@@ -27,14 +27,17 @@ pub mod kind {
     pub const SETSTAT: u8 = 9;
     pub const FSETSTAT: u8 = 10;
     pub const OPENDIR: u8 = 11;
+    pub const READDIR: u8 = 12;
     pub const REMOVE: u8 = 13;
     pub const MKDIR: u8 = 14;
     pub const STAT: u8 = 17;
     pub const RENAME: u8 = 18;
+    pub const READLINK: u8 = 19;
     pub const SYMLINK: u8 = 20;
     pub const STATUS: u8 = 101;
     pub const HANDLE: u8 = 102;
     pub const DATA: u8 = 103;
+    pub const NAME: u8 = 104;
     pub const ATTRS: u8 = 105;
     pub const EXTENDED: u8 = 200;
 }

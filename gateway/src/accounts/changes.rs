@@ -6,14 +6,17 @@ use coffre_auth::customer::is_name;
 use coffre_auth::{
     Credential, CredentialId, Customer, CustomerId, Mount, Network, Proof, RightsSet, User, UserId,
 };
+use coffre_storage::allowance::Allowance;
 use coffre_storage::audit::{Action, Actor, DetailKey, RecordDraft};
 use coffre_storage::id::{OwnerId, VaultId};
 use coffre_storage::index::Table;
 use coffre_storage::tree::VaultRecord;
 use coffre_storage::{StoreError, Txn};
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::Accounts;
+use crate::units::Bound;
 use crate::vfs::VaultPath;
 use crate::vfs::path::PathError;
 
@@ -87,6 +90,63 @@ impl From<getrandom::Error> for AccountError {
     fn from(error: getrandom::Error) -> Self {
         Self::Store(error.into())
     }
+}
+
+/// Limits of a customer that are to be set; those that are not said stay as they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustomerLimits {
+    /// Users it may have.
+    pub users_max: Option<Bound<u32>>,
+    /// Bytes it may store.
+    pub bytes_max: Option<Bound<u64>>,
+    /// Files it may have.
+    pub files_max: Option<Bound<u64>>,
+    /// When its contract ends, nanoseconds since 1970.
+    pub expires: Option<Bound<i64>>,
+}
+
+/// Limits of a vault that are to be set; those that are not said stay as they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultLimits {
+    /// Bytes of its current files.
+    pub bytes_max: Option<Bound<u64>>,
+    /// Its current files.
+    pub files_max: Option<Bound<u64>>,
+    /// What it may take on the disk, earlier states included.
+    pub stored_max: Option<Bound<u64>>,
+}
+
+fn bounded<T>(before: Option<T>, set: Option<Bound<T>>) -> Option<T> {
+    set.map_or(before, Bound::limit)
+}
+
+impl CustomerLimits {
+    fn of(self, customer: Customer) -> Customer {
+        Customer {
+            users_max: bounded(customer.users_max, self.users_max),
+            bytes_max: bounded(customer.bytes_max, self.bytes_max),
+            files_max: bounded(customer.files_max, self.files_max),
+            expires: bounded(customer.expires, self.expires),
+            ..customer
+        }
+    }
+}
+
+impl VaultLimits {
+    fn of(self, before: Allowance) -> Allowance {
+        Allowance {
+            bytes_max: bounded(before.bytes_max, self.bytes_max),
+            files_max: bounded(before.files_max, self.files_max),
+            stored_max: bounded(before.stored_max, self.stored_max),
+        }
+    }
+}
+
+/// What the store counts of a customer.
+pub(super) fn allowance(customer: &Customer) -> Allowance {
+    Allowance { bytes_max: customer.bytes_max, files_max: customer.files_max, stored_max: None }
 }
 
 /// What a new credential may do, from where, until when.
@@ -174,31 +234,95 @@ impl Accounts {
         self.read().user(name).cloned().ok_or_else(|| unknown("user", name))
     }
 
+    /// Writes a customer down, and lets its limits hold, in one transaction.
+    fn commit_customer(&self, audit: RecordDraft, customer: &Customer) -> Result<(), AccountError> {
+        let store = &self.inner.store;
+        let mut txn = store.begin()?;
+        put(&mut txn, self, Table::Customers, &customer.id.0, customer)?;
+        let allowed = store.allow_customer(&mut txn, OwnerId(customer.id.0), allowance(customer))?;
+        txn.audit(audit, None);
+        txn.submit()?.wait()?;
+        allowed.keep();
+        self.write().customers.insert(customer.id, customer.clone());
+        Ok(())
+    }
+
     /// Adds a customer.
     ///
     /// # Errors
     /// [`AccountError`], here and below.
-    pub fn add_customer(
-        &self,
-        name: &str,
-        users_max: Option<u32>,
-        bytes_max: Option<u64>,
-        expires: Option<i64>,
-    ) -> Result<Customer, AccountError> {
+    pub fn add_customer(&self, name: &str, limits: CustomerLimits) -> Result<Customer, AccountError> {
         let _alone = self.changing();
         checked(name)?;
         if self.customer_named(name).is_ok() {
             return Err(AccountError::Exists { kind: "customer", name: name.to_owned() });
         }
         let id = CustomerId::random()?;
-        let customer =
-            Customer { id, name: name.to_owned(), users_max, bytes_max, expires, created: self.now() };
-        self.commit(operator(Action::CustomerAdd, Some(id), name), |txn| {
-            put(txn, self, Table::Customers, &id.0, &customer)
-        })?;
-        self.inner.store.quotas().set_limit(OwnerId(id.0), bytes_max);
-        self.write().customers.insert(id, customer.clone());
+        let customer = limits.of(Customer {
+            id,
+            name: name.to_owned(),
+            users_max: None,
+            bytes_max: None,
+            expires: None,
+            created: self.now(),
+            files_max: None,
+            closed: None,
+        });
+        self.commit_customer(operator(Action::CustomerAdd, Some(id), name), &customer)?;
         Ok(customer)
+    }
+
+    /// Sets limits of a customer. One that has expired by this ends its users' sessions.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn set_customer(&self, name: &str, limits: CustomerLimits) -> Result<Customer, AccountError> {
+        let _alone = self.changing();
+        let customer = limits.of(self.customer_named(name)?);
+        let mut audit = operator(Action::CustomerChange, Some(customer.id), name);
+        let shown = |limit: Option<String>| limit.unwrap_or_else(|| "none".to_owned());
+        audit.reason = Some(format!(
+            "users at most {}, bytes {}, files {}, expires {}",
+            shown(customer.users_max.map(|max| max.to_string())),
+            shown(customer.bytes_max.map(|max| max.to_string())),
+            shown(customer.files_max.map(|max| max.to_string())),
+            shown(customer.expires.map(crate::units::moment)),
+        ));
+        self.commit_customer(audit, &customer)?;
+        self.end_what_is_not_good();
+        Ok(customer)
+    }
+
+    /// Closes a customer: its users' sessions end, nobody of it comes in. What it stores stays. Closing twice is closing once.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn close_customer(&self, name: &str) -> Result<Customer, AccountError> {
+        let _alone = self.changing();
+        let known = self.customer_named(name)?;
+        let customer = Customer { closed: known.closed.or_else(|| Some(self.now())), ..known };
+        self.commit_customer(operator(Action::CustomerClose, Some(customer.id), name), &customer)?;
+        self.end_what_is_not_good();
+        Ok(customer)
+    }
+
+    /// Lets a closed customer's users in again.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn reopen_customer(&self, name: &str) -> Result<Customer, AccountError> {
+        let _alone = self.changing();
+        let customer = Customer { closed: None, ..self.customer_named(name)? };
+        self.commit_customer(operator(Action::CustomerReopen, Some(customer.id), name), &customer)?;
+        Ok(customer)
+    }
+
+    /// A customer by its name.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn customer(&self, name: &str) -> Result<Customer, AccountError> {
+        self.customer_named(name)
     }
 
     /// Every customer, by name.
@@ -212,16 +336,52 @@ impl Accounts {
     ///
     /// # Errors
     /// [`AccountError`].
-    pub fn add_vault(&self, name: &str, retention_secs: u64) -> Result<VaultId, AccountError> {
+    pub fn add_vault(
+        &self,
+        name: &str,
+        retention_secs: u64,
+        limits: VaultLimits,
+    ) -> Result<VaultId, AccountError> {
         let _alone = self.changing();
         let (customer, own) = split(name)?;
         let customer = self.customer_named(customer)?;
         let audit = operator(Action::VaultAdd, Some(customer.id), name);
-        match self.inner.store.create_vault(OwnerId(customer.id.0), own, retention_secs, audit) {
+        let (owner, allowance) = (OwnerId(customer.id.0), limits.of(Allowance::default()));
+        match self.inner.store.create_vault_within(owner, own, retention_secs, allowance, audit) {
             Ok(pending) => Ok(pending.wait()?),
             Err(StoreError::Exists) => Err(AccountError::Exists { kind: "vault", name: name.to_owned() }),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// A vault by its full name.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn vault(&self, name: &str) -> Result<VaultRecord, AccountError> {
+        let found = self.vaults()?.into_iter().find(|(known, _)| known == name);
+        found.map(|(_, vault)| vault).ok_or_else(|| unknown("vault", name))
+    }
+
+    /// Sets limits of a vault.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn set_vault(&self, name: &str, limits: VaultLimits) -> Result<(), AccountError> {
+        let _alone = self.changing();
+        let vault = self.vault(name)?;
+        let mut audit = operator(Action::VaultChange, Some(CustomerId(vault.owner.0)), name);
+        let Allowance { bytes_max, files_max, stored_max } = limits.of(vault.allowance);
+        let shown = |limit: Option<u64>| limit.map_or_else(|| "none".to_owned(), |max| max.to_string());
+        audit.reason = Some(format!(
+            "bytes at most {}, files {}, stored bytes {}",
+            shown(bytes_max),
+            shown(files_max),
+            shown(stored_max)
+        ));
+        let store = &self.inner.store;
+        store.set_vault_allowance(vault.id, |before| limits.of(before), audit)?.wait()?;
+        Ok(())
     }
 
     /// Every vault with its full name, by name.

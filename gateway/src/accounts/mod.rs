@@ -18,7 +18,7 @@ use coffre_storage::index::Table;
 use coffre_storage::keys::{GatewayLabel, Secret32};
 use coffre_storage::{Store, StoreError};
 
-pub use changes::{AccountError, CredentialScope, IssuedToken};
+pub use changes::{AccountError, CredentialScope, CustomerLimits, IssuedToken, VaultLimits};
 pub use login::LoginError;
 
 use crate::session::SharedSession;
@@ -137,7 +137,7 @@ impl Accounts {
     pub fn load(store: Store) -> anyhow::Result<Self> {
         let mut directory = Directory::default();
         for customer in rows::<Customer>(&store, Table::Customers)? {
-            store.quotas().set_limit(OwnerId(customer.id.0), customer.bytes_max);
+            store.quotas().set_customer(OwnerId(customer.id.0), changes::allowance(&customer));
             directory.customers.insert(customer.id, customer);
         }
         for user in rows::<User>(&store, Table::Users)? {

@@ -4,13 +4,15 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use coffre_storage::audit::{Action, Actor, DetailKey, Outcome, RecordDraft};
+use coffre_storage::tree::{IncidentDraft, IncidentKind};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Answer;
-use super::service::{Service, moment};
+use super::service::Service;
 use crate::backup::{self, Backing, Verify};
 use crate::config::Config;
+use crate::units::moment;
 
 impl Service {
     /// A service that can take backups of this configuration, until `stop` fires.
@@ -43,6 +45,11 @@ impl Service {
             ..RecordDraft::new(Actor::Operator, Action::Backup)
         };
         let noted = self.store.record(record).and_then(coffre_storage::Pending::wait);
+        if let Err(error) = &taken {
+            let text = Some(format!("{error:#}"));
+            let incident = IncidentDraft { text, ..IncidentDraft::new(IncidentKind::Backup) };
+            drop(self.store.raise_incident(incident)?);
+        }
         let summary = taken?;
         noted?;
         let manifest = &summary.manifest;

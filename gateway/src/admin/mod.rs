@@ -6,6 +6,8 @@
 
 mod backup;
 pub mod client;
+mod erase;
+mod incidents;
 pub mod listener;
 pub mod render;
 pub mod service;
@@ -14,17 +16,29 @@ mod vault;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::accounts::{CustomerLimits, VaultLimits};
+
 /// What is asked of the service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 #[expect(missing_docs, reason = "fields are the command line's own words, documented there")]
 pub enum Request {
     /// `customer add`
-    CustomerAdd { name: String, users_max: Option<u32>, bytes_max: Option<u64>, expires: Option<i64> },
+    CustomerAdd { name: String, limits: CustomerLimits },
+    /// `customer set`
+    CustomerSet { name: String, limits: CustomerLimits },
     /// `customer list`
     CustomerList,
+    /// `customer show`
+    CustomerShow { name: String },
+    /// `customer close`
+    CustomerClose { name: String },
+    /// `customer reopen`
+    CustomerReopen { name: String },
     /// `vault add`
-    VaultAdd { vault: String, retention_secs: u64 },
+    VaultAdd { vault: String, retention_secs: u64, limits: VaultLimits },
+    /// `vault set`
+    VaultSet { vault: String, limits: VaultLimits },
     /// `backup`; the directory is absolute: it is the server that writes.
     Backup { destination: std::path::PathBuf, verify_all: bool },
     /// `vault list`
@@ -39,6 +53,8 @@ pub enum Request {
     VaultLift { vault: String, number: u64 },
     /// `vault compression`
     VaultCompression { vault: String, on: bool },
+    /// `vault erase`
+    VaultErase { vault: String, confirm: String },
     /// `gc`
     Reclaim { grace_secs: Option<u64> },
     /// `user add`
@@ -63,6 +79,8 @@ pub enum Request {
     AuditTail { lines: u32 },
     /// `audit verify`
     AuditVerify,
+    /// `incidents`
+    Incidents { max: u32, after: Option<u64> },
     /// `check`
     Check { read_data: bool },
     /// `status`

@@ -4,21 +4,22 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use coffre_auth::{Credential, Mount, Proof};
+use coffre_auth::{Credential, Customer, Mount, Proof};
 use coffre_storage::Store;
 use coffre_storage::audit::{self, Action, Actor, Outcome, Record, RecordDraft, VerifyReport};
 use coffre_storage::check::CheckOptions;
 use coffre_storage::frame::Compression;
+use coffre_storage::id::OwnerId;
 use coffre_storage::time::UnixNanos;
 use coffre_storage::tree::VaultRecord;
 use serde_json::{Value, json};
 
-use super::{Answer, Request, Scope};
+use super::{Answer, Request, Scope, incidents};
 use crate::accounts::{Accounts, CredentialScope};
 use crate::backup::Backing;
 use crate::config::Upkeep;
 use crate::limits::AUDIT_TAIL_LINES_MAX;
-use crate::units::{parse_rights, rights_name};
+use crate::units::{moment, parse_rights, rights_name};
 use crate::wiring;
 
 /// The service. Cheap to clone.
@@ -39,11 +40,6 @@ pub enum Life {
     Served,
     /// The command line opened the store itself.
     Alone,
-}
-
-pub(crate) fn moment(nanos: i64) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(nanos))
-        .map_or_else(|_| nanos.to_string(), |time| time.to_string())
 }
 
 /// Bytes that may be no text: what is not UTF-8 is written as `\xNN`.
@@ -70,17 +66,26 @@ impl Service {
     ///
     /// # Errors
     /// Why not, for people.
+    #[expect(clippy::too_many_lines, reason = "a table: one line for each thing that can be asked")]
     pub fn execute(&self, request: Request, progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Answer> {
         let accounts = &self.accounts;
         Ok(match request {
-            Request::CustomerAdd { name, users_max, bytes_max, expires } => {
-                let customer = accounts.add_customer(&name, users_max, bytes_max, expires)?;
+            Request::CustomerAdd { name, limits } => {
+                let customer = accounts.add_customer(&name, limits)?;
                 json!({ "customer": customer.name, "id": customer.id.to_string() }).into()
             }
+            Request::CustomerSet { name, limits } => self.changed(accounts.set_customer(&name, limits)?),
             Request::CustomerList => self.customers().into(),
-            Request::VaultAdd { vault, retention_secs } => {
-                let id = accounts.add_vault(&vault, retention_secs)?;
+            Request::CustomerShow { name } => self.customer_shown(&name)?.into(),
+            Request::CustomerClose { name } => self.changed(accounts.close_customer(&name)?),
+            Request::CustomerReopen { name } => self.changed(accounts.reopen_customer(&name)?),
+            Request::VaultAdd { vault, retention_secs, limits } => {
+                let id = accounts.add_vault(&vault, retention_secs, limits)?;
                 json!({ "vault": vault, "id": id.to_string() }).into()
+            }
+            Request::VaultSet { vault, limits } => {
+                accounts.set_vault(&vault, limits)?;
+                self.vault_show(&vault)?.into()
             }
             Request::VaultList => {
                 let rows: Vec<Value> =
@@ -95,6 +100,7 @@ impl Service {
             Request::VaultLift { vault, number } => self.vault_lift(&vault, number)?.into(),
             Request::VaultCompression { vault, on } => self.vault_compression(&vault, on)?.into(),
             Request::Backup { destination, verify_all } => self.backup(&destination, verify_all, progress)?,
+            Request::VaultErase { vault, confirm } => self.vault_erase(&vault, &confirm, progress)?,
             Request::Reclaim { grace_secs } => self.reclaim(grace_secs, progress)?.into(),
             Request::UserAdd { user, mounts } => {
                 let added = accounts.add_user(&user, &mounts)?;
@@ -135,6 +141,10 @@ impl Service {
             }
             Request::AuditTail { lines } => self.audit_tail(lines)?.into(),
             Request::AuditVerify => self.audit_verify()?,
+            Request::Incidents { max, after } => {
+                self.note(Action::IncidentsRead, "list", true)?;
+                incidents::list(&self.store, &self.accounts, max, after)?.into()
+            }
             Request::Check { read_data } => self.check(read_data, progress)?,
             Request::Status => self.status().into(),
         })
@@ -152,19 +162,44 @@ impl Service {
     }
 
     fn customers(&self) -> Value {
-        let now = self.store.clock_now().0;
-        self.accounts
-            .customers()
-            .iter()
-            .map(|customer| {
-                let used = self.store.quotas().state(coffre_storage::id::OwnerId(customer.id.0)).used_bytes;
-                json!({
-                    "name": customer.name, "id": customer.id.to_string(), "users_max": customer.users_max,
-                    "bytes_max": customer.bytes_max, "bytes_used": used, "expires": customer.expires.map(moment),
-                    "state": if customer.is_live(now) { "live" } else { "expired" }, "created": moment(customer.created),
-                })
-            })
-            .collect()
+        self.accounts.customers().iter().map(|customer| self.customer_row(customer)).collect()
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "it came from its change and goes nowhere else")]
+    fn changed(&self, customer: Customer) -> Answer {
+        self.customer_row(&customer).into()
+    }
+
+    fn customer_row(&self, customer: &Customer) -> Value {
+        let used = self.store.quotas().customer(OwnerId(customer.id.0)).used;
+        let state = match customer.closed {
+            Some(_) => "closed",
+            None if customer.is_live(self.store.clock_now().0) => "live",
+            None => "expired",
+        };
+        json!({
+            "name": customer.name, "id": customer.id.to_string(), "users_max": customer.users_max,
+            "bytes_max": customer.bytes_max, "bytes_used": used.bytes, "files_max": customer.files_max,
+            "files_used": used.files, "expires": customer.expires.map(moment), "state": state,
+            "closed": customer.closed.map(moment), "created": moment(customer.created),
+        })
+    }
+
+    /// A customer with what it has.
+    fn customer_shown(&self, name: &str) -> anyhow::Result<Value> {
+        let customer = self.accounts.customer(name)?;
+        let own = |(_, vault): &&(String, VaultRecord)| vault.owner.0 == customer.id.0;
+        let (vaults, users) = (self.accounts.vaults()?, self.accounts.users());
+        let stored: u64 = vaults.iter().filter(own).map(|(_, vault)| vault.stored_bytes).sum();
+        let mut shown = self.customer_row(&customer);
+        if let Some(fields) = shown.as_object_mut() {
+            let users = users.iter().filter(|(_, user)| user.customer == customer.id).count();
+            fields.insert("users".to_owned(), users.into());
+            fields.insert("bytes_stored".to_owned(), stored.into());
+            let names: Vec<&str> = vaults.iter().filter(own).map(|(name, _)| name.as_str()).collect();
+            fields.insert("vaults".to_owned(), names.into());
+        }
+        Ok(shown)
     }
 
     fn users(&self) -> anyhow::Result<Value> {
@@ -282,9 +317,13 @@ impl Service {
 pub(super) fn vault_row(name: &str, vault: &VaultRecord) -> Value {
     let UnixNanos(created) = vault.created;
     json!({
-        "vault": name, "id": vault.id.to_string(), "key": "managed", "bytes_used": vault.used_bytes,
-        "inodes_used": vault.used_inodes, "bytes_unique": vault.unique_bytes, "bytes_stored": vault.stored_bytes,
-        "compression": match vault.compression { Compression::Off => "off", Compression::Lz4 => "lz4" }, "retention_secs": vault.retention_secs, "created": moment(created),
+        "vault": name, "id": vault.id.to_string(), "key": if vault.erased.is_some() { "erased" } else { "managed" },
+        "erased": vault.erased.map(|at| moment(at.0)), "bytes_used": vault.used_bytes,
+        "bytes_max": vault.allowance.bytes_max, "files_used": vault.used_inodes.saturating_sub(1),
+        "files_max": vault.allowance.files_max, "bytes_unique": vault.unique_bytes, "bytes_stored": vault.stored_bytes,
+        "stored_max": vault.allowance.stored_max,
+        "compression": match vault.compression { Compression::Off => "off", Compression::Lz4 => "lz4" },
+        "retention_secs": vault.retention_secs, "created": moment(created),
     })
 }
 

@@ -9,8 +9,8 @@ use coffre_storage::reclaim::{ExportPolicy, Flow};
 use coffre_storage::tree::VaultRecord;
 use serde_json::{Value, json};
 
-use super::service::{Service, moment, vault_row};
-use crate::units::path_names;
+use super::service::{Service, vault_row};
+use crate::units::{moment, path_names};
 
 fn changed(what: String) -> RecordDraft {
     RecordDraft { reason: Some(what), ..RecordDraft::new(Actor::Operator, Action::VaultChange) }
@@ -19,7 +19,7 @@ fn changed(what: String) -> RecordDraft {
 impl Service {
     pub(super) fn vault_record(&self, name: &str) -> anyhow::Result<VaultRecord> {
         let all = self.accounts.vaults()?;
-        let found = all.into_iter().find(|(known, _)| known == name);
+        let found = all.into_iter().find(|(known, vault)| known == name && vault.erased.is_none());
         found.map(|(_, record)| record).with_context(|| format!("no vault `{name}`"))
     }
 

@@ -16,8 +16,9 @@ use super::identity::Identity;
 use super::{Told, Unfinished, open_rebuilt, say_step};
 use crate::accounts::Accounts;
 use crate::admin::Answer;
-use crate::admin::service::{lossless, moment};
+use crate::admin::service::lossless;
 use crate::limits::{BACKUP_PIECE_BYTES, RECOVER_BLOCK_BYTES};
+use crate::units::moment;
 use crate::wiring;
 
 /// What to recover from, and into.

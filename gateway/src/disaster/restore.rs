@@ -16,6 +16,7 @@ use crate::admin::Answer;
 use crate::backup::manifest::{FileEntry, Manifest, ManifestError};
 use crate::backup::secrets;
 use crate::limits::BACKUP_PIECE_BYTES;
+use crate::units::moment;
 use crate::wiring;
 
 /// Restores `source` into `data`, which must be empty.
@@ -75,7 +76,7 @@ pub fn restore(source: &Path, data: &Path, key_file: &Path) -> anyhow::Result<To
         ));
     }
     let data = unfinished.finish(&config)?;
-    let taken = crate::admin::service::moment(manifest.time);
+    let taken = moment(manifest.time);
     let good = wrong.is_empty();
     let value = json!({
         "data": data, "state": if good { "restored" } else { "restored with losses" }, "taken": taken,

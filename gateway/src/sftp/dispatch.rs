@@ -15,7 +15,9 @@ use super::handles::{Handles, Open, OpenDirectory, SharedFile};
 use super::status;
 use super::wire::{Extended, Frame, Malformed, Reply, Request, RequestId, WireAttributes, WireError};
 use crate::limits::{SFTP_DATA_BYTES_MAX, SFTP_FRAME_BYTES_MAX, SFTP_HANDLES_MAX, SFTP_NAMES_MAX};
-use crate::vfs::{Creation, Follow, Namespace, OpenOptions, Replace, SpaceState, VaultPath, VfsError};
+use crate::vfs::{
+    Creation, FileRoom, Follow, Namespace, OpenOptions, Replace, SpaceState, VaultPath, VfsError,
+};
 
 /// A request being worked on.
 pub type Running = Pin<Box<dyn Future<Output = Bytes> + Send>>;
@@ -531,12 +533,14 @@ fn one_name(id: RequestId, name: &[u8]) -> Bytes {
 
 fn statvfs(id: RequestId, space: SpaceState) -> Bytes {
     const BLOCK: u64 = 4096;
-    /// Inodes are not counted: as many as anybody asks for.
-    const INODES: u64 = u32::MAX as u64;
+    /// Where files are not limited: as many as anybody asks for.
+    const UNLIMITED: FileRoom = FileRoom { total: u32::MAX as u64, free: u32::MAX as u64 };
     const NAME_BYTES_MAX: u64 = 255;
     let mut reply = Reply::extended(id);
     let (total, free) = (space.total_bytes / BLOCK, space.free_bytes / BLOCK);
-    for field in [BLOCK, BLOCK, total, free, free, INODES, INODES, INODES, 0, 0, NAME_BYTES_MAX] {
+    let files = space.files.unwrap_or(UNLIMITED);
+    for field in [BLOCK, BLOCK, total, free, free, files.total, files.free, files.free, 0, 0, NAME_BYTES_MAX]
+    {
         reply.u64(field);
     }
     reply.finish()

@@ -14,7 +14,7 @@ pub fn of(error: &VfsError) -> (StatusCode, String) {
     let code = match error {
         VfsError::Store(error) => match error {
             StoreError::NotFound | StoreError::NotADirectory => StatusCode::NoSuchFile,
-            StoreError::ReadOnly => StatusCode::PermissionDenied,
+            StoreError::ReadOnly | StoreError::Held => StatusCode::PermissionDenied,
             StoreError::Exists
             | StoreError::IsADirectory
             | StoreError::NotEmpty

@@ -45,7 +45,9 @@ impl VfsError {
         match self {
             Self::Refused(_)
             | Self::MountPoint
-            | Self::Store(StoreError::QuotaExceeded { .. } | StoreError::ReadOnly) => Some(Outcome::Refused),
+            | Self::Store(StoreError::QuotaExceeded { .. } | StoreError::ReadOnly | StoreError::Held) => {
+                Some(Outcome::Refused)
+            }
             Self::Store(
                 StoreError::DiskFull
                 | StoreError::Damaged { .. }

@@ -10,6 +10,7 @@ mod open_file;
 mod operations;
 pub mod path;
 mod resolve;
+mod space;
 
 use std::sync::Arc;
 
@@ -96,15 +97,26 @@ pub struct DirectoryEntry {
     pub attributes: Attributes,
 }
 
-/// Figures for statvfs and quota properties.
-#[derive(Clone, Copy, Debug)]
+/// Figures for statvfs and quota properties: those of the tightest of what limits the place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpaceState {
-    /// Bytes in all (the quota, or the disk).
+    /// Bytes in all (a quota, or the disk).
     pub total_bytes: u64,
     /// Bytes still writable here.
     pub free_bytes: u64,
-    /// Bytes used by the customer.
+    /// Bytes that count against those in all.
     pub used_bytes: u64,
+    /// Files in all and still to be made, where they are limited.
+    pub files: Option<FileRoom>,
+}
+
+/// How many files there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileRoom {
+    /// In all.
+    pub total: u64,
+    /// More than there are.
+    pub free: u64,
 }
 
 impl Vfs {

@@ -7,10 +7,11 @@ use coffre_auth::Rights;
 use coffre_auth::permit::{Permit, action};
 use coffre_storage::audit::{Action, DetailKey, Outcome, RecordDraft};
 use coffre_storage::id::VaultId;
-use coffre_storage::upload::Completion;
-use coffre_storage::{Pending, StoreError};
+use coffre_storage::upload::{Completion, Upload};
+use coffre_storage::{Pending, StoreError, Vault};
 
 use super::resolve::{Inside, Node, Place};
+use super::space;
 use super::{
     AttributeChange, Attributes, DirectoryEntry, DirectoryHandle, FileHandle, Follow, Kind, Namespace,
     OpenOptions, Precondition, Replace, SpaceState, UploadHandle, VaultPath, VfsError, blocking, durable,
@@ -367,6 +368,20 @@ impl Namespace {
         self.copy_across(&source, &target, replace, deep, &record)
     }
 
+    /// The content of a file on its way into another vault.
+    fn upload_of(&self, source: &Inside, vault: &Vault) -> Result<Upload, VfsError> {
+        let open = source.vault.open(source.attributes.inode)?;
+        let mut upload = vault.begin_upload()?;
+        loop {
+            self.live()?;
+            let piece = open.read_at(upload.size(), COPY_PIECE_BYTES)?;
+            if piece.is_empty() {
+                return Ok(upload);
+            }
+            upload.write(&piece)?;
+        }
+    }
+
     /// Copies into another vault, bytes and all: one transaction a file, so a failure leaves what came before it.
     fn copy_across(
         &self,
@@ -378,9 +393,12 @@ impl Namespace {
     ) -> Result<Pending<()>, VfsError> {
         let (vault, parent) = (&target.parent.vault, target.parent.attributes.inode);
         let record = RecordDraft { vault: Some(vault.id()), object: None, ..record.clone() };
-        if target.existing.is_some() && replace == Replace::Tree {
-            drop(vault.remove_tree(parent, &target.name, record.clone())?);
-        }
+        let clear = || match target.existing {
+            Some(_) if replace == Replace::Tree => {
+                vault.remove_tree(parent, &target.name, record.clone()).map(drop)
+            }
+            Some(_) | None => Ok(()),
+        };
         let attributes = AttributeChange {
             mode: Some(source.attributes.mode),
             uid: Some(source.attributes.uid),
@@ -391,25 +409,20 @@ impl Namespace {
         match source.attributes.kind {
             Kind::SymbolicLink => {
                 let link = source.vault.read_link(source.attributes.inode)?;
+                clear()?;
                 let made = vault.make_link(parent, &target.name, &link, record)?;
                 Ok(Pending { value: (), ticket: made.ticket })
             }
             Kind::File => {
-                let open = source.vault.open(source.attributes.inode)?;
-                let mut upload = vault.begin_upload()?;
-                loop {
-                    self.live()?;
-                    let piece = open.read_at(upload.size(), COPY_PIECE_BYTES)?;
-                    if piece.is_empty() {
-                        break;
-                    }
-                    upload.write(&piece)?;
-                }
+                let upload = self.upload_of(source, vault)?;
+                // What was there stays until all that comes in its place was taken.
+                clear()?;
                 let made = upload.commit((parent, &target.name), Precondition::None, &attributes, record)?;
                 self.note_fresh(target, made.value.0);
                 Ok(Pending { value: (), ticket: made.ticket })
             }
             Kind::Directory => {
+                clear()?;
                 let mut made = vault.make_directory(parent, &target.name, &attributes, record.clone())?;
                 self.note_fresh(target, made.value);
                 let inside = Inside {
@@ -600,16 +613,15 @@ impl Namespace {
     pub async fn space(&self, path: &VaultPath) -> Result<SpaceState, VfsError> {
         let path = path.clone();
         self.audited(self.about(Action::Stat, &path), move |own| {
-            own.resolve(&path, Follow::Yes)?;
+            let resolved = own.resolve(&path, Follow::Yes)?;
             let store = &own.vfs.inner.store;
             let owner = coffre_storage::id::OwnerId(own.session.principal.customer.0);
-            let quota = store.quotas().state(owner);
+            let vault = match &resolved.node {
+                Node::Above => None,
+                Node::Inside(inside) => Some(store.quotas().vault(inside.vault.id())),
+            };
             let disk_free = store.blobs().free_bytes().map_err(StoreError::from)?;
-            let held = quota.used_bytes.saturating_add(quota.reserved_bytes);
-            let free_bytes =
-                quota.limit_bytes.map_or(disk_free, |limit| limit.saturating_sub(held).min(disk_free));
-            let total_bytes = quota.limit_bytes.unwrap_or_else(|| quota.used_bytes.saturating_add(disk_free));
-            Ok(SpaceState { total_bytes, free_bytes, used_bytes: quota.used_bytes })
+            Ok(space::state(&store.quotas().customer(owner), vault.as_ref(), disk_free))
         })
         .await
     }
@@ -673,13 +685,13 @@ impl Namespace {
                 None => own.permit_create(&place)?,
             };
             let (store, vault) = (&own.vfs.inner.store, &place.parent.vault);
-            if let Some(bytes) = size_hint {
-                store.quotas().check(vault.owner(), bytes)?;
-                if store.blobs().free_bytes().map_err(StoreError::from)? < bytes {
-                    return Err(StoreError::DiskFull.into());
-                }
+            if let Some(bytes) = size_hint
+                && store.blobs().free_bytes().map_err(StoreError::from)? < bytes
+            {
+                return Err(StoreError::DiskFull.into());
             }
-            let upload = vault.begin_upload()?;
+            let replaced = place.existing.as_ref().map(|existing| existing.attributes.inode);
+            let upload = vault.begin_upload_at(replaced, size_hint)?;
             Ok(UploadHandle::new(own.clone(), path, upload))
         })
         .await

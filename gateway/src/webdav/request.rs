@@ -71,8 +71,18 @@ pub fn xml_answer(status: StatusCode, text: String) -> Response<Body> {
     response
 }
 
-/// A refusal in words.
+/// A refusal in words; in XML where a standard names what should have held. The words are then where the clients that read
+/// them (rclone, those of Nextcloud) look: in elements of sabre/dav.
 pub fn refusal(refused: &Refused) -> Response<Body> {
+    if let Some(condition) = refused.condition {
+        let text = format!(
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
+             <D:error xmlns:D=\"DAV:\" xmlns:s=\"http://sabredav.org/ns\"><D:{condition}/>\
+             <s:exception>{condition}</s:exception><s:message>{}</s:message></D:error>\n",
+            quick_xml::escape::escape(&refused.reason)
+        );
+        return xml_answer(refused.status, text);
+    }
     let mut response = Response::new(full(format!("{}\n", refused.reason)));
     *response.status_mut() = refused.status;
     response

@@ -12,12 +12,14 @@ pub struct Refused {
     pub status: StatusCode,
     /// The reason.
     pub reason: String,
+    /// What should have held, by its name in `DAV:`, where a standard names it.
+    pub condition: Option<&'static str>,
 }
 
 impl Refused {
     /// A status and its reason.
     pub fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into() }
+        Self { status, reason: reason.into(), condition: None }
     }
 }
 
@@ -47,7 +49,15 @@ impl From<VfsError> for Refused {
             VfsError::SessionEnded => StatusCode::UNAUTHORIZED,
             VfsError::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self { status, reason: error.to_string() }
+        // RFC 4331 section 6.
+        let condition = if matches!(error, VfsError::Store(StoreError::QuotaExceeded { .. })) {
+            Some("quota-not-exceeded")
+        } else if matches!(error, VfsError::Store(StoreError::DiskFull)) {
+            Some("sufficient-disk-space")
+        } else {
+            None
+        };
+        Self { status, reason: error.to_string(), condition }
     }
 }
 
@@ -56,7 +66,9 @@ fn of_store(error: &StoreError) -> StatusCode {
         StoreError::NotFound | StoreError::NotADirectory => StatusCode::NOT_FOUND,
         StoreError::Exists | StoreError::IsADirectory => StatusCode::METHOD_NOT_ALLOWED,
         StoreError::NotEmpty => StatusCode::CONFLICT,
-        StoreError::WrongKind | StoreError::InvalidMove | StoreError::ReadOnly => StatusCode::FORBIDDEN,
+        StoreError::WrongKind | StoreError::InvalidMove | StoreError::ReadOnly | StoreError::Held => {
+            StatusCode::FORBIDDEN
+        }
         StoreError::InvalidName => StatusCode::BAD_REQUEST,
         StoreError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         StoreError::QuotaExceeded { .. } | StoreError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,

@@ -119,6 +119,14 @@ pub enum Action {
     HistoryPrune,
     #[n(42)]
     PackRemove,
+    #[n(43)]
+    VaultErase,
+    #[n(60)]
+    CustomerClose,
+    #[n(61)]
+    CustomerReopen,
+    #[n(62)]
+    IncidentsRead,
     #[n(90)]
     Backup,
     #[n(91)]
@@ -275,6 +283,10 @@ impl Action {
             Self::VaultChange => "vault-change",
             Self::HistoryPrune => "history-prune",
             Self::PackRemove => "pack-remove",
+            Self::VaultErase => "vault-erase",
+            Self::CustomerClose => "customer-close",
+            Self::CustomerReopen => "customer-reopen",
+            Self::IncidentsRead => "incidents-read",
             Self::Backup => "backup",
             Self::Restore => "restore",
             Self::Recover => "recover",

@@ -76,6 +76,23 @@ impl ChunkCache {
         }
     }
 
+    /// Forgets every chunk of a vault.
+    pub(super) fn forget(&self, vault: VaultId) {
+        let mut state = self.lock();
+        let gone: Vec<Key> = state.chunks.keys().filter(|(of, _)| *of == vault).copied().collect();
+        for key in gone {
+            if let Some((chunk, tick)) = state.chunks.remove(&key) {
+                state.bytes -= chunk.len();
+                state.order.remove(&tick);
+            }
+        }
+    }
+
+    /// The chunk if it is here.
+    pub(super) fn find(&self, key: Key) -> Option<Arc<[u8]>> {
+        self.lock().get(key)
+    }
+
     pub(super) fn contains(&self, key: Key) -> bool {
         self.lock().chunks.contains_key(&key)
     }

@@ -13,7 +13,7 @@ use crate::audit::writer::{AuditPosition, AuditWriter};
 use crate::blob::Blob;
 use crate::error::StoreError;
 use crate::id::{BatchNumber, CommitNumber, PackId, RecordNumber};
-use crate::index::{Change, Table};
+use crate::index::{Change, Table, keep_last};
 use crate::limits::{AUDIT_CHECKPOINT_SECS, BLOCK_BYTES, CHECKPOINT_BYTES, CHECKPOINT_SECS};
 use crate::log::batch::{BatchKey, BatchPlace, Meta, finish};
 use crate::log::buffer::AlignedBuffer;
@@ -281,7 +281,7 @@ impl Committer {
             self.unsynced = false;
             self.synced_through = number;
         }
-        self.apply(number, &meta, &sequence)?;
+        self.apply(number, meta, &sequence)?;
         {
             let mut state = self.inner.log.lock();
             state.writing = None;
@@ -293,12 +293,10 @@ impl Committer {
     }
 
     /// Gives a batch's changes and records to the index and the audit log.
-    fn apply(&mut self, number: BatchNumber, meta: &Meta, sequence: &Sequence) -> Result<(), StoreError> {
+    fn apply(&mut self, number: BatchNumber, mut meta: Meta, sequence: &Sequence) -> Result<(), StoreError> {
         if !meta.changes.is_empty() {
-            let mut changes = meta.changes.clone();
-            // The same key may change twice in a batch: the sort is stable, the last one wins.
-            changes.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
-            self.inner.index.apply(&changes)?;
+            keep_last(&mut meta.changes);
+            self.inner.index.apply(&meta.changes)?;
             self.inner.overlay.applied(&meta.changes, number);
             self.changed = true;
         }

@@ -304,6 +304,22 @@ impl LogShared {
         }
     }
 
+    /// Asks for another pack and waits until `moved` says that it is there.
+    pub(super) fn move_on(&self, moved: impl Fn() -> bool) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        while !moved() {
+            if let Some(refusal) = Self::refusal(&state) {
+                return Err(refusal);
+            }
+            // More than any pack has left.
+            state.room_wanted = u64::MAX;
+            self.wake.notify_one();
+            let woken = self.room.wait_timeout(state, Duration::from_millis(200));
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
+    }
+
     /// A frame that is not on the disk yet.
     pub(super) fn unwritten_frame(&self, pack: PackId, offset: u64, len: usize) -> Option<Vec<u8>> {
         let mut state = self.lock();

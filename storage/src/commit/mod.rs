@@ -31,7 +31,7 @@ use crate::error::StoreError;
 use crate::frame::{self, Codec, Compression, FrameContext, FrameKey, FramePlace, NonceSequence};
 use crate::id::{ChunkId, CommitNumber, PackId, VaultId};
 use crate::index::{Entries, Index, SharedIndex, Table};
-use crate::keys::{GatewayKey, Secret32, VaultKeys};
+use crate::keys::{GatewayKey, GatewayLabel, Secret32, VaultKeys};
 use crate::limits::CHUNK_BYTES_MAX;
 use crate::log::batch::FrameRow;
 use crate::log::pack::blob_name;
@@ -224,6 +224,29 @@ impl Store {
         decode(&opened.ok_or(StoreError::DamagedRecord)?)
     }
 
+    /// As [`Store::get`], of several keys at once.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn get_many(
+        &self,
+        key: &RecordKey,
+        table: Table,
+        keys: &[Vec<u8>],
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        // The overlay first: what it drops meanwhile is in the index by then.
+        let pending = self.inner.overlay.get_many(table, keys);
+        let stored = self.inner.index.snapshot()?.get_many(table, keys)?;
+        let now = pending.into_iter().zip(stored).map(|(pending, stored)| match pending {
+            Some(changed) => changed.map(|sealed| sealed.to_vec()),
+            None => stored,
+        });
+        let opened = |(at, sealed): (&Vec<u8>, Option<Vec<u8>>)| {
+            sealed.map(|sealed| key.open(table, at, &sealed).ok_or(StoreError::DamagedRecord)).transpose()
+        };
+        keys.iter().zip(now).map(opened).collect()
+    }
+
     /// Up to `max` opened entries with `from <= key < to`, in key order, as of now.
     ///
     /// # Errors
@@ -377,6 +400,29 @@ impl Store {
     pub(crate) fn forget_pack(&self, pack: PackId) {
         lock(&self.inner.handles).remove(&pack);
         lock(&self.inner.closed).remove(&pack);
+    }
+
+    /// Forgets a vault's keys and chunks.
+    pub(crate) fn forget_vault(&self, id: VaultId) {
+        lock(&self.inner.vaults).remove(&id);
+        lock(&self.inner.frame_keys).retain(|(vault, _), _| *vault != id);
+        self.inner.cache.forget(id);
+    }
+
+    /// The seed of the key that signs audit checkpoints and certificates.
+    pub(crate) fn signing_seed(&self) -> Secret32 {
+        self.inner.options.gateway_key.derive(GatewayLabel::AuditSigning)
+    }
+
+    /// Closes the open pack and waits for the next one.
+    ///
+    /// # Errors
+    /// `Poisoned`, `DiskFull`.
+    pub(crate) fn next_pack(&self) -> Result<(), StoreError> {
+        let present = self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0;
+        self.inner
+            .log
+            .move_on(|| self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0 != present)
     }
 
     /// One pass of reclaim at a time.
@@ -543,6 +589,11 @@ impl Store {
         }
         kept.insert(pack, Arc::clone(&opened));
         Ok(opened)
+    }
+
+    /// A chunk that the cache has.
+    pub(crate) fn cached(&self, keys: &VaultKeys, chunk: ChunkId) -> Option<Arc<[u8]>> {
+        self.inner.cache.find((keys.vault, chunk))
     }
 
     /// Whether [`Store::read_frame`] would answer from the cache.

@@ -31,6 +31,16 @@ impl Overlay {
         rows.get(&(table, key.to_vec())).map(|pending| pending.value.clone())
     }
 
+    /// As [`Overlay::get`], of several keys at one moment.
+    #[expect(clippy::option_option, reason = "unknown and deleted are two things")]
+    pub(super) fn get_many(&self, table: Table, keys: &[Vec<u8>]) -> Vec<Option<Option<Arc<[u8]>>>> {
+        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
+        if rows.is_empty() {
+            return vec![None; keys.len()];
+        }
+        keys.iter().map(|key| rows.get(&(table, key.clone())).map(|pending| pending.value.clone())).collect()
+    }
+
     pub(super) fn range(&self, table: Table, from: &[u8], to: &[u8]) -> BTreeMap<Vec<u8>, Option<Arc<[u8]>>> {
         if from >= to {
             return BTreeMap::new();

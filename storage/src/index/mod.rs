@@ -118,6 +118,15 @@ pub struct Change {
     pub value: Option<Vec<u8>>,
 }
 
+/// Leaves the last change of each key, in key order: what changes made one after the other come to. A directory's or a
+/// vault's row changes with every file, and an ordered run touches each page of the index once.
+pub fn keep_last(changes: &mut Vec<Change>) {
+    changes.reverse();
+    // The sort is stable: of equal keys the later change now comes first, and stays.
+    changes.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
+    changes.dedup_by(|next, kept| (next.table, &next.key) == (kept.table, &kept.key));
+}
+
 /// Why the index did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
@@ -144,6 +153,13 @@ pub trait Snapshot: Send {
     /// # Errors
     /// [`IndexError`] when the back end fails.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError>;
+    /// The sealed values of several keys of a table.
+    ///
+    /// # Errors
+    /// [`IndexError`] when the back end fails.
+    fn get_many(&self, table: Table, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, IndexError> {
+        keys.iter().map(|key| self.get(table, key)).collect()
+    }
     /// Up to `max` entries with `from <= key < to`, in key order.
     ///
     /// # Errors
@@ -173,6 +189,11 @@ pub trait Index: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`IndexError`] when the back end fails.
     fn checkpoint(&self) -> Result<(), IndexError>;
+    /// Writes everything anew elsewhere, durably, and overwrites where it was: what was deleted is gone from the disk.
+    ///
+    /// # Errors
+    /// [`IndexError`] when the back end fails.
+    fn rewrite(&self) -> Result<(), IndexError>;
     /// Verifies the back end's own checksums; false when something was found.
     ///
     /// # Errors
@@ -182,3 +203,31 @@ pub trait Index: Send + Sync + std::fmt::Debug {
 
 /// An index shared by the store's parts.
 pub type SharedIndex = Arc<dyn Index>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_changes_to_one_key_the_last_stays() {
+        let change = |table, key: &[u8], value: Option<&[u8]>| Change {
+            table,
+            key: key.to_vec(),
+            value: value.map(<[u8]>::to_vec),
+        };
+        let mut changes = vec![
+            change(Table::Inodes, b"b", Some(b"1")),
+            change(Table::Dentries, b"a", Some(b"2")),
+            change(Table::Inodes, b"a", Some(b"3")),
+            change(Table::Inodes, b"b", None),
+            change(Table::Inodes, b"a", Some(b"4")),
+        ];
+        keep_last(&mut changes);
+        let expected = vec![
+            change(Table::Inodes, b"a", Some(b"4")),
+            change(Table::Inodes, b"b", None),
+            change(Table::Dentries, b"a", Some(b"2")),
+        ];
+        assert_eq!(changes, expected);
+    }
+}

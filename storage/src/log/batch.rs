@@ -314,20 +314,20 @@ pub fn open_body(
     (xxh3_128(body) == header.checksum).then_some(())?;
     let from = usize::try_from(header.frames_bytes).ok()?;
     let sealed = body.get(from..from.checked_add(usize::try_from(header.meta_bytes).ok()?)?)?;
-    open_meta(key, pack, offset, header.number, sealed)
+    open_meta(key, pack, offset, header, sealed)
 }
 
-/// Opens a sealed meta section by itself.
+/// Opens the meta section alone.
 pub fn open_meta(
     key: &BatchKey,
     pack: PackId,
     offset: u64,
-    number: BatchNumber,
+    header: &BatchHeader,
     sealed: &[u8],
 ) -> Option<Meta> {
     let (meta, tag) = sealed.split_last_chunk::<TAG_BYTES>()?;
     let mut meta = meta.to_vec();
-    let aad = place_aad(pack, offset, number);
-    key.0.open(nonce(META_DOMAIN, number), &aad, &mut meta, tag).then_some(())?;
+    let aad = place_aad(pack, offset, header.number);
+    key.0.open(nonce(META_DOMAIN, header.number), &aad, &mut meta, tag).then_some(())?;
     Meta::decode(&meta)
 }

@@ -18,6 +18,13 @@ impl AlignedBuffer {
         Self { storage, start }
     }
 
+    /// So many zeros.
+    pub fn zeros(bytes: usize) -> Self {
+        let mut buffer = Self::with_capacity(bytes);
+        buffer.pad_to(bytes);
+        buffer
+    }
+
     /// Bytes held.
     pub fn len(&self) -> usize {
         self.storage.len() - self.start

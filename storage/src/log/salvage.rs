@@ -89,7 +89,7 @@ impl<'p> Salvage<'p> {
         }
         if let Some((header, tag)) = self.reader.header_at(from)? {
             let end = from + u64::from(header.blocks) * BLOCK;
-            if let Some(meta) = self.reader.meta_at(from, &header)? {
+            if let Some(meta) = self.reader.meta_of(from, &header)? {
                 self.offset = end;
                 return Ok(Some(Step::Batch(SalvagedBatch { offset: from, end, header, tag, meta })));
             }

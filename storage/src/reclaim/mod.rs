@@ -6,10 +6,13 @@
 //! again. A pack is unlinked when nothing refers to it, the index export that lets packs alone rebuild everything is newer
 //! than all of it, and its grace time has passed.
 
+mod erase;
 mod garbage;
 mod prune;
 mod repack;
 mod rewrite;
+
+pub use erase::{CERTIFICATE_ORIGIN, Erasure};
 
 use crate::commit::Store;
 use crate::error::StoreError;

@@ -3,6 +3,7 @@
 
 use super::{ExportPolicy, Interrupted, Pass};
 use crate::audit::{Action, Actor, RecordDraft};
+use crate::blob::Blob;
 use crate::commit::{PackRow, Store, Txn};
 use crate::error::StoreError;
 use crate::frame::FramePlace;
@@ -10,6 +11,7 @@ use crate::id::PackId;
 use crate::index::Table;
 use crate::limits::{BLOCK_BYTES, REPACK_BYTES_MAX};
 use crate::log::batch::{FrameRow, HEADER_BYTES};
+use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::blob_name;
 use crate::log::walk::{PackReader, packs};
 use crate::rows::{ChunkRow, chunk_key, decode, encode};
@@ -17,8 +19,17 @@ use crate::rows::{ChunkRow, chunk_key, decode, encode};
 /// Frames that were carried forward, and where they lie now.
 type Moved = Vec<(FrameRow, FramePlace)>;
 
+/// How a pack goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// Its name is taken away.
+    Unlink,
+    /// Its bytes are overwritten before.
+    Overwrite,
+}
+
 /// Whether a pack could be emptied.
-enum Emptied {
+pub(super) enum Emptied {
     Yes,
     /// Something in it is not what was written: it stays, for `check` and for whoever repairs.
     Damaged,
@@ -81,7 +92,7 @@ impl Pass<'_> {
         Ok(found)
     }
 
-    fn empty(&mut self, pack: PackId) -> Result<Emptied, Interrupted> {
+    pub(super) fn empty(&mut self, pack: PackId) -> Result<Emptied, Interrupted> {
         let blobs = self.store.blobs();
         let Ok(reader) = PackReader::open(blobs.as_ref(), self.store.packs_key(), pack)? else {
             return Ok(Emptied::Damaged);
@@ -148,13 +159,13 @@ impl Pass<'_> {
                 self.report.packs_waiting += 1;
                 continue;
             }
-            self.remove(pack, row)?;
+            self.remove(pack, row, Removal::Unlink)?;
             self.stepped(0)?;
         }
         Ok(())
     }
 
-    fn remove(&mut self, pack: PackId, row: PackRow) -> Result<(), Interrupted> {
+    pub(super) fn remove(&mut self, pack: PackId, row: PackRow, removal: Removal) -> Result<(), Interrupted> {
         let name = blob_name(pack);
         let bytes = self.store.blobs().open(&name)?.len()?;
         if self.store.live_bytes(pack) > 0 {
@@ -180,11 +191,26 @@ impl Pass<'_> {
             self.store.checkpoint()?;
         }
         self.store.forget_pack(pack);
+        if removal == Removal::Overwrite {
+            overwrite(self.store.blobs().open(&name)?.as_ref(), bytes)?;
+        }
         self.store.blobs().remove(&name)?;
         self.report.packs_removed += 1;
         self.report.bytes_freed += bytes;
         Ok(())
     }
+}
+
+/// Puts zeros over all of a pack.
+fn overwrite(blob: &dyn Blob, bytes: u64) -> std::io::Result<()> {
+    let zeros = AlignedBuffer::zeros(REPACK_BYTES_MAX);
+    let mut at = 0;
+    while at < bytes {
+        let piece = usize::try_from(bytes - at).map_or(REPACK_BYTES_MAX, |left| left.min(REPACK_BYTES_MAX));
+        blob.write_at(at, &zeros.bytes()[..piece])?;
+        at += piece as u64;
+    }
+    blob.sync()
 }
 
 impl Store {

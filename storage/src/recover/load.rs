@@ -7,7 +7,7 @@ use crate::blob::BlobStore;
 use crate::commit::{POSITION_KEY, Position};
 use crate::error::StoreError;
 use crate::id::BatchNumber;
-use crate::index::{Change, SharedIndex, Table};
+use crate::index::{Change, SharedIndex, Table, keep_last};
 use crate::keys::Secret32;
 use crate::limits::{CHECKPOINT_BYTES, REBUILD_BYTES_PENDING};
 use crate::log::export::ExportPart;
@@ -37,8 +37,7 @@ impl<'l> Loader<'l> {
     }
 
     pub(super) fn flush(&mut self) -> Result<(), StoreError> {
-        // The same key may change twice: the sort is stable, the last one wins.
-        self.changes.sort_by(|one, other| (one.table, &one.key).cmp(&(other.table, &other.key)));
+        keep_last(&mut self.changes);
         self.index.apply(&self.changes)?;
         self.changes.clear();
         self.since += self.pending as u64;
@@ -69,7 +68,7 @@ pub(super) fn load_export(
         }
         let read = reader.as_ref().ok_or(RebuildError::Changed(pack))?;
         let (header, _) = read.header_at(offset)?.ok_or(RebuildError::Changed(pack))?;
-        let meta = read.meta_at(offset, &header)?.ok_or(RebuildError::Changed(pack))?;
+        let meta = read.meta_of(offset, &header)?.ok_or(RebuildError::Changed(pack))?;
         let part = meta.export.as_deref().and_then(ExportPart::decode);
         for (table, key, value) in part.ok_or(RebuildError::Changed(pack))?.rows {
             match (table, key.as_slice()) {

@@ -94,7 +94,7 @@ impl Store {
         }
         let mut losses = Losses::default();
         let mut frames = 0;
-        for record in self.vaults()? {
+        for record in self.vaults()?.into_iter().filter(|record| record.erased.is_none()) {
             let Ok(vault) = self.vault(record.id) else {
                 losses.closed.push(record.id);
                 continue;

@@ -48,12 +48,15 @@ pub(super) fn recount(
             live: &mut live,
             held: HashMap::new(),
         };
-        let (Some(row), Some(keys)) = (row, keys) else {
+        let (Some(row), Some(keys)) = (&row, keys) else {
             count.packs_only()?;
-            closed.push(id);
+            // One that was erased is meant to be closed for good.
+            if row.is_none_or(|row| row.erased.is_none()) {
+                closed.push(id);
+            }
             continue;
         };
-        count.vault(&keys, &row, references)?;
+        count.vault(&keys, row, references)?;
     }
     for (at, _) in snapshot.range(Table::PackCounts, &[], &[0xff; 9], usize::MAX)? {
         loader.take(Change { table: Table::PackCounts, key: at, value: None })?;

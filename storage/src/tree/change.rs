@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Kind, Vault};
+use crate::allowance::Amounts;
 use crate::audit::RecordDraft;
 use crate::commit::{Ticket, Txn};
 use crate::error::StoreError;
@@ -10,6 +11,7 @@ use crate::frame::FramePlace;
 use crate::id::{ChunkId, ContentId, InodeId, SegmentId};
 use crate::index::{Entries, Table};
 use crate::limits::NAME_BYTES_MAX;
+use crate::quota::{Asking, Growth, Reservation};
 use crate::record::RecordKey;
 use crate::rows::{
     Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, VaultRow,
@@ -59,6 +61,9 @@ pub(crate) fn check_name(name: &[u8]) -> Result<(), StoreError> {
 impl<'v> Change<'v> {
     pub(crate) fn begin(vault: &'v Vault) -> Result<Self, StoreError> {
         let txn = vault.store().begin()?;
+        if vault.is_closed() {
+            return Err(StoreError::VaultUnavailable(vault.id()));
+        }
         Ok(Self {
             vault,
             txn,
@@ -298,18 +303,6 @@ impl<'v> Change<'v> {
         Ok(Content { id: ContentId(self.txn.next_number()), ..content.clone() })
     }
 
-    pub(crate) fn add_incident(&mut self, kind: u8, inode: InodeId) -> Result<(), StoreError> {
-        let row = crate::rows::IncidentRow { time: self.txn.time(), kind, vault: self.vault.id(), inode };
-        let key = self.txn.next_number().to_be_bytes();
-        self.txn.put(self.vault.store().system_key(), Table::Incidents, &key, &encode(&row)?);
-        Ok(())
-    }
-
-    /// Bytes that the transaction adds to what is in use.
-    pub(crate) fn bytes_grown(&self) -> u64 {
-        self.bytes_added.saturating_sub(self.bytes_removed)
-    }
-
     pub(crate) fn delete(&mut self, table: Table, key: &[u8]) {
         self.txn.delete(table, key);
     }
@@ -488,27 +481,70 @@ impl<'v> Change<'v> {
         Ok(())
     }
 
-    /// Writes references and usage, adds the record, submits. A quota is asked for what was not reserved before.
+    fn growth(&self, held: Amounts) -> Growth {
+        let stored = self.stored_grown.unsigned_abs();
+        let (stored_added, stored_removed) = if self.stored_grown < 0 { (0, stored) } else { (stored, 0) };
+        Growth {
+            added: Amounts { bytes: self.bytes_added, files: self.inodes_added, stored: stored_added },
+            removed: Amounts {
+                bytes: self.bytes_removed,
+                files: self.inodes_removed,
+                stored: stored_removed,
+            },
+            held,
+        }
+    }
+
+    /// Writes references and usage, adds the record, submits. Limits are asked for all that grows.
     pub(crate) fn submit(self, audit: RecordDraft) -> Result<Ticket, StoreError> {
         let details = self.vault.keys().audit.clone();
-        self.submit_as(Some((audit, &details)))
+        self.submit_as(Some((audit, &details)), None, Asking::Limits)
     }
 
-    /// As [`Change::submit`], for what the store does by itself: without a record of its own.
+    /// The same of a transaction whose growth was reserved before, or a part of it. What was held is used then.
+    pub(crate) fn submit_holding(
+        self,
+        audit: RecordDraft,
+        reservation: &mut Reservation,
+    ) -> Result<Ticket, StoreError> {
+        let details = self.vault.keys().audit.clone();
+        self.submit_as(Some((audit, &details)), Some(reservation), Asking::Limits)
+    }
+
+    /// As [`Change::submit`], for what the store does by itself: without a record of its own, and whatever the limits are.
     pub(crate) fn submit_silently(self) -> Result<Ticket, StoreError> {
-        self.submit_as(None)
+        self.submit_as(None, None, Asking::Nobody)
     }
 
-    fn submit_as(mut self, audit: Option<(RecordDraft, &RecordKey)>) -> Result<Ticket, StoreError> {
+    fn submit_as(
+        mut self,
+        audit: Option<(RecordDraft, &RecordKey)>,
+        reservation: Option<&mut Reservation>,
+        asking: Asking,
+    ) -> Result<Ticket, StoreError> {
         self.write_references()?;
         self.write_usage()?;
+        let vault = self.vault;
+        let quotas = vault.store().quotas();
+        let growth =
+            self.growth(reservation.as_ref().map(|reservation| reservation.held()).unwrap_or_default());
+        let settled = match quotas.settle(vault.owner(), vault.id(), growth, asking) {
+            Ok(settled) => settled,
+            Err(refusal) => {
+                // Its incident is a transaction of its own: nothing of this one is made.
+                drop(self);
+                return Err(vault.refused(refusal));
+            }
+        };
+        vault.tell_settled(&mut self.txn, &settled)?;
         if let Some((record, details)) = audit {
             self.txn.audit(record, Some(details));
         }
-        let (owner, added, removed) = (self.vault.owner(), self.bytes_added, self.bytes_removed);
-        let quotas = std::sync::Arc::clone(self.vault.store().quotas());
         let ticket = self.txn.submit()?;
-        quotas.settle(owner, added, removed);
+        settled.keep();
+        if let Some(reservation) = reservation {
+            reservation.settled();
+        }
         Ok(ticket)
     }
 }

@@ -3,7 +3,9 @@
 //! Reads see every submitted change at once. A mutation returns a [`Pending`](crate::Pending): visible now, durable (with its audit
 //! record) when its ticket says so; only then may it be acknowledged to a client.
 
+mod accounting;
 pub(crate) mod change;
+mod incident;
 mod operations;
 pub(crate) mod past;
 mod retention;
@@ -19,14 +21,18 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
+use crate::allowance::Allowance;
 use crate::commit::Store;
 use crate::error::StoreError;
 use crate::frame::{Compression, FramePlace};
 use crate::id::{ChunkId, ContentId, InodeId, OwnerId, VaultId};
 use crate::keys::VaultKeys;
 use crate::record::RecordKey;
+pub use crate::rows::IncidentKind;
 pub use crate::rows::Kind;
 use crate::time::UnixNanos;
+pub use accounting::Allowed;
+pub use incident::{Incident, IncidentDraft};
 pub use past::PastVault;
 use past::View;
 pub use retention::{HoldRecord, RetentionState};
@@ -129,6 +135,10 @@ pub struct VaultRecord {
     pub stored_bytes: u64,
     /// Whether content written from now on is compressed.
     pub compression: Compression,
+    /// When it was erased: only its name is left.
+    pub erased: Option<UnixNanos>,
+    /// Its limits.
+    pub allowance: Allowance,
 }
 
 /// An open vault. Cheap to clone.
@@ -154,6 +164,8 @@ struct VaultInner {
     views: Mutex<Vec<Arc<View>>>,
     /// Whether chunks are compressed from now on.
     compressed: AtomicBool,
+    /// It is being erased: nothing is changed any more.
+    closed: AtomicBool,
 }
 
 /// An inode whose history is not pruned as long as this lives.
@@ -212,6 +224,15 @@ impl Vault {
 
     pub(crate) fn lock_kept(&self) -> MutexGuard<'_, HashMap<InodeId, usize>> {
         self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on every change is refused.
+    pub(crate) fn close_for_good(&self) {
+        self.inner.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner.closed.load(Ordering::SeqCst)
     }
 
     fn compress(&self, compression: Compression) {
@@ -316,5 +337,24 @@ impl Vault {
     /// The store's own errors.
     pub fn begin_upload(&self) -> Result<Upload, StoreError> {
         Ok(Upload::new(self.clone()))
+    }
+
+    /// The same where it is known whether it will replace a file, and perhaps how long it will be: room for that is reserved
+    /// before the first byte comes.
+    ///
+    /// # Errors
+    /// `QuotaExceeded`; the store's own errors.
+    pub fn begin_upload_at(
+        &self,
+        replaced: Option<InodeId>,
+        bytes: Option<u64>,
+    ) -> Result<Upload, StoreError> {
+        let replaced = match replaced.map(|inode| self.row(inode)).transpose() {
+            // Removed meanwhile: its name will be a new one.
+            Err(StoreError::NotFound) => None,
+            other => other?,
+        };
+        let mut upload = Upload::new(self.clone());
+        upload.expect(replaced.as_ref(), bytes.unwrap_or(0)).map(|()| upload)
     }
 }

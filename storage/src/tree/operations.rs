@@ -7,6 +7,7 @@ use minicbor::bytes::ByteVec;
 use super::change::{Change, check_name};
 use super::upload::OpenHold;
 use super::{AttributeChange, Attributes, Cursor, Entry, Kind, Replace, Vault};
+use crate::allowance::Amounts;
 use crate::audit::RecordDraft;
 use crate::commit::Pending;
 use crate::error::StoreError;
@@ -243,14 +244,17 @@ impl Vault {
             }
             _ => None,
         };
+        let dentries: Vec<DentryRow> =
+            rows.iter().map(|(_, bytes)| decode(bytes)).collect::<Result<_, _>>()?;
+        let keys: Vec<_> = dentries.iter().map(|row| inode_key(self.id(), row.inode)).collect();
+        let inodes = self.store().get_many(&self.keys().records, Table::Inodes, &keys)?;
         let mut entries = Vec::with_capacity(rows.len());
-        for (_, bytes) in rows {
-            let row: DentryRow = decode(&bytes)?;
-            match self.attributes(row.inode) {
-                Ok(attributes) => entries.push(Entry { name: row.name.into(), attributes }),
-                // Removed between the two reads.
-                Err(StoreError::NotFound) => {}
-                Err(error) => return Err(error),
+        for (dentry, bytes) in dentries.into_iter().zip(inodes) {
+            // Removed between the two reads, if it is absent.
+            if let Some(bytes) = bytes {
+                let attributes = decode::<InodeRow>(&bytes)?.attributes(dentry.inode);
+                let attributes = self.with_open_size(attributes);
+                entries.push(Entry { name: dentry.name.into(), attributes });
             }
         }
         Ok((entries, next))
@@ -281,7 +285,7 @@ impl Vault {
     /// Makes a directory. `attributes.mode` absent means 0755.
     ///
     /// # Errors
-    /// `Exists`, `NotFound` or `NotADirectory` for the parent, `InvalidName`.
+    /// `Exists`, `NotFound` or `NotADirectory` for the parent, `InvalidName`, `QuotaExceeded`.
     pub fn make_directory(
         &self,
         parent: InodeId,
@@ -332,7 +336,7 @@ impl Vault {
     /// Adds a name to a file or link.
     ///
     /// # Errors
-    /// `Exists`, `NotFound`, `IsADirectory` for a directory as source, `TooLarge`.
+    /// `Exists`, `NotFound`, `IsADirectory` for a directory as source, `TooLarge`, `QuotaExceeded`.
     pub fn hard_link(
         &self,
         inode: InodeId,
@@ -352,6 +356,12 @@ impl Vault {
         }
         if old.links >= LINKS_MAX {
             return Err(StoreError::TooLarge("the number of links"));
+        }
+        // It counts nothing itself: its file does. But where no more files may be, no more names may.
+        let room = Amounts { files: 1, ..Amounts::default() };
+        if let Err(refusal) = self.store().quotas().check(self.owner(), self.id(), room) {
+            drop(change);
+            return Err(self.refused(refusal));
         }
         let new = InodeRow { links: old.links + 1, ..old.successor() };
         change.replace_inode(inode, &old, new)?;
@@ -498,7 +508,6 @@ impl Vault {
             DentryRow { name: to.1.to_vec().into(), inode: from, kind: source.kind, begin: change.moment() };
         change.clear_target(&row, to.0, to.1, replace)?;
         let made = change.copy_tree(from, to.0, to.1, deep)?;
-        self.store().quotas().check(self.owner(), change.bytes_grown())?;
         audit.object = Some(made);
         Ok(Pending { value: made, ticket: change.submit(audit)? })
     }

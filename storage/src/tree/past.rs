@@ -327,10 +327,17 @@ impl PastVault {
             return Err(StoreError::NotADirectory);
         }
         let (names, next) = self.names(directory, cursor, max)?;
-        let entries = names
-            .into_iter()
-            .map(|row| Ok(Entry { attributes: self.attributes(row.inode)?, name: row.name.into() }))
-            .collect::<Result<_, StoreError>>()?;
+        let keys: Vec<_> = names.iter().map(|row| inode_key(self.id(), row.inode)).collect();
+        let live = self.vault.store().get_many(&self.vault.keys().records, Table::Inodes, &keys)?;
+        let mut entries = Vec::with_capacity(names.len());
+        for (name, live) in names.into_iter().zip(live) {
+            let live: Option<InodeRow> = live.map(|bytes| decode(&bytes)).transpose()?;
+            let row = match live.filter(|row| self.view.is_past(row.begin)) {
+                Some(row) => row,
+                None => self.row(name.inode)?,
+            };
+            entries.push(Entry { attributes: self.shown(name.inode, &row)?, name: name.name.into() });
+        }
         Ok((entries, next))
     }
 

@@ -182,6 +182,9 @@ mod tests {
             compression: None,
             erased: None,
             pruned: None,
+            bytes_max: None,
+            files_max: None,
+            stored_max: None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::{Kind, Vault, VaultInner, VaultRecord};
+use crate::allowance::Allowance;
 use crate::audit::RecordDraft;
 use crate::commit::{OpenedVault, Pending, Store};
 use crate::error::StoreError;
@@ -14,7 +15,7 @@ use crate::index::Table;
 use crate::keys::{ManagedSlot, RootKey, VaultKeys};
 use crate::rows::{Content, InodeRow, Moment, UsageRow, VaultRow, decode, encode, inode_key, usage_key};
 
-const END: [u8; 33] = [0xff; 33];
+pub(super) const END: [u8; 33] = [0xff; 33];
 
 impl Store {
     /// Creates a vault with a fresh root key in a managed slot.
@@ -26,6 +27,21 @@ impl Store {
         owner: OwnerId,
         name: &str,
         retention_secs: u64,
+        audit: RecordDraft,
+    ) -> Result<Pending<VaultId>, StoreError> {
+        self.create_vault_within(owner, name, retention_secs, Allowance::default(), audit)
+    }
+
+    /// The same with limits.
+    ///
+    /// # Errors
+    /// As for [`Store::create_vault`].
+    pub fn create_vault_within(
+        &self,
+        owner: OwnerId,
+        name: &str,
+        retention_secs: u64,
+        allowance: Allowance,
         mut audit: RecordDraft,
     ) -> Result<Pending<VaultId>, StoreError> {
         let (id, root) = (VaultId::random()?, RootKey::generate()?);
@@ -33,7 +49,7 @@ impl Store {
         let mut txn = self.begin()?;
         for (_, bytes) in txn.range(self.system_key(), Table::Vaults, &[], &END, usize::MAX)? {
             let row: VaultRow = decode(&bytes)?;
-            if row.owner == owner && row.name == name {
+            if row.owner == owner && row.name == name && row.erased.is_none() {
                 return Err(StoreError::Exists);
             }
         }
@@ -45,6 +61,9 @@ impl Store {
             created: now,
             retention_secs,
             managed: Some(slot),
+            bytes_max: allowance.bytes_max,
+            files_max: allowance.files_max,
+            stored_max: allowance.stored_max,
             shortening: None,
             holds: None,
             compression: None,
@@ -81,7 +100,10 @@ impl Store {
         while txn.next_number() < InodeId::ROOT.0 {}
         audit.vault = Some(id);
         txn.audit(audit, None);
-        Ok(Pending { value: id, ticket: txn.submit()? })
+        let ticket = txn.submit()?;
+        // Nobody has opened it yet: what it holds is counted by its limits from the first file on.
+        self.quotas().allow_vault(id, allowance);
+        Ok(Pending { value: id, ticket })
     }
 
     /// Every vault.
@@ -97,6 +119,7 @@ impl Store {
                 let usage = self.get(self.system_key(), Table::Usage, &usage_key(row.owner, id))?;
                 let usage = usage.map(|bytes| decode::<UsageRow>(&bytes)).transpose()?.unwrap_or_default();
                 Ok(VaultRecord {
+                    allowance: row.allowance(),
                     id,
                     owner: row.owner,
                     created: row.created,
@@ -106,6 +129,7 @@ impl Store {
                     unique_bytes: usage.unique.unwrap_or(0),
                     stored_bytes: usage.stored.unwrap_or(0),
                     compression: row.compression(),
+                    erased: row.erased,
                     name: row.name,
                 })
             })
@@ -143,17 +167,9 @@ impl Store {
             pruning: RwLock::default(),
             views: Mutex::default(),
             compressed: AtomicBool::new(row.compression() == Compression::Lz4),
+            closed: AtomicBool::new(false),
         });
         vaults.insert(id, OpenedVault { keys, vault: Arc::<VaultInner>::clone(&inner) });
         Ok(Vault { inner })
-    }
-
-    /// Loads the counters of bytes in use.
-    pub(crate) fn load_usage(&self) -> Result<(), StoreError> {
-        for (key, bytes) in self.range(self.system_key(), Table::Usage, &[], &END, usize::MAX)? {
-            let owner = OwnerId(*key.first_chunk().ok_or(StoreError::DamagedRecord)?);
-            self.quotas().settle(owner, decode::<UsageRow>(&bytes)?.bytes, 0);
-        }
-        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! What the tests of the store share.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod clock;
 pub(crate) mod past;
 
 use std::collections::BTreeMap;

@@ -15,18 +15,19 @@ mod extents;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::allowance::Amounts;
 use crate::audit::RecordDraft;
 use crate::commit::{Epoch, Pending};
 use crate::error::StoreError;
-use crate::frame::FramePlace;
+use crate::frame::{FRAME_OVERHEAD_BYTES, FramePlace};
 use crate::id::{ChunkId, ContentId, InodeId};
 use crate::limits::{
-    CHUNK_BYTES_MIN, DIRTY_BYTES_TARGET, EXTENTS_CHANGED_MAX, FILE_BYTES_MAX, SEGMENT_BYTES,
+    CHUNK_BYTES_MIN, DIRTY_BYTES_TARGET, EXTENTS_CHANGED_MAX, FILE_BYTES_MAX, PINNED_BYTES_MAX, SEGMENT_BYTES,
 };
 use crate::quota::Reservation;
-use crate::rows::{Body, Content, Extent, INCIDENT_BROKEN_UPLOAD, INLINE_EXTENTS_MAX, InodeRow};
+use crate::rows::{Body, Content, Extent, INLINE_EXTENTS_MAX, IncidentKind, InodeRow};
 use crate::tree::change::Change;
-use crate::tree::{AttributeChange, Attributes, Kept, Kind, Vault};
+use crate::tree::{AttributeChange, Attributes, IncidentDraft, Kept, Kind, Vault};
 
 use dirty::Dirty;
 use extents::Extents;
@@ -43,12 +44,20 @@ pub enum Completion {
     Broken,
 }
 
+/// Where the bytes of an extent's chunk are.
+#[derive(Clone)]
+enum Source {
+    /// In the store's cache when somebody looked: its place need not be asked for.
+    Memory(Arc<[u8]>),
+    Log(FramePlace),
+}
+
 /// Where the bytes of a range are. Read without the file's lock: frames never change.
 struct Plan {
     vault: Vault,
     offset: u64,
     len: usize,
-    pieces: Vec<(Extent, FramePlace)>,
+    pieces: Vec<(Extent, Source)>,
 }
 
 impl Plan {
@@ -56,14 +65,15 @@ impl Plan {
     fn read(&self, into: &mut Vec<u8>) -> Result<(), StoreError> {
         let from = into.len();
         into.reserve(self.len);
-        for (extent, place) in &self.pieces {
+        for (extent, source) in &self.pieces {
             // A hole before it.
             into.resize(from + (extent.start - self.offset) as usize, 0);
-            let chunk = self.vault.read_chunk(extent.chunk, place)?;
+            let chunk = match source {
+                Source::Memory(chunk) => Arc::clone(chunk),
+                Source::Log(place) => self.vault.read_chunk(extent.chunk, place)?,
+            };
             let skip = extent.skip as usize;
-            let found = chunk
-                .get(skip..skip + extent.len as usize)
-                .ok_or(StoreError::Damaged { pack: place.pack })?;
+            let found = chunk.get(skip..skip + extent.len as usize).ok_or(StoreError::DamagedRecord)?;
             into.extend_from_slice(found);
         }
         into.resize(from + self.len, 0);
@@ -84,15 +94,31 @@ struct Editor {
     hasher: Option<Box<blake3::Hasher>>,
     hashed: u64,
     reservation: Reservation,
+    reserve: Reserve,
     changed: bool,
     /// What the index said when `extents` were looked up stays until this is renewed.
     epoch: Epoch,
 }
 
+/// What the reservation is made of, beside the bytes that were taken.
+#[derive(Debug, Default)]
+struct Reserve {
+    /// Bytes of the content that this one replaces: they go when it comes.
+    replaced: u64,
+    /// Bytes that were announced.
+    expected: u64,
+    /// Files that it makes: one, or none.
+    files: u64,
+    /// Bytes of new chunks that are staged.
+    staged: u64,
+    /// Bytes that were dirty and are being cut.
+    cutting: u64,
+}
+
 impl Editor {
     /// `epoch` is older than the look at `content`.
     fn of(vault: Vault, content: &Content, epoch: Epoch) -> Self {
-        let reservation = Reservation::new(Arc::clone(vault.store().quotas()), vault.owner());
+        let reservation = Reservation::new(Arc::clone(vault.store().quotas()), vault.owner(), vault.id());
         Self {
             vault,
             extents: Extents::of(&content.body),
@@ -103,6 +129,7 @@ impl Editor {
             hasher: (content.size == 0).then(Box::default),
             hashed: 0,
             reservation,
+            reserve: Reserve { replaced: content.stored, ..Reserve::default() },
             changed: false,
             epoch,
         }
@@ -115,6 +142,22 @@ impl Editor {
             self.extents.forget_unchanged();
             self.epoch = epoch;
         }
+    }
+
+    /// Reserves what a content of `stored` bytes takes, `unsealed` of them not sealed yet: as many again on the disk, until it
+    /// shows that a chunk is there already.
+    fn hold(&mut self, stored: u64, unsealed: u64) -> Result<(), StoreError> {
+        let reserve = &self.reserve;
+        let wanted = Amounts {
+            bytes: stored.max(reserve.expected).saturating_sub(reserve.replaced),
+            files: reserve.files,
+            stored: reserve.staged + unsealed,
+        };
+        self.reservation.hold(wanted).map_err(|refusal| self.vault.refused(refusal))
+    }
+
+    fn unsealed(&self) -> u64 {
+        self.dirty.bytes() as u64 + self.reserve.cutting
     }
 
     fn end_of_what_is_there(&self) -> u64 {
@@ -153,7 +196,7 @@ impl Editor {
             return Err(StoreError::TooLarge("the number of unsaved fragments"));
         }
         let more = self.holes(offset, end)?;
-        self.reservation.grow(more)?;
+        self.hold(self.stored + more, self.unsealed() + bytes.len() as u64)?;
         self.stored += more;
         match &mut self.hasher {
             Some(hasher) if self.hashed == offset => {
@@ -178,6 +221,7 @@ impl Editor {
             let vault = self.vault.clone();
             self.extents.truncate(&vault, size)?;
             self.stored -= gone;
+            self.hold(self.stored, self.unsealed())?;
         }
         if size == 0 {
             self.hasher = Some(Box::default());
@@ -192,12 +236,20 @@ impl Editor {
 
     /// Stages dirty bytes. With `all` false the end of the last run stays, where the next bytes may still move the cut.
     fn flush(&mut self, all: bool) -> Result<(), StoreError> {
+        let flushed = self.cut(all);
+        self.reserve.cutting = 0;
+        flushed?;
+        self.hold(self.stored, self.unsealed())
+    }
+
+    fn cut(&mut self, all: bool) -> Result<(), StoreError> {
         let frontier = self.dirty.end();
         let vault = self.vault.clone();
         if self.dirty.bytes() < DIRTY_BYTES_TARGET || all {
             self.widen()?;
         }
         let mut runs = self.dirty.take();
+        self.reserve.cutting = runs.values().map(|run| run.len() as u64).sum();
         while let Some((start, run)) = runs.pop_first() {
             let open_end = !all && start + run.len() as u64 == frontier;
             let mut at = 0;
@@ -240,9 +292,14 @@ impl Editor {
         let keys = self.vault.keys();
         let chunk = keys.chunk_id(plain);
         if !self.staged.contains_key(&chunk) && !self.is_known(chunk)? {
-            let place = self.vault.store().stage(keys, chunk, plain, self.vault.compression())?;
+            // Sealed it is a little longer than it was.
+            self.hold(self.stored, self.unsealed() + FRAME_OVERHEAD_BYTES as u64)?;
+            let (keys, compression) = (self.vault.keys(), self.vault.compression());
+            let place = self.vault.store().stage(keys, chunk, plain, compression)?;
+            self.reserve.staged += u64::from(place.stored_bytes);
             self.staged.insert(chunk, place);
         }
+        self.reserve.cutting = self.reserve.cutting.saturating_sub(plain.len() as u64);
         let len = u32::try_from(plain.len()).map_err(|_| StoreError::TooLarge("a chunk"))?;
         let vault = self.vault.clone();
         self.extents.put(&vault, Extent { start, len, chunk, skip: 0 })
@@ -276,12 +333,24 @@ impl Editor {
     fn plan(&mut self, offset: u64, len: usize) -> Result<Plan, StoreError> {
         let end = offset.saturating_add(len as u64).min(self.size).max(offset);
         let vault = self.vault.clone();
-        let pieces = self
-            .extents
-            .touching(&vault, offset, end)?
-            .into_iter()
-            .map(|extent| Ok((extent, self.place(extent.chunk)?)))
-            .collect::<Result<_, StoreError>>()?;
+        let mut pieces: Vec<(Extent, Source)> = Vec::new();
+        let mut pinned = 0;
+        for extent in self.extents.touching(&vault, offset, end)? {
+            // Between fragments the same chunk comes again and again: it is looked up once.
+            let known = pieces.iter().rev().find(|(known, _)| known.chunk == extent.chunk);
+            let source = match known.map(|(_, source)| source.clone()) {
+                Some(source) => source,
+                None if pinned < PINNED_BYTES_MAX => match vault.store().cached(vault.keys(), extent.chunk) {
+                    Some(chunk) => {
+                        pinned += chunk.len();
+                        Source::Memory(chunk)
+                    }
+                    None => Source::Log(self.place(extent.chunk)?),
+                },
+                None => Source::Log(self.place(extent.chunk)?),
+            };
+            pieces.push((extent, source));
+        }
         Ok(Plan { vault, offset, len: (end - offset) as usize, pieces })
     }
 
@@ -341,7 +410,7 @@ impl Editor {
         self.epoch = epoch;
         self.extents.settled(&content.body);
         self.staged.clear();
-        self.reservation.release();
+        self.reserve = Reserve { replaced: content.stored, ..Reserve::default() };
         self.changed = false;
     }
 }
@@ -557,12 +626,15 @@ impl OpenFile {
         }
         new.incomplete = incomplete;
         if incomplete {
-            change.add_incident(INCIDENT_BROKEN_UPLOAD, self.state.inode)?;
+            let vault = &self.state.vault;
+            let broken =
+                IncidentDraft { inode: Some(self.state.inode), ..vault.incident(IncidentKind::BrokenUpload) };
+            vault.store().add_incident(&mut change.txn, broken)?;
         }
         audit.content_hash = new.content.blake3;
         let content = new.content.clone();
         change.replace_inode(self.state.inode, &old, new)?;
-        let ticket = change.submit(audit)?;
+        let ticket = change.submit_holding(audit, &mut edited.editor.reservation)?;
         edited.editor.settled(&content, epoch);
         edited.row.content = content;
         Ok(Pending { value: (), ticket })
@@ -602,6 +674,18 @@ impl Upload {
     pub(crate) fn new(vault: Vault) -> Self {
         let epoch = vault.store().epoch();
         Self { editor: Editor::of(vault, &Content::empty(ContentId(0)), epoch) }
+    }
+
+    /// Reserves room for `bytes` bytes at a name that is new, or in place of what is there.
+    pub(crate) fn expect(&mut self, replaced: Option<&InodeRow>, bytes: u64) -> Result<(), StoreError> {
+        self.editor.reserve = Reserve {
+            replaced: replaced.map_or(0, |row| row.content.stored),
+            expected: bytes,
+            files: u64::from(replaced.is_none()),
+            ..Reserve::default()
+        };
+        // How much of it is stored already nobody knows yet; where nothing more may be stored, nothing needs to be sent.
+        self.editor.hold(0, bytes.min(1))
     }
 
     /// Takes the next bytes.
@@ -661,8 +745,7 @@ impl Upload {
             }
         };
         audit.object = Some(inode);
-        let ticket = change.submit(audit)?;
-        self.editor.reservation.release();
+        let ticket = change.submit_holding(audit, &mut self.editor.reservation)?;
         if let Some(row) = &replaced
             && let Some(open) = vault.opened(inode)
             && !open.refresh(row, epoch)
