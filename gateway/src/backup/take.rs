@@ -85,6 +85,7 @@ fn try_take(
         bail!("the backup's directory must be an absolute path");
     }
     refuse_the_store_itself(config, destination)?;
+    refuse_others(destination)?;
     directory(destination)?;
     let _lock = take_lock(destination)?;
     let former = former(store, destination)?;
@@ -144,6 +145,22 @@ fn refuse_the_store_itself(config: &Config, destination: &Path) -> anyhow::Resul
     Ok(())
 }
 
+/// A directory with anything else in it is not touched.
+fn refuse_others(destination: &Path) -> anyhow::Result<()> {
+    if destination.join(MANIFEST).exists() || !destination.exists() {
+        return Ok(());
+    }
+    let entries = fs::read_dir(destination).with_context(|| destination.display().to_string())?;
+    for entry in entries {
+        let name = entry?.file_name();
+        // What a first backup leaves when it is interrupted.
+        if ![LOCK, CONFIG, "packs", "audit", "backup.new"].iter().any(|own| name == *own) {
+            bail!("{} is not empty and holds no backup; nothing was changed", destination.display());
+        }
+    }
+    Ok(())
+}
+
 fn take_lock(destination: &Path) -> anyhow::Result<fs::File> {
     let path = destination.join(LOCK);
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
@@ -157,21 +174,11 @@ fn take_lock(destination: &Path) -> anyhow::Result<fs::File> {
     }
 }
 
-/// The manifest that is there. A directory with anything else in it is not touched.
+/// The manifest that is there.
 fn former(store: &Store, destination: &Path) -> anyhow::Result<Option<Manifest>> {
     match Manifest::read(destination, store.gateway_key()) {
         Ok(manifest) => Ok(Some(manifest)),
-        Err(ManifestError::Absent) => {
-            for entry in fs::read_dir(destination)? {
-                let name = entry?.file_name();
-                // What a first backup leaves when it is interrupted.
-                let own = [LOCK, CONFIG, "packs", "audit", "backup.new"].iter().any(|own| name == *own);
-                if !own {
-                    bail!("{} is not empty and holds no backup; nothing was changed", destination.display());
-                }
-            }
-            Ok(None)
-        }
+        Err(ManifestError::Absent) => Ok(None),
         Err(error) => {
             Err(error).with_context(|| format!("{}: take another directory", destination.display()))
         }
