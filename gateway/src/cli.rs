@@ -9,6 +9,7 @@ use coffre_auth::RightsSet;
 use ipnet::IpNet;
 
 use crate::admin::{CustomerLimits, Request, VaultLimits};
+use crate::export::Format;
 use crate::units::{
     Bound, parse_count_bound, parse_duration, parse_moment_bound, parse_rights, parse_size_bound, rights_name,
 };
@@ -121,6 +122,8 @@ pub enum Command {
         #[arg(long)]
         read_data: bool,
     },
+    /// Give a vault's data back: one moment of it with a signed manifest, or verify what was given.
+    Export(ExportArguments),
     /// Figures of the store and its sessions.
     Status,
 }
@@ -132,6 +135,30 @@ pub enum VerifyExtent {
     New,
     /// All of them.
     All,
+}
+
+/// What to export and where to, or what to verify.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// `CUSTOMER/VAULT`.
+    #[arg(required_unless_present = "verify")]
+    pub vault: Option<String>,
+    /// An absent or empty directory, or that of an interrupted export, which then goes on. The process that holds the store
+    /// writes to it: the server, when one runs.
+    #[arg(required_unless_present = "verify", value_name = "DEST")]
+    pub destination: Option<PathBuf>,
+    /// The moment (RFC 3339 time or date) or the snapshot to export; without it, now.
+    #[arg(long, value_name = "TIME|SNAPSHOT")]
+    pub at: Option<String>,
+    /// As a tree of files, or as one tar archive.
+    #[arg(long, value_enum, default_value = "tree")]
+    pub format: Format,
+    /// Read an export again and say what differs from its signed manifest. Needs no data directory.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["vault", "destination", "at", "format"])]
+    pub verify: Option<PathBuf>,
+    /// The line that the export printed, by which the signature is verified; without it, the one beside the export.
+    #[arg(long, value_name = "LINE", requires = "verify")]
+    pub verifier: Option<String>,
 }
 
 /// Customers.
@@ -398,9 +425,10 @@ pub enum AuditCommand {
 impl Command {
     /// Where a certificate that the command brings is to be written.
     pub fn certificate_file(&self) -> Option<&Path> {
-        match self {
-            Self::Vault(VaultCommand::Erase { certificate, .. }) => certificate.as_deref(),
-            _ => None,
+        if let Self::Vault(VaultCommand::Erase { certificate, .. }) = self {
+            certificate.as_deref()
+        } else {
+            None
         }
     }
 
@@ -415,7 +443,11 @@ impl Command {
             | Self::Serve { .. }
             | Self::Restore { .. }
             | Self::Recover { .. }
-            | Self::Audit(AuditCommand::Verify { directory: Some(_) }) => return Ok(None),
+            | Self::Audit(AuditCommand::Verify { directory: Some(_) })
+            | Self::Export(ExportArguments { vault: None, .. } | ExportArguments { destination: None, .. }) =>
+            {
+                return Ok(None);
+            }
             Self::Customer(CustomerCommand::Add { name, limits }) => {
                 Request::CustomerAdd { name, limits: limits.into() }
             }
@@ -459,12 +491,7 @@ impl Command {
             Self::User(UserCommand::Enable { user }) => Request::UserEnable { user },
             Self::User(UserCommand::Delete { user }) => Request::UserDelete { user },
             Self::Credential(CredentialCommand::AddKey { user, file, machine, scope }) => {
-                let key = if file.as_os_str() == "-" {
-                    std::io::read_to_string(std::io::stdin())?
-                } else {
-                    std::fs::read_to_string(&file)
-                        .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?
-                };
+                let key = key_text(&file)?;
                 Request::CredentialAddKey { user, key, machine, scope: scope.into() }
             }
             Self::Credential(CredentialCommand::AddToken { user, scope }) => {
@@ -475,6 +502,9 @@ impl Command {
             Self::Audit(AuditCommand::Tail { lines }) => Request::AuditTail { lines },
             Self::Audit(AuditCommand::Verify { directory: None }) => Request::AuditVerify,
             Self::Incidents { lines, after } => Request::Incidents { max: lines, after },
+            Self::Export(ExportArguments {
+                vault: Some(vault), destination: Some(path), at, format, ..
+            }) => Request::Export { vault, destination: std::path::absolute(path)?, at, format },
             Self::Check { read_data } => Request::Check { read_data },
             Self::Status => Request::Status,
         }))
@@ -493,6 +523,14 @@ impl From<VaultBounds> for VaultLimits {
         let VaultBounds { bytes_max, files_max, stored_max } = bounds;
         Self { bytes_max, files_max, stored_max }
     }
+}
+
+/// The text of a public key file, or of standard input.
+fn key_text(file: &Path) -> anyhow::Result<String> {
+    if file.as_os_str() == "-" {
+        return Ok(std::io::read_to_string(std::io::stdin())?);
+    }
+    std::fs::read_to_string(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))
 }
 
 impl From<Scope> for crate::admin::Scope {

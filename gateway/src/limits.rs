@@ -38,6 +38,25 @@ pub const BACKUP_LISTINGS_MAX: u32 = 8;
 /// Bytes of a manifest: 100 for each file, of which there are four for a gigabyte.
 pub const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+// ---- export ----
+
+/// Bytes of a file read at once by an export: a disk's and a cipher's stride.
+pub const EXPORT_PIECE_BYTES: u64 = 1024 * 1024;
+/// Pieces that an export reads ahead of what it writes: bounds its memory, and hides the slower of the two.
+pub const EXPORT_AHEAD_PIECES: usize = 8;
+/// Bytes after which an export makes durable what it has written: what an interrupted one writes again.
+pub const EXPORT_STEP_BYTES: u64 = 64 * 1024 * 1024;
+/// Files after which it does so.
+pub const EXPORT_STEP_LINES: usize = 1024;
+/// Names of a directory asked for at a time by an export: each level of the tree on the way down holds as many.
+pub const EXPORT_LISTING_PIECE: usize = 128;
+/// Seconds that the moment of an interrupted export is kept, so that it can be continued.
+pub const EXPORT_KEPT_SECS: i64 = 30 * 86_400;
+/// Files that an export or its verification names in its answer; all of them are counted.
+pub const EXPORT_NAMED_MAX: usize = 1000;
+/// Bytes of a path that the record of an export's read keeps, the last ones: a record has 32 KiB.
+pub const EXPORT_RECORD_PATH_BYTES_MAX: usize = 16 * 1024;
+
 // ---- vfs ----
 
 /// Symbolic links followed in one path: what POSIX hosts allow, and the end of circles.

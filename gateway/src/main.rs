@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use coffre::admin::{Answer, client, render};
-use coffre::cli::{AuditCommand, Cli, Command};
+use coffre::cli::{AuditCommand, Cli, Command, ExportArguments};
 use coffre::disaster::{self, RecoverOptions, Told};
-use coffre::{config, serve, setup, telemetry};
+use coffre::{config, export, serve, setup, telemetry};
 use coffre_storage::recover::ReadExtent;
 
 /// The system's allocator keeps half as much again when many threads pass buffers on (tests/bench/RESULTS.md). Its settings
@@ -50,6 +50,10 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
             let options = RecoverOptions { packs, key_file: key, to, audit, extent };
             tell(json, &disaster::recover(&options)?)
         }
+        Command::Export(ExportArguments { verify: Some(directory), verifier, .. }) => {
+            let verified = export::verify(&directory, verifier.as_deref())?;
+            print(json, &Answer { good: verified.is_good(), value: serde_json::to_value(verified)? })
+        }
         other @ (Command::Customer(_)
         | Command::Vault(_)
         | Command::User(_)
@@ -59,6 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         | Command::Check { .. }
         | Command::Gc { .. }
         | Command::Backup { .. }
+        | Command::Export(_)
         | Command::Status) => {
             let certificate = other.certificate_file().map(new_file).transpose()?;
             match other.into_request()? {

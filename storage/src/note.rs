@@ -21,11 +21,27 @@ pub fn public_key(seed: &Secret32) -> Option<[u8; 32]> {
 }
 
 /// The first bytes of SHA-256(origin || 0x0A || 0x01 || key).
-pub(crate) fn key_id(origin: &str, public: &[u8; 32]) -> [u8; 4] {
+fn key_id(origin: &str, public: &[u8; 32]) -> [u8; 4] {
     let hash = digest(&SHA256, &[origin.as_bytes(), b"\n\x01", public].concat());
     let mut id = [0; 4];
     id.copy_from_slice(&hash.as_ref()[..4]);
     id
+}
+
+/// The verifier line of a key: `origin+id+base64(0x01 || key)` and a newline.
+pub fn verifier(origin: &str, public: &[u8; 32]) -> String {
+    let id = format!("{:08x}", u32::from_be_bytes(key_id(origin, public)));
+    format!("{origin}+{id}+{}\n", BASE64.encode([&[1], public.as_slice()].concat()))
+}
+
+/// Reads a verifier line of that origin.
+pub fn parse_verifier(origin: &str, line: &str) -> Option<[u8; 32]> {
+    let (name, rest) = line.trim_end().split_once('+')?;
+    let (id, key) = rest.split_once('+')?;
+    let key = BASE64.decode(key).ok()?;
+    let public: [u8; 32] = key.strip_prefix(&[1])?.try_into().ok()?;
+    let expected = format!("{:08x}", u32::from_be_bytes(key_id(origin, &public)));
+    (name == origin && id == expected).then_some(public)
 }
 
 /// Signs a body, whose first line must be `origin` and which must end with a newline and hold no empty line; nothing when
@@ -80,6 +96,9 @@ mod tests {
         assert_eq!(verify("coffre/test", &note, &public), Ok("coffre/test\nline\n"));
         assert_eq!(verify("coffre/other", &note, &public), Err(NoteError::Damaged));
         assert_eq!(verify("coffre/test", &note, &public_key(&other).unwrap()), Err(NoteError::OtherKey));
+        let line = verifier("coffre/test", &public);
+        assert_eq!(parse_verifier("coffre/test", &line), Some(public));
+        assert_eq!(parse_verifier("coffre/other", &line), None);
         for at in 0..note.len() {
             let mut changed = note.clone().into_bytes();
             changed[at] ^= 1;

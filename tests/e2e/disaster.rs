@@ -387,6 +387,14 @@ fn a_lost_pack_and_a_flipped_byte_concern_exactly_the_files_that_recover_names()
         );
         ensure!(whole || found.is_none(), "{name} is served wrong");
     }
+    // The same content, uploaded again, is stored again although its chunks are known.
+    let again = noise(4, 100_000 + 3 * 90_000);
+    write_file(&site.path("here"), &again, 1_500_000_000)?;
+    let put = gateway.curl_status(&["-T", &text(&site.path("here")), &gateway.url("lost-3")])?;
+    ensure!(put == 204, "{put}");
+    let name = "lost-3".to_owned();
+    let mended = served(&gateway, std::iter::once(&name))?;
+    ensure!(mended.get(&name) == Some(&files.get(&name).cloned()), "{mended:?}");
     let verified = gateway.coffre_json(&["audit", "verify"])?;
     ensure!(number(&verified, "begins_at")? > 0, "the audit log says where it begins: {verified}");
     gateway.stop()

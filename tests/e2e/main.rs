@@ -7,6 +7,7 @@ mod crash;
 mod curl;
 mod disaster;
 mod erase;
+mod export;
 mod hostile;
 mod hostile_web;
 mod lftp;

@@ -6,19 +6,18 @@ use anyhow::{Context, bail};
 use coffre_storage::audit::{Action, Actor, DetailKey, Outcome, RecordDraft};
 use coffre_storage::tree::{IncidentDraft, IncidentKind};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::Answer;
 use super::service::Service;
-use crate::backup::{self, Backing, Verify};
+use crate::backup::{self, Verify};
 use crate::config::Config;
 use crate::units::moment;
 
 impl Service {
-    /// A service that can take backups of this configuration, until `stop` fires.
+    /// A service that can take backups, of this configuration too.
     #[must_use]
-    pub fn with_backups(mut self, config: Config, stop: CancellationToken) -> Self {
-        self.backing = Some(Backing { config: Box::new(config), stop });
+    pub fn with_backups(mut self, config: Config) -> Self {
+        self.backing = Some(Box::new(config));
         self
     }
 
@@ -28,11 +27,11 @@ impl Service {
         verify_all: bool,
         progress: &mut dyn FnMut(u64, u64),
     ) -> anyhow::Result<Answer> {
-        let backing = self.backing.as_ref().context("no backups here")?;
+        let config = self.backing.as_ref().context("no backups here")?;
         let verify = if verify_all { Verify::All } else { Verify::Written };
-        let taken = backup::take(&self.store, &backing.config, destination, verify, &mut |done, total| {
+        let taken = backup::take(&self.store, config, destination, verify, &mut |done, total| {
             progress(done, total);
-            if backing.stop.is_cancelled() {
+            if self.stop.is_cancelled() {
                 bail!("the server stops; the former backup, if there was one, is whole");
             }
             Ok(())

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio_util::sync::CancellationToken;
 
 use super::listener::socket_path;
 use super::service::{Life, Service};
@@ -29,7 +28,7 @@ pub fn run(data: &Path, request: Request) -> anyhow::Result<Answer> {
             let store = wiring::open_store(&config)?;
             let result = Accounts::load(store.clone()).and_then(|accounts| {
                 Service::new(store.clone(), accounts, config.upkeep, Life::Alone)
-                    .with_backups(config.clone(), CancellationToken::new())
+                    .with_backups(config.clone())
                     .execute(request, &mut |done, total| bar.show(done, total))
             });
             let closed = store.shutdown();

@@ -7,6 +7,7 @@
 mod backup;
 pub mod client;
 mod erase;
+mod export;
 mod incidents;
 pub mod listener;
 pub mod render;
@@ -83,6 +84,13 @@ pub enum Request {
     Incidents { max: u32, after: Option<u64> },
     /// `check`
     Check { read_data: bool },
+    /// `export`
+    Export {
+        vault: String,
+        destination: std::path::PathBuf,
+        at: Option<String>,
+        format: crate::export::Format,
+    },
     /// `status`
     Status,
 }

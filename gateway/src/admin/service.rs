@@ -13,13 +13,13 @@ use coffre_storage::id::OwnerId;
 use coffre_storage::time::UnixNanos;
 use coffre_storage::tree::VaultRecord;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Request, Scope, incidents};
 use crate::accounts::{Accounts, CredentialScope};
-use crate::backup::Backing;
-use crate::config::Upkeep;
+use crate::config::{Config, Upkeep};
 use crate::limits::AUDIT_TAIL_LINES_MAX;
-use crate::units::{moment, parse_rights, rights_name};
+use crate::units::{hex, lossless, moment, parse_rights, rights_name};
 use crate::wiring;
 
 /// The service. Cheap to clone.
@@ -30,7 +30,9 @@ pub struct Service {
     pub(super) upkeep: Upkeep,
     life: Life,
     /// What a backup needs besides the store.
-    pub(super) backing: Option<Backing>,
+    pub(super) backing: Option<Box<Config>>,
+    /// Fires when long works are to end.
+    pub(super) stop: CancellationToken,
 }
 
 /// Whether a server runs around the service.
@@ -42,24 +44,16 @@ pub enum Life {
     Alone,
 }
 
-/// Bytes that may be no text: what is not UTF-8 is written as `\xNN`.
-pub(crate) fn lossless(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    for chunk in bytes.utf8_chunks() {
-        out.push_str(chunk.valid());
-        out.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
-    }
-    out
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
-}
-
 impl Service {
     /// The service on a store.
     pub fn new(store: Store, accounts: Accounts, upkeep: Upkeep, life: Life) -> Self {
-        Self { store, accounts, upkeep, life, backing: None }
+        Self { store, accounts, upkeep, life, stop: CancellationToken::new(), backing: None }
+    }
+
+    /// The same service, whose long works end when `stop` fires.
+    #[must_use]
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
     }
 
     /// Does what is asked; tells `progress` bytes done and in all.
@@ -146,6 +140,9 @@ impl Service {
                 incidents::list(&self.store, &self.accounts, max, after)?.into()
             }
             Request::Check { read_data } => self.check(read_data, progress)?,
+            Request::Export { vault, destination, at, format } => {
+                self.export(&vault, (destination, format), at, progress)?
+            }
             Request::Status => self.status().into(),
         })
     }

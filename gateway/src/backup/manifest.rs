@@ -24,6 +24,7 @@ use coffre_storage::note::{self, NoteError};
 
 use super::MANIFEST;
 use crate::limits::MANIFEST_BYTES_MAX;
+use crate::units::hex;
 
 const ORIGIN: &str = "coffre/backup";
 const FORMAT: u32 = 1;
@@ -76,10 +77,6 @@ pub enum ManifestError {
     /// It cannot be read.
     #[error("reading the backup's manifest")]
     Io(#[source] io::Error),
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {

@@ -1,4 +1,4 @@
-//! Backups: a directory that holds everything but the gateway key, taken while the server serves (FORMAT.md section 15).
+//! Backups: a directory that holds everything but the gateway key, taken while the server serves (FORMAT.md section 16).
 //!
 //! ```text
 //! backup                the signed manifest: what there is, how long, with which hash; written last
@@ -17,19 +17,6 @@ mod verified;
 
 pub use manifest::{Manifest, ManifestError};
 pub use take::{BackupSummary, Verify, take};
-
-use tokio_util::sync::CancellationToken;
-
-use crate::config::Config;
-
-/// What a backup needs besides the store.
-#[derive(Debug, Clone)]
-pub struct Backing {
-    /// Names the files that go along.
-    pub config: Box<Config>,
-    /// Fires when the server stops: a backup does not keep it from that.
-    pub stop: CancellationToken,
-}
 
 /// Name of the manifest.
 pub const MANIFEST: &str = "backup";

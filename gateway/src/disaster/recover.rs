@@ -16,9 +16,8 @@ use super::identity::Identity;
 use super::{Told, Unfinished, open_rebuilt, say_step};
 use crate::accounts::Accounts;
 use crate::admin::Answer;
-use crate::admin::service::lossless;
 use crate::limits::{BACKUP_PIECE_BYTES, RECOVER_BLOCK_BYTES};
-use crate::units::moment;
+use crate::units::{lossless, moment};
 use crate::wiring;
 
 /// What to recover from, and into.
@@ -172,6 +171,7 @@ struct Found {
 
 fn look(store: &Store, extent: ReadExtent, report: &RebuildReport) -> anyhow::Result<Found> {
     let losses = store.find_losses(extent, &mut |_| {})?;
+    store.set_aside(&losses.chunks)?;
     // Rows of accounts may be among what is lost: then vaults go by their own names.
     let vaults =
         Accounts::load(store.clone()).and_then(|accounts| Ok(accounts.vaults()?)).unwrap_or_default();

@@ -16,8 +16,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::merkle::Hash;
 use crate::id::CommitNumber;
 use crate::keys::Secret32;
+use crate::note;
 pub use crate::note::public_key;
-use crate::note::{self, key_id};
 use crate::time::UnixNanos;
 
 /// The log's name in every checkpoint.
@@ -38,18 +38,12 @@ pub struct Checkpoint {
 
 /// The verifier line that goes with copies of the log: `name+id+base64(0x01 || key)`.
 pub fn verifier(public: &[u8; 32]) -> String {
-    let id = format!("{:08x}", u32::from_be_bytes(key_id(ORIGIN, public)));
-    format!("{ORIGIN}+{id}+{}\n", BASE64.encode([&[1], public.as_slice()].concat()))
+    note::verifier(ORIGIN, public)
 }
 
 /// Reads a verifier line.
 pub fn parse_verifier(line: &str) -> Option<[u8; 32]> {
-    let (name, rest) = line.trim_end().split_once('+')?;
-    let (id, key) = rest.split_once('+')?;
-    let key = BASE64.decode(key).ok()?;
-    let public: [u8; 32] = key.strip_prefix(&[1])?.try_into().ok()?;
-    let expected = format!("{:08x}", u32::from_be_bytes(key_id(ORIGIN, &public)));
-    (name == ORIGIN && id == expected).then_some(public)
+    note::parse_verifier(ORIGIN, line)
 }
 
 impl Checkpoint {

@@ -133,6 +133,10 @@ pub enum Action {
     Restore,
     #[n(92)]
     Recover,
+    #[n(100)]
+    ExportBegin,
+    #[n(101)]
+    ExportEnd,
 }
 
 /// How it ended.
@@ -290,6 +294,8 @@ impl Action {
             Self::Backup => "backup",
             Self::Restore => "restore",
             Self::Recover => "recover",
+            Self::ExportBegin => "export-begin",
+            Self::ExportEnd => "export-end",
         }
     }
 }

@@ -316,8 +316,7 @@ impl Committer {
         if let Some(pack) = self.pack.take() {
             pack.close(&self.inner.packs_key, end)?;
             // Whoever staged frames in it looked at the index before now.
-            let now = CommitNumber(self.inner.last_commit.load(std::sync::atomic::Ordering::Acquire));
-            lock(&self.inner.closed).insert(pack.header.pack, now);
+            lock(&self.inner.closed).insert(pack.header.pack, self.inner.epochs.now());
             self.unsynced = false;
             self.synced_through = self.synced_through.max(pack.last);
         }

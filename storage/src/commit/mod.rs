@@ -44,7 +44,7 @@ use cache::{ChunkCache, Looked};
 pub(crate) use committer::{POSITION_KEY, PackCountRow, PackRow, Position};
 use counts::PackCounts;
 pub(crate) use epochs::Epoch;
-use epochs::Epochs;
+use epochs::{Epochs, Look};
 use export::CheckpointView;
 pub use export::{ExportRow, ExportSummary};
 pub use extent::DurableExtent;
@@ -115,8 +115,8 @@ pub(crate) struct Inner {
     overlay: Overlay,
     counts: PackCounts,
     epochs: Arc<Epochs>,
-    /// Packs that this process closed, and the newest transaction then.
-    closed: Mutex<std::collections::BTreeMap<PackId, CommitNumber>>,
+    /// Packs that this process closed, and when among the looks at the index.
+    closed: Mutex<std::collections::BTreeMap<PackId, Look>>,
     /// Those who copy packs: meanwhile none is unlinked.
     packs_held: Arc<AtomicU64>,
     /// Held by a pass of reclaim.
@@ -380,7 +380,7 @@ impl Store {
     pub(crate) fn is_settled(&self, pack: PackId) -> bool {
         let current = self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0;
         let closed = lock(&self.inner.closed).get(&pack).copied();
-        pack < current && closed.is_none_or(|at| self.inner.epochs.oldest().is_none_or(|oldest| oldest > at))
+        pack < current && closed.is_none_or(|then| self.inner.epochs.all_gone_before(then))
     }
 
     /// Bytes of a pack's frames that chunks refer to, as of the last applied batch.

@@ -21,6 +21,7 @@ use crate::log::walk::{PackReader, packs};
 use crate::note;
 use crate::rows::{ChunkRow, UsageRow, VaultRow, after_prefix, decode, usage_key};
 use crate::time::UnixNanos;
+use crate::tree::Vault;
 
 /// The name in every certificate of erasure.
 pub const CERTIFICATE_ORIGIN: &str = "coffre/erasure";
@@ -67,8 +68,24 @@ fn is_of(vault: VaultId, table: Table, key: &[u8]) -> bool {
     match table {
         Table::Garbage => at(8),
         Table::Usage => at(16),
-        Table::Vaults => at(0),
-        other => OF_VAULT.contains(&other) && at(0),
+        Table::Vaults
+        | Table::Inodes
+        | Table::Dentries
+        | Table::InodeHistory
+        | Table::DentryHistory
+        | Table::Segments
+        | Table::Chunks
+        | Table::Locks
+        | Table::Snapshots
+        | Table::Fragmented => at(0),
+        Table::Store
+        | Table::Customers
+        | Table::Users
+        | Table::Credentials
+        | Table::Packs
+        | Table::Incidents
+        | Table::AuditDetails
+        | Table::PackCounts => false,
     }
 }
 
@@ -94,7 +111,8 @@ impl Store {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Erasure, StoreError> {
         let _turn = self.wait_for_reclaim();
-        let row = self.destroy_slot(id, audit)?;
+        let opened = self.vault(id).ok();
+        let row = self.destroy_slot(id, opened.as_ref(), audit)?;
         let mut erasure = Erasure {
             vault: id,
             name: row.name.clone(),
@@ -107,6 +125,10 @@ impl Store {
             packs_left: Vec::new(),
         };
         self.next_pack()?;
+        // Handles on which nothing is unsaved, and those of the vault that is gone, let go of what they had seen.
+        for vault in self.opened_vaults().iter().chain(&opened) {
+            vault.renew_handles();
+        }
         let export = self.export_index(&mut |_| {})?.export;
         let options =
             ReclaimOptions { live_percent_max: 100, grace_secs: 0, export: ExportPolicy::WhenNeeded };
@@ -144,15 +166,19 @@ impl Store {
     }
 
     /// Takes the key slot away, durably. What was erased before stays as it is.
-    fn destroy_slot(&self, id: VaultId, audit: RecordDraft) -> Result<VaultRow, StoreError> {
-        let opened = self.vault(id).ok();
+    fn destroy_slot(
+        &self,
+        id: VaultId,
+        opened: Option<&Vault>,
+        audit: RecordDraft,
+    ) -> Result<VaultRow, StoreError> {
         let row = self
             .change_vault(id, audit, |row, now, _| {
                 if row.holds.as_ref().is_some_and(|holds| !holds.is_empty()) {
                     return Err(StoreError::Held);
                 }
                 // Under the writer lock: nobody's change comes after this.
-                if let Some(vault) = &opened {
+                if let Some(vault) = opened {
                     vault.close_for_good();
                 }
                 row.managed = None;

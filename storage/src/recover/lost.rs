@@ -7,13 +7,13 @@ use crate::error::StoreError;
 use crate::id::{ChunkId, InodeId, PackId, SegmentId, VaultId};
 use crate::index::{Snapshot, Table};
 use crate::keys::VaultKeys;
-use crate::limits::{BLOCK_BYTES, EXPORT_PIECE_MAX, LOST_FILES_MAX};
+use crate::limits::{BLOCK_BYTES, EXPORT_PIECE_MAX, LOST_FILES_MAX, PRUNE_CHUNKS_MAX};
 use crate::log::pack::blob_name;
 use crate::log::walk::packs;
 use crate::record::RecordKey;
 use crate::rows::{
     Body, ChunkRow, Content, DentryRow, Extent, InodeRow, PastRow, SegmentRow, after_prefix, chunk_key,
-    decode,
+    decode, encode,
 };
 use crate::tree::Kind;
 
@@ -63,6 +63,8 @@ pub struct Losses {
     pub damaged_rows: u64,
     /// Vaults that do not open.
     pub closed: Vec<VaultId>,
+    /// Chunks whose frame is not there or does not open.
+    pub chunks: Vec<(VaultId, ChunkId)>,
 }
 
 impl LostKind {
@@ -104,19 +106,18 @@ impl Store {
                 snapshot: snapshot.as_ref(),
                 keys: vault.keys(),
                 packs: &sizes,
-                bad_frames: HashSet::new(),
+                gone: HashSet::new(),
                 known: HashSet::new(),
                 damaged_rows: 0,
             };
-            if extent == ReadExtent::Everything {
-                search.read_frames(&mut || {
-                    frames += 1;
-                    progress(frames);
-                })?;
-            }
+            search.chunks(extent, &mut || {
+                frames += 1;
+                progress(frames);
+            })?;
             search.segments()?;
             search.files(&record.name, &mut losses.files)?;
             losses.damaged_rows += search.damaged_rows;
+            losses.chunks.extend(search.gone.iter().map(|chunk| (record.id, *chunk)));
         }
         losses.files.sort();
         losses.files.dedup();
@@ -125,12 +126,34 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Sets chunks aside that were found lost: nothing new refers to them, and the same content, when it comes again, is
+    /// stored again. Without this an upload of what was lost would find that it is known already.
+    ///
+    /// # Errors
+    /// The store's own errors.
+    pub fn set_aside(&self, chunks: &[(VaultId, ChunkId)]) -> Result<(), StoreError> {
+        for some in chunks.chunks(PRUNE_CHUNKS_MAX) {
+            let mut txn = self.begin()?;
+            for &(id, chunk) in some {
+                let vault = self.vault(id)?;
+                let Some(row) = txn.chunk(vault.keys(), chunk)? else { continue };
+                let row = ChunkRow { damaged: row.damaged.or_else(|| Some(txn.time())), ..row };
+                txn.put(self.system_key(), Table::Chunks, &chunk_key(id, chunk), &encode(&row)?);
+            }
+            txn.submit()?.wait()?;
+        }
+        Ok(())
+    }
+}
+
 struct Search<'s> {
     store: &'s Store,
     snapshot: &'s dyn Snapshot,
     keys: &'s VaultKeys,
     packs: &'s HashMap<PackId, u64>,
-    bad_frames: HashSet<ChunkId>,
+    /// Chunks whose frame is not there or does not open.
+    gone: HashSet<ChunkId>,
     /// Segments that are there, with all their chunks.
     known: HashSet<SegmentId>,
     damaged_rows: u64,
@@ -166,13 +189,18 @@ impl Search<'_> {
         }
     }
 
-    /// Opens every frame, in the order of the disk.
-    fn read_frames(&mut self, read: &mut dyn FnMut()) -> Result<(), StoreError> {
+    /// Looks at the place of every chunk, and opens every frame in the order of the disk if that is asked for.
+    fn chunks(&mut self, extent: ReadExtent, read: &mut dyn FnMut()) -> Result<(), StoreError> {
         let (system, own) = (self.store.system_key(), &self.keys.records);
         let mut places = Vec::new();
-        self.rows(Table::Chunks, &[system, own], &mut |_, at, row| {
+        self.rows(Table::Chunks, &[system, own], &mut |search, at, row| {
             let chunk = at.get(16..).and_then(|bytes| bytes.try_into().ok()).map(ChunkId);
-            if let (Some(chunk), Ok(row)) = (chunk, decode::<ChunkRow>(row)) {
+            let (Some(chunk), Ok(row)) = (chunk, decode::<ChunkRow>(row)) else { return Ok(()) };
+            let end = row.place.offset.saturating_add(u64::from(row.place.stored_bytes));
+            let inside = search.packs.get(&row.place.pack).is_some_and(|bytes| end <= *bytes);
+            if !inside || row.place.offset < BLOCK_BYTES as u64 || row.damaged.is_some() {
+                search.gone.insert(chunk);
+            } else if extent == ReadExtent::Everything {
                 places.push((row.place, chunk));
             }
             Ok(())
@@ -181,7 +209,7 @@ impl Search<'_> {
         for (place, chunk) in places {
             let opened = self.store.read_frame_uncached(self.keys, chunk, &place);
             if !opened.is_ok_and(|plain| self.keys.chunk_id(&plain) == chunk) {
-                self.bad_frames.insert(chunk);
+                self.gone.insert(chunk);
             }
             read();
         }
@@ -189,15 +217,9 @@ impl Search<'_> {
     }
 
     fn is_there(&self, chunk: ChunkId) -> Result<bool, StoreError> {
-        if self.bad_frames.contains(&chunk) {
-            return Ok(false);
-        }
-        let at = chunk_key(self.keys.vault, chunk);
-        let Some(sealed) = self.snapshot.get(Table::Chunks, &at)? else { return Ok(false) };
-        let Ok(row) = self.store.open_chunk(self.keys, &at, &sealed) else { return Ok(false) };
-        let end = row.place.offset.saturating_add(u64::from(row.place.stored_bytes));
-        let inside = self.packs.get(&row.place.pack).is_some_and(|bytes| end <= *bytes);
-        Ok(inside && row.place.offset >= BLOCK_BYTES as u64 && row.damaged.is_none())
+        // A row may be missing too, where the log has a gap.
+        Ok(!self.gone.contains(&chunk)
+            && self.snapshot.get(Table::Chunks, &chunk_key(self.keys.vault, chunk))?.is_some())
     }
 
     fn are_there(&self, extents: &[Extent]) -> Result<bool, StoreError> {

@@ -1,4 +1,4 @@
-//! Building a store again from its packs alone (FORMAT.md section 14): fresh index, audit log, closed packs.
+//! Building a store again from its packs alone (FORMAT.md section 15): fresh index, audit log, closed packs.
 //!
 //! The packs are those of a copy: what is damaged in them is mended where it can be (headers and footers say nothing that
 //! is not known from elsewhere), and cut where the log ends. Order: look at every pack; load the newest whole export into a

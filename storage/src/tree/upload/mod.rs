@@ -137,7 +137,8 @@ impl Editor {
 
     /// Forgets what was looked up, so that others need not keep it; not while something is unsaved.
     fn renew(&mut self) {
-        if !self.changed {
+        // What is unsaved in a vault that was erased is never saved.
+        if !self.changed || self.vault.is_closed() {
             let epoch = self.vault.store().epoch();
             self.extents.forget_unchanged();
             self.epoch = epoch;
@@ -327,6 +328,34 @@ impl Editor {
             chunk.get(from..from + extent.len as usize).ok_or(StoreError::Damaged { pack: place.pack })?;
         into.copy_from_slice(found);
         Ok(())
+    }
+
+    /// The first run of bytes from `from` on that are no hole, at most `bytes_max` of it.
+    fn stored_run(&mut self, from: u64, bytes_max: u64) -> Result<Option<(u64, u64)>, StoreError> {
+        let vault = self.vault.clone();
+        let mut at = from;
+        while at < self.size {
+            let until = ((at / SEGMENT_BYTES + 1) * SEGMENT_BYTES).min(self.size);
+            let mut covered: Vec<(u64, u64)> = self
+                .extents
+                .touching(&vault, at, until)?
+                .iter()
+                .map(|extent| (extent.start, extent.end()))
+                .collect();
+            covered.extend(self.dirty.ranges(at, until));
+            covered.sort_unstable();
+            if let Some((start, mut end)) = covered.first().copied() {
+                for (next, next_end) in covered {
+                    if next > end || end - start >= bytes_max {
+                        break;
+                    }
+                    end = end.max(next_end);
+                }
+                return Ok(Some((start, end.min(start.saturating_add(bytes_max)))));
+            }
+            at = until;
+        }
+        Ok(None)
     }
 
     /// Where the bytes of a range are, behind what is dirty.
@@ -542,6 +571,15 @@ impl OpenFile {
             editor.plan(offset, len)?
         };
         plan.read(into)
+    }
+
+    /// The first run of bytes at `from` or behind it that are no hole: offset and end, at most `bytes_max` bytes. Nothing
+    /// when only a hole follows. A run may be followed by another without a hole between.
+    ///
+    /// # Errors
+    /// The store's own errors.
+    pub fn stored_run(&self, from: u64, bytes_max: u64) -> Result<Option<(u64, u64)>, StoreError> {
+        self.state.lock().editor.stored_run(from, bytes_max)
     }
 
     /// Whether [`OpenFile::read_at`] would be answered from memory (so needs no blocking pool).
