@@ -179,7 +179,7 @@ impl Committer {
                     let close = open.must_sync()
                         || open.buffer.len() >= target
                         || (state.close_wanted && open.has_payload())
-                        || ((stopping || asked) && (open.has_payload() || !open.meta.changes.is_empty()));
+                        || ((stopping || asked) && !open.is_idle());
                     // Somebody needs more room than an empty batch has left here: move on.
                     if close || state.room_wanted > open.room {
                         return self.take(&mut state);
@@ -242,7 +242,7 @@ impl Committer {
         let asked = {
             let state = self.inner.log.lock();
             state.checkpoints_wanted > state.checkpoints_done
-                && state.open.as_ref().is_none_or(|open| !open.must_sync() && !open.has_frames())
+                && state.open.as_ref().is_none_or(OpenBatch::is_idle)
         };
         if self.checkpoint_due(asked) { self.checkpoint(false) } else { Ok(()) }
     }
