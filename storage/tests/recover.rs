@@ -169,6 +169,21 @@ fn packs_before_an_export_may_be_gone_and_the_audit_log_says_where_it_begins() {
 }
 
 #[test]
+fn an_export_that_is_not_whole_any_more_is_not_relied_on() {
+    let made = made(Exported::Halfway);
+    let mut disk = only(&made.disk, "packs/");
+    // The third pack holds the export's parts, and the row that names it.
+    disk.remove(&packs(&made.disk)[2]);
+    let Rebuilt { report, store } = rebuilt(disk, None).unwrap();
+    assert!(report.base.is_none() && !report.losses.is_empty(), "{report:#?}");
+    assert_eq!(store.newest_export().unwrap(), None, "no pack is given up for it");
+    assert_eq!(tree(&store.vault(made.id).unwrap()).unwrap(), made.whole, "no change was in that pack");
+    store.export_index(&mut |_| {}).unwrap();
+    assert!(store.newest_export().unwrap().is_some());
+    store.shutdown().unwrap();
+}
+
+#[test]
 fn a_gap_in_the_journal_is_told_and_what_comes_after_is_applied() {
     let made = made(Exported::Halfway);
     let mut disk = only(&made.disk, "packs/");

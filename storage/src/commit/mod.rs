@@ -46,6 +46,7 @@ use counts::PackCounts;
 pub(crate) use epochs::Epoch;
 use epochs::{Epochs, Look};
 use export::CheckpointView;
+pub(crate) use export::EXPORT_KEY;
 pub use export::{ExportRow, ExportSummary};
 pub use extent::DurableExtent;
 use log_state::LogShared;

@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 use crate::audit::Record;
 use crate::blob::BlobStore;
-use crate::commit::{OpenError, POSITION_KEY, PackRow, Position, StoreOptions, format_row};
+use crate::commit::{
+    EXPORT_KEY, ExportRow, OpenError, POSITION_KEY, PackRow, Position, StoreOptions, format_row,
+};
 use crate::error::StoreError;
 use crate::id::{BatchNumber, CommitNumber, PackId, VaultId};
 use crate::index::redb::RedbIndex;
@@ -28,7 +30,8 @@ use crate::limits::BLOCK_BYTES;
 use crate::log::pack::{PackFooter, VERSION, blob_name};
 use crate::log::salvage::PackEnd;
 use crate::record::RecordKey;
-use crate::rows::encode;
+use crate::rows::{decode, encode};
+use crate::time::UnixNanos;
 use load::Loader;
 pub use lost::{Losses, LostFile, LostKind, ReadExtent};
 use records::{Former, Laid, Records};
@@ -160,7 +163,7 @@ pub fn rebuild(
             progress("loading the index", done);
         })?;
     }
-    let (base, rows) = (BatchNumber(position.batch), loader.rows);
+    let (base, base_pack, rows) = (BatchNumber(position.batch), PackId(position.pack), loader.rows);
     let edge = scan.export.is_some().then(|| position.audit.clone());
     let expected_from = edge.as_ref().map_or(0, |edge| edge.records);
     let former = match former_audit {
@@ -207,6 +210,7 @@ pub fn rebuild(
     let gap = scan.missing.iter().any(|missing| missing.last > base) || !scan.forks.is_empty();
     progress("counting", 0);
     write_salts(&scan, index.snapshot()?.as_ref(), &system_key, &mut loader)?;
+    index.apply(&[export_row(&scan, base_pack, index.snapshot()?.as_ref(), &system_key)?])?;
     let references =
         if gap { References::Recounted(CommitNumber(position.last_commit)) } else { References::Trusted };
     report.closed_vaults = recount::recount(&index, key, &system_key, references)?;
@@ -217,6 +221,26 @@ pub fn rebuild(
     index.apply(&[format_row(&options.gateway_key)])?;
     index.checkpoint()?;
     Ok(report)
+}
+
+/// The row that names the newest export, by which packs are given up: only one that is whole in these packs may stand there.
+fn export_row(
+    scan: &Scan,
+    base_pack: PackId,
+    snapshot: &dyn Snapshot,
+    system_key: &RecordKey,
+) -> Result<Change, StoreError> {
+    let known = snapshot.get(Table::Store, EXPORT_KEY)?;
+    let known = known.and_then(|sealed| system_key.open(Table::Store, EXPORT_KEY, &sealed));
+    let known = known.and_then(|row| decode::<ExportRow>(&row).ok());
+    let row = scan.export.as_ref().map(|found| ExportRow {
+        number: found.number,
+        base: found.base,
+        base_pack,
+        time: known.filter(|known| known.base == found.base).map_or(UnixNanos(0), |known| known.time),
+    });
+    let sealed = row.map(|row| system_key.seal(Table::Store, EXPORT_KEY, &encode(&row)?)).transpose()?;
+    Ok(Change { table: Table::Store, key: EXPORT_KEY.to_vec(), value: sealed })
 }
 
 /// Rows of packs whose own rows were lost, so that their frames open.
