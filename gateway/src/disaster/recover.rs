@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use coffre_storage::Store;
 use coffre_storage::audit::{Action, DetailKey, Record};
 use coffre_storage::keys::GatewayKey;
-use coffre_storage::recover::{Losses, LostFile, LostKind, ReadExtent, RebuildReport, rebuild};
+use coffre_storage::recover::{Losses, LostFile, ReadExtent, RebuildReport, rebuild};
 use serde_json::{Value, json};
 
 use super::identity::Identity;
@@ -75,7 +75,7 @@ pub fn recover(options: &RecoverOptions) -> anyhow::Result<Told> {
         losses.push(format!("{} rows of the index do not open", found.losses.damaged_rows));
     }
     let data = unfinished.finish(&config)?;
-    Ok(tell(&data, &report, &losses, &found, origin))
+    Ok(tell(options, (&data, origin), &report, &losses, &found))
 }
 
 /// The directory that holds `*.pack`: the one that was named, or the one below it.
@@ -225,7 +225,13 @@ fn file_row(file: &LostFile, vaults: &[(String, coffre_storage::id::VaultId)]) -
     })
 }
 
-fn tell(data: &Path, report: &RebuildReport, losses: &[String], found: &Found, origin: Origin) -> Told {
+fn tell(
+    options: &RecoverOptions,
+    (data, origin): (&Path, Origin),
+    report: &RebuildReport,
+    losses: &[String],
+    found: &Found,
+) -> Told {
     let files: Vec<Value> = found.losses.files.iter().map(|file| file_row(file, &found.vaults)).collect();
     let good = losses.is_empty() && files.is_empty();
     let identity = match origin {
@@ -264,11 +270,16 @@ fn tell(data: &Path, report: &RebuildReport, losses: &[String], found: &Found, o
         let (time, action) = (text(row, "time"), text(row, "action"));
         format!("LOST  {time} {action} {}", text(row, "path"))
     }));
-    if found.losses.files.iter().all(|file| file.kind != LostKind::Content) {
-        lines.push("every file that is there has its content".to_owned());
-    } else {
-        lines.push("every other file is whole".to_owned());
-    }
+    lines.push(match (good, options.extent) {
+        (true, ReadExtent::Everything) => "nothing is lost: every file was read and is whole".to_owned(),
+        (true, ReadExtent::Places) => {
+            "nothing is missing; `coffre check --read-data` opens every piece".to_owned()
+        }
+        (false, ReadExtent::Everything) => "every other file was read and is whole".to_owned(),
+        (false, ReadExtent::Places) => {
+            "of every other file nothing is missing; `coffre check --read-data` opens every piece".to_owned()
+        }
+    });
     let value = json!({
         "data": data, "state": if good { "whole" } else { "recovered with losses" }, "commit_number": report.commit.0,
         "packs": report.packs, "export_base": report.base.map(|base| base.0), "rows": report.rows,
