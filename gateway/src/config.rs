@@ -53,6 +53,8 @@ pub struct Storage {
     pub reclaim_interval: String,
     /// How often the index is written into the log, when packs wait for it.
     pub export_interval: String,
+    /// In what time the scrub reads all closed packs once, or `off`.
+    pub scrub: String,
 }
 
 impl Default for Storage {
@@ -65,6 +67,7 @@ impl Default for Storage {
             reclaim_rate: text("32M"),
             reclaim_interval: text("1h"),
             export_interval: text("1d"),
+            scrub: text("30d"),
         }
     }
 }
@@ -82,6 +85,8 @@ pub struct Upkeep {
     pub interval_secs: u64,
     /// Seconds between two exports of the index.
     pub export_secs: u64,
+    /// Seconds in which the scrub reads everything once; absent: it does not run.
+    pub scrub_secs: Option<u64>,
 }
 
 impl Upkeep {
@@ -109,6 +114,10 @@ impl Storage {
                 .map_err(|why| ("storage.reclaim_rate", why))?,
             interval_secs: secs("storage.reclaim_interval", &self.reclaim_interval)?,
             export_secs: secs("storage.export_interval", &self.export_interval)?,
+            scrub_secs: match self.scrub.as_str() {
+                "off" => None,
+                time => Some(secs("storage.scrub", time)?),
+            },
         })
     }
 }

@@ -12,6 +12,7 @@ pub mod disaster;
 pub mod export;
 pub mod limits;
 pub mod maintenance;
+pub mod scrub;
 pub mod serve;
 pub mod session;
 pub mod setup;

@@ -78,7 +78,7 @@ fn gc_gives_the_space_of_deleted_files_back_and_keeps_the_others_whole() -> Resu
     gateway.admin(&["check", "--read-data"])?;
     gateway.stop()?;
     gateway.admin(&["check", "--read-data"])?;
-    let records = gateway.coffre(&["--json", "audit", "tail", "-n", "100"])?.text();
+    let records = gateway.coffre(&["--json", "audit", "tail", "-n", "100000"])?.text();
     ensure!(records.contains("history-prune") && records.contains("pack-remove"), "{records}");
     Ok(())
 }

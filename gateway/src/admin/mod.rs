@@ -5,13 +5,16 @@
 //! which is `done` or `failed`.
 
 mod backup;
+mod check;
 pub mod client;
 mod erase;
 mod export;
 mod incidents;
 pub mod listener;
 pub mod render;
+mod restore;
 pub mod service;
+mod snapshot;
 mod vault;
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +49,14 @@ pub enum Request {
     VaultList,
     /// `vault show`
     VaultShow { vault: String },
+    /// `vault snapshot`
+    VaultSnapshot { vault: String, name: String, keep_secs: Option<u64> },
+    /// `vault snapshot --delete`
+    VaultSnapshotDelete { vault: String, name: String },
+    /// `vault snapshots`
+    VaultSnapshots { vault: String },
+    /// `vault restore`
+    VaultRestore { vault: String, path: String, at: String, to: Option<String> },
     /// `vault retention`
     VaultRetention { vault: String, retention_secs: u64 },
     /// `vault hold`
@@ -83,7 +94,7 @@ pub enum Request {
     /// `incidents`
     Incidents { max: u32, after: Option<u64> },
     /// `check`
-    Check { read_data: bool },
+    Check { read_data: bool, repair: bool },
     /// `export`
     Export {
         vault: String,

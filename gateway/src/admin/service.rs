@@ -7,7 +7,6 @@ use anyhow::{Context, bail};
 use coffre_auth::{Credential, Customer, Mount, Proof};
 use coffre_storage::Store;
 use coffre_storage::audit::{self, Action, Actor, Outcome, Record, RecordDraft, VerifyReport};
-use coffre_storage::check::CheckOptions;
 use coffre_storage::frame::Compression;
 use coffre_storage::id::OwnerId;
 use coffre_storage::time::UnixNanos;
@@ -90,6 +89,14 @@ impl Service {
             Request::VaultRetention { vault, retention_secs } => {
                 self.vault_retention(&vault, retention_secs)?.into()
             }
+            Request::VaultSnapshot { vault, name, keep_secs } => {
+                self.snapshot_add(&vault, &name, keep_secs)?.into()
+            }
+            Request::VaultSnapshotDelete { vault, name } => self.snapshot_delete(&vault, &name)?.into(),
+            Request::VaultSnapshots { vault } => self.snapshots(&vault)?.into(),
+            Request::VaultRestore { vault, path, at, to } => {
+                self.vault_restore((&vault, &path), (&at, to.as_deref()), progress)?.into()
+            }
             Request::VaultHold { vault, path, reason } => self.vault_hold(&vault, &path, &reason)?.into(),
             Request::VaultLift { vault, number } => self.vault_lift(&vault, number)?.into(),
             Request::VaultCompression { vault, on } => self.vault_compression(&vault, on)?.into(),
@@ -139,11 +146,13 @@ impl Service {
                 self.note(Action::IncidentsRead, "list", true)?;
                 incidents::list(&self.store, &self.accounts, max, after)?.into()
             }
-            Request::Check { read_data } => self.check(read_data, progress)?,
             Request::Export { vault, destination, at, format } => {
                 self.export(&vault, (destination, format), at, progress)?
             }
-            Request::Status => self.status().into(),
+            Request::Check { read_data, repair } => {
+                super::check::run(&self.store, Some(accounts), (read_data, repair), progress)?
+            }
+            Request::Status => self.status()?.into(),
         })
     }
 
@@ -285,20 +294,9 @@ impl Service {
         })
     }
 
-    fn check(&self, read_data: bool, progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Answer> {
-        let report = self.store.check(CheckOptions { read_data, progress: Some(progress) })?;
-        let good = report.findings.is_empty();
-        self.note(Action::Check, if read_data { "with data" } else { "structure" }, good)?;
-        let value = json!({
-            "state": if good { "clean" } else { "damaged" }, "vaults": report.vaults, "inodes": report.inodes,
-            "chunks": report.chunks, "packs": report.packs, "bytes_read": report.bytes_read, "findings": report.findings,
-        });
-        Ok(Answer { value, good })
-    }
-
-    fn status(&self) -> Value {
+    fn status(&self) -> anyhow::Result<Value> {
         let status = self.store.status();
-        json!({
+        Ok(json!({
             "state": match self.life {
                 _ if status.poisoned => "stopped after a write error",
                 Life::Served => "serving",
@@ -307,7 +305,8 @@ impl Service {
             "version": env!("CARGO_PKG_VERSION"), "commit_number": status.commit_number, "batch_number": status.batch_number,
             "packs": status.packs, "audit_records": status.audit_records, "free_bytes": status.free_bytes,
             "sessions": self.accounts.session_count(), "time": moment(self.store.clock_now().0),
-        })
+            "scrub": super::check::scrub(&self.store)?,
+        }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Backups: a directory that holds everything but the gateway key, taken while the server serves (FORMAT.md section 16).
+//! Backups: a directory that holds everything but the gateway key, taken while the server serves (FORMAT.md section 17).
 //!
 //! ```text
 //! backup                the signed manifest: what there is, how long, with which hash; written last

@@ -17,6 +17,7 @@ mod below;
 mod destination;
 mod manifest;
 mod seal;
+mod sink;
 mod tree;
 mod verify;
 mod walk;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::archive::Archive;
 use super::destination::{Contents, Destination, Identity, Journal, State};
 use super::manifest::{Line, LineKind, Property, Text};
+use super::sink::{Sink, Trouble};
 use super::tree::{Leftovers, Tree};
 use super::walk::{Found, Step, Walk};
 use super::{ARCHIVE, ExportError, FILES, Format, Order, Report, gone_or, moment_text, seal};
@@ -29,38 +30,6 @@ use crate::units::{hex, parse_moment};
 
 /// Zeros of holes are hashed this many bytes at a time.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
-
-/// Why one thing was not written.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// The target takes this one not; others it may.
-    Refused(String),
-    /// It takes nothing more.
-    Io(std::io::Error),
-}
-
-/// Where files go. Paths are bytes from the top of the destination; parents come before what is in them.
-pub(super) trait Sink {
-    /// Makes a directory, or enters one that an interrupted export made.
-    fn enter(&mut self, found: &Found) -> Result<(), Trouble>;
-    /// Nothing more comes into it.
-    fn leave(&mut self, found: &Found) -> Result<(), Trouble>;
-    fn symbolic_link(&mut self, found: &Found, target: &[u8]) -> Result<(), Trouble>;
-    fn hard_link(&mut self, found: &Found, first: &[u8]) -> Result<(), Trouble>;
-    /// Begins a file; its bytes and holes follow in order.
-    fn begin(&mut self, found: &Found) -> Result<(), Trouble>;
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Trouble>;
-    fn skip(&mut self, bytes: u64) -> Result<(), Trouble>;
-    fn end(&mut self, found: &Found) -> Result<(), Trouble>;
-    /// Takes the file back that was begun.
-    fn undo(&mut self, found: &Found) -> Result<(), Trouble>;
-    /// Makes durable what was written.
-    fn sync(&mut self) -> std::io::Result<()>;
-    /// Where an archive goes on.
-    fn position(&self) -> Option<u64>;
-    /// All has come; durable when this returns.
-    fn finish(&mut self) -> std::io::Result<()>;
-}
 
 /// The file that is being written.
 struct Current {

@@ -13,7 +13,7 @@ pub mod writer;
 
 use std::net::IpAddr;
 
-use crate::id::{InodeId, RecordNumber, VaultId};
+use crate::id::{CommitNumber, InodeId, RecordNumber, VaultId};
 pub use record::Record;
 
 /// Who acted.
@@ -127,6 +127,22 @@ pub enum Action {
     CustomerReopen,
     #[n(62)]
     IncidentsRead,
+    #[n(70)]
+    Repair,
+    #[n(71)]
+    SetAside,
+    #[n(72)]
+    Scrub,
+    #[n(80)]
+    RestoreBegin,
+    #[n(81)]
+    RestoreEnd,
+    #[n(82)]
+    Restored,
+    #[n(83)]
+    SnapshotAdd,
+    #[n(84)]
+    SnapshotDelete,
     #[n(90)]
     Backup,
     #[n(91)]
@@ -240,6 +256,8 @@ pub struct VerifyReport {
     pub begins: u64,
     /// Signed checkpoints verified.
     pub checkpoints: u64,
+    /// The store's transaction at which the last of them was signed.
+    pub commit: Option<CommitNumber>,
     /// Records after the last checkpoint (their integrity rests on the log alone).
     pub uncovered: u64,
     /// The first thing that is wrong, in words; nothing when all is well.
@@ -291,6 +309,14 @@ impl Action {
             Self::CustomerClose => "customer-close",
             Self::CustomerReopen => "customer-reopen",
             Self::IncidentsRead => "incidents-read",
+            Self::Repair => "repair",
+            Self::SetAside => "set-aside",
+            Self::Scrub => "scrub",
+            Self::RestoreBegin => "restore-begin",
+            Self::RestoreEnd => "restore-end",
+            Self::Restored => "restored",
+            Self::SnapshotAdd => "snapshot-add",
+            Self::SnapshotDelete => "snapshot-delete",
             Self::Backup => "backup",
             Self::Restore => "restore",
             Self::Recover => "recover",

@@ -41,7 +41,7 @@ use crate::rows::{ChunkRow, chunk_key, decode};
 use crate::time::{Clock, UnixNanos};
 
 use cache::{ChunkCache, Looked};
-pub(crate) use committer::{POSITION_KEY, PackCountRow, PackRow, Position};
+pub(crate) use committer::{POSITION_KEY, PackCountRow, PackDamage, PackRow, Position};
 use counts::PackCounts;
 pub(crate) use epochs::Epoch;
 use epochs::{Epochs, Look};
@@ -93,9 +93,15 @@ pub struct StoreOptions {
 }
 
 /// The store. Cheap to clone; [`Store::shutdown`] ends it for all clones.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store(..)")
+    }
 }
 
 /// A vault that somebody opened: one object for all. The store keeps it without knowing what it is.
@@ -123,6 +129,8 @@ pub(crate) struct Inner {
     /// Held by a pass of reclaim.
     reclaiming: Mutex<()>,
     reclaim_awaited: AtomicU64,
+    /// Held by a repair: it corrects by differences, so two at once would correct twice.
+    repairing: Mutex<()>,
     sequence: Mutex<Sequence>,
     log: LogShared,
     nonces: NonceSequence,
@@ -361,6 +369,11 @@ impl Store {
         CommitNumber(self.inner.last_commit.load(Ordering::Acquire))
     }
 
+    /// The last number that the sequence gave.
+    pub(crate) fn last_number(&self) -> u64 {
+        lock(&self.inner.sequence).last_number
+    }
+
     /// The time of the newest transaction.
     pub(crate) fn last_time(&self) -> UnixNanos {
         UnixNanos(self.inner.last_time.load(Ordering::Acquire))
@@ -375,6 +388,11 @@ impl Store {
     pub(crate) fn oldest_epoch(&self) -> CommitNumber {
         let now = self.last_commit();
         self.inner.epochs.oldest().map_or(now, |oldest| oldest.min(now))
+    }
+
+    /// Whether a pack is closed: its bytes do not change any more.
+    pub(crate) fn is_closed(&self, pack: PackId) -> bool {
+        pack < self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Whether a pack is closed, and everybody gone who may have staged frames in it and not yet committed them.
@@ -415,15 +433,15 @@ impl Store {
         self.inner.options.gateway_key.derive(GatewayLabel::AuditSigning)
     }
 
-    /// Closes the open pack and waits for the next one.
+    /// Closes the open pack and waits for the next one, which it returns.
     ///
     /// # Errors
     /// `Poisoned`, `DiskFull`.
-    pub(crate) fn next_pack(&self) -> Result<(), StoreError> {
-        let present = self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0;
-        self.inner
-            .log
-            .move_on(|| self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0 != present)
+    pub(crate) fn next_pack(&self) -> Result<PackId, StoreError> {
+        let now = || self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0;
+        let present = now();
+        self.inner.log.move_on(|| now() != present)?;
+        Ok(now())
     }
 
     /// One pass of reclaim at a time.
@@ -432,6 +450,11 @@ impl Store {
         let turn = lock(&self.inner.reclaiming);
         self.inner.reclaim_awaited.fetch_sub(1, Ordering::SeqCst);
         turn
+    }
+
+    /// One repair at a time.
+    pub(crate) fn wait_for_repair(&self) -> MutexGuard<'_, ()> {
+        lock(&self.inner.repairing)
     }
 
     /// Whether somebody waits for the present pass of reclaim to end.

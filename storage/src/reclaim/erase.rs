@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use super::repack::{Emptied, Removal};
 use super::{ExportPolicy, Flow, Interrupted, Pass, ReclaimOptions, ReclaimReport};
-use crate::audit::RecordDraft;
+use crate::audit::{Action, Actor, RecordDraft};
 use crate::commit::Store;
 use crate::error::StoreError;
 use crate::id::{CommitNumber, OwnerId, PackId, VaultId};
@@ -124,7 +124,14 @@ impl Store {
             bytes: 0,
             packs_left: Vec::new(),
         };
-        self.next_pack()?;
+        // Everything that was written about the vault lies before this pack; nothing more is.
+        let until = self.next_pack()?;
+        self.record(RecordDraft {
+            vault: Some(id),
+            reason: Some("its records are deleted; packs follow".to_owned()),
+            ..RecordDraft::new(Actor::System, Action::VaultErase)
+        })?
+        .wait()?;
         // Handles on which nothing is unsaved, and those of the vault that is gone, let go of what they had seen.
         for vault in self.opened_vaults().iter().chain(&opened) {
             vault.renew_handles();
@@ -134,7 +141,7 @@ impl Store {
             ReclaimOptions { live_percent_max: 100, grace_secs: 0, export: ExportPolicy::WhenNeeded };
         let mut pace = |_: &ReclaimReport, _| Flow::GoOn;
         let mut pass = Pass { store: self, options, report: ReclaimReport::default(), pace: &mut pace };
-        match pass.discard_packs(id, export.base_pack, &mut erasure, progress) {
+        match pass.discard_packs((id, until), export.base_pack, &mut erasure, progress) {
             Ok(()) | Err(Interrupted::Stopped) => {}
             Err(Interrupted::Failed(error)) => return Err(error),
         }
@@ -236,11 +243,12 @@ impl Store {
 }
 
 impl Pass<'_> {
-    /// Empties, overwrites and unlinks every pack before `until` that says anything of the vault.
+    /// Empties, overwrites and unlinks every pack before `until` that says anything of the vault. What the log's export of
+    /// the index does not cover stays, and is told of.
     fn discard_packs(
         &mut self,
-        id: VaultId,
-        until: PackId,
+        (id, until): (VaultId, PackId),
+        covered: PackId,
         erasure: &mut Erasure,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), Interrupted> {
@@ -253,7 +261,7 @@ impl Pass<'_> {
                 Trace::None => continue,
                 Trace::GivenUp => {}
                 Trace::Found => {
-                    let free = self.store.is_settled(pack) && !self.store.packs_are_held();
+                    let free = pack < covered && self.store.is_settled(pack) && !self.store.packs_are_held();
                     if !free || matches!(self.empty(pack)?, Emptied::Damaged) {
                         erasure.packs_left.push(pack);
                         continue;

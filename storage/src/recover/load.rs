@@ -64,7 +64,7 @@ pub(super) fn load_export(
         if reader.as_ref().is_none_or(|reader| reader.header.pack != pack) {
             let sketch = scan.packs.iter().find(|sketch| sketch.header.pack == pack);
             let sketch = sketch.ok_or(RebuildError::Changed(pack))?;
-            reader = Some(PackReader::with_salt(blobs, packs_key, sketch.header.clone())?);
+            reader = Some(PackReader::with_salt(blobs, packs_key, pack, sketch.header.salt)?);
         }
         let read = reader.as_ref().ok_or(RebuildError::Changed(pack))?;
         let (header, _) = read.header_at(offset)?.ok_or(RebuildError::Changed(pack))?;
@@ -107,7 +107,7 @@ pub(super) fn replay(
     let mut applied = BatchNumber(0);
     let mut done = 0;
     for sketch in &scan.packs {
-        let reader = PackReader::with_salt(blobs, packs_key, sketch.header.clone())?;
+        let reader = PackReader::with_salt(blobs, packs_key, sketch.header.pack, sketch.header.salt)?;
         let mut salvage = Salvage::new(&reader, packs_key);
         while let Some(step) = salvage.step()? {
             let Step::Batch(batch) = step else { continue };

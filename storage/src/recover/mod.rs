@@ -1,4 +1,4 @@
-//! Building a store again from its packs alone (FORMAT.md section 15): fresh index, audit log, closed packs.
+//! Building a store again from its packs alone (FORMAT.md section 16): fresh index, audit log, closed packs.
 //!
 //! The packs are those of a copy: what is damaged in them is mended where it can be (headers and footers say nothing that
 //! is not known from elsewhere), and cut where the log ends. Order: look at every pack; load the newest whole export into a
@@ -27,7 +27,7 @@ use crate::index::redb::RedbIndex;
 use crate::index::{Change, Snapshot, Table};
 use crate::keys::{GatewayLabel, Secret32};
 use crate::limits::BLOCK_BYTES;
-use crate::log::pack::{PackFooter, VERSION, blob_name};
+use crate::log::pack::{PackFooter, PackHeader, VERSION, blob_name};
 use crate::log::salvage::PackEnd;
 use crate::record::RecordKey;
 use crate::rows::{decode, encode};
@@ -199,11 +199,13 @@ pub fn rebuild(
     position.batch = scan.last.0.max(position.batch);
     position.tag = scan.tag;
     position.audit = laid.position.clone();
+    position.last_begin = None;
     report.commit = CommitNumber(position.last_commit);
     tell_of_records(laid, &mut report);
     // No number of a pack is given twice: that of one that is gone may still be named by frames that moved.
     let newest = scan.salts.keys().chain(&scan.unreadable).max().copied().unwrap_or(PackId(0));
     position.pack = newest.0.max(position.pack);
+    keep_number(&scan, PackId(position.pack), blobs, &packs_key)?;
     position.offset =
         scan.packs.last().filter(|last| last.header.pack.0 == position.pack).map_or(BLOCK, |last| last.end);
 
@@ -221,6 +223,29 @@ pub fn rebuild(
     index.apply(&[format_row(&options.gateway_key)])?;
     index.checkpoint()?;
     Ok(report)
+}
+
+/// An empty pack in the place of the newest one that anything names, if that one is gone: the store begins behind the newest
+/// pack that is there.
+fn keep_number(
+    scan: &Scan,
+    newest: PackId,
+    blobs: &dyn BlobStore,
+    packs_key: &Secret32,
+) -> Result<(), RebuildError> {
+    if newest == PackId(0) || scan.packs.iter().any(|sketch| sketch.header.pack == newest) {
+        return Ok(());
+    }
+    // What still names its salt should find it.
+    let mut salt = scan.salts.get(&newest).copied().unwrap_or_default();
+    if salt == [0; 32] {
+        getrandom::fill(&mut salt).map_err(StoreError::from)?;
+    }
+    let blob = blobs.create(&blob_name(newest), 2 * BLOCK)?;
+    let footer = PackFooter { pack: newest, end: BLOCK, batches: 0, last: BatchNumber(0) };
+    blob.write_at(0, &PackHeader { pack: newest, salt }.encode(packs_key))?;
+    blob.write_at(BLOCK, &footer.encode(packs_key, &salt))?;
+    Ok(blob.sync()?)
 }
 
 /// The row that names the newest export, by which packs are given up: only one that is whole in these packs may stand there.
@@ -255,7 +280,7 @@ fn write_salts(
         if snapshot.get(Table::Packs, &key)?.is_some() {
             continue;
         }
-        let row = PackRow { salt, condemned: None, removed: None };
+        let row = PackRow { salt, condemned: None, removed: None, damage: None };
         let value = Some(system_key.seal(Table::Packs, &key, &encode(&row)?)?);
         loader.take(Change { table: Table::Packs, key, value })?;
     }

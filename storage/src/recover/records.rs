@@ -73,7 +73,7 @@ impl Former {
             }
         }
         former.records = (first, stream.next_number().0);
-        match read_checkpoints(blobs, &public)? {
+        match read_checkpoints(blobs, &public, None)? {
             Ok(checkpoints) => former.checkpoints = checkpoints,
             Err(what) => former.damage.push(format!("the former audit log: {what}")),
         }

@@ -150,7 +150,7 @@ impl Scan {
                         scanner.scan.unreadable.push(pack);
                         continue;
                     };
-                    (PackReader::with_salt(blobs, packs_key, PackHeader { pack, salt })?, true)
+                    (PackReader::with_salt(blobs, packs_key, pack, salt)?, true)
                 }
             };
             done += reader.bytes;
@@ -292,7 +292,7 @@ impl Scanner<'_> {
     fn tail(&mut self) -> io::Result<()> {
         let Some(newest) = self.scan.packs.last() else { return Ok(()) };
         let (header, pack) = (newest.header.clone(), newest.header.pack);
-        let reader = PackReader::with_salt(self.blobs, self.packs_key, header)?;
+        let reader = PackReader::with_salt(self.blobs, self.packs_key, pack, header.salt)?;
         let mut salvage = Salvage::new(&reader, self.packs_key);
         let mut follows = self.authentic;
         while let Some(step) = salvage.step()? {
