@@ -12,12 +12,13 @@ const CRATES: [&str; 4] = ["storage", "auth", "gateway", "tests"];
 const BANNED: [&str; 7] = ["manager", "helper", "util", "common", "data", "info", "misc"];
 
 /// What each module of the gateway may import from the gateway. [`ASSEMBLY`] puts the parts together and may import all.
-const GATEWAY: [(&str, &[&str]); 17] = [
+const GATEWAY: [(&str, &[&str]); 18] = [
     ("clock", &[]),
     ("limits", &[]),
     ("units", &[]),
     ("telemetry", &["limits"]),
     ("config", &["limits", "units"]),
+    ("backup", &["config", "limits", "units"]),
     ("maintenance", &["config", "limits"]),
     ("scrub", &["limits"]),
     ("session", &["clock", "limits"]),
@@ -29,12 +30,15 @@ const GATEWAY: [(&str, &[&str]); 17] = [
     ("webdav", &["accounts", "clock", "limits", "session", "vfs"]),
     // Reads vaults of the past itself, with a record for each file; writes outside of the store.
     ("export", &["limits", "units"]),
-    ("admin", &["accounts", "clock", "config", "export", "limits", "session", "units", "vfs", "wiring"]),
+    (
+        "admin",
+        &["accounts", "backup", "clock", "config", "export", "limits", "session", "units", "vfs", "wiring"],
+    ),
     ("cli", &["admin", "export", "limits", "units"]),
 ];
 
 /// Modules that put the parts together: what a server is made of, and how it is made.
-const ASSEMBLY: [&str; 4] = ["main", "serve", "setup", "wiring"];
+const ASSEMBLY: [&str; 5] = ["disaster", "main", "serve", "setup", "wiring"];
 
 fn root() -> Result<PathBuf> {
     Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.to_owned())

@@ -88,10 +88,56 @@ pub enum Command {
         #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
         grace: Option<Duration>,
     },
+    /// Copy everything but the gateway key into a directory, while the server serves: only what is new is written, and is
+    /// read back.
+    Backup {
+        /// Directory on another disk; the next backup into it is faster.
+        #[arg(value_name = "DEST")]
+        destination: PathBuf,
+        /// Read back what was just written, or all copies.
+        #[arg(long, value_enum, default_value = "new")]
+        verify: VerifyExtent,
+    },
+    /// Make a data directory (`--data`, empty) from a backup.
+    Restore {
+        /// A directory that `coffre backup` wrote.
+        #[arg(value_name = "SRC")]
+        source: PathBuf,
+        /// The gateway key's file.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Make a data directory from packs alone, and tell exactly what is lost. No server is needed; the packs are only read.
+    Recover {
+        /// Directory of the packs.
+        #[arg(long, value_name = "DIR")]
+        packs: PathBuf,
+        /// The gateway key's file.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// The new data directory: empty, or not there yet.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// The former audit directory, if it is not beside the packs.
+        #[arg(long, value_name = "DIR")]
+        audit: Option<PathBuf>,
+        /// Read and open every stored frame too.
+        #[arg(long)]
+        read_data: bool,
+    },
     /// Give a vault's data back: one moment of it with a signed manifest, or verify what was given.
     Export(ExportArguments),
     /// Figures of the store and its sessions.
     Status,
+}
+
+/// Which copies of a backup are read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerifyExtent {
+    /// Those just written; others by their length.
+    New,
+    /// All of them.
+    All,
 }
 
 /// What to export and where to, or what to verify.
@@ -429,6 +475,8 @@ impl Command {
             Self::Quickstart { .. }
             | Self::Init
             | Self::Serve { .. }
+            | Self::Restore { .. }
+            | Self::Recover { .. }
             | Self::Audit(AuditCommand::Verify { directory: Some(_) })
             | Self::Export(ExportArguments { vault: None, .. } | ExportArguments { destination: None, .. }) =>
             {
@@ -445,6 +493,11 @@ impl Command {
             Self::Customer(CustomerCommand::Close { name }) => Request::CustomerClose { name },
             Self::Customer(CustomerCommand::Reopen { name }) => Request::CustomerReopen { name },
             Self::Vault(command) => command.into_request(),
+            // It is the server that writes: from where it stands the path may mean something else.
+            Self::Backup { destination, verify } => Request::Backup {
+                destination: std::path::absolute(destination)?,
+                verify_all: verify == VerifyExtent::All,
+            },
             Self::Gc { grace } => Request::Reclaim { grace_secs: grace.map(|grace| grace.as_secs()) },
             Self::User(UserCommand::Add { user, mounts }) => Request::UserAdd { user, mounts },
             Self::User(UserCommand::List) => Request::UserList,
@@ -452,12 +505,7 @@ impl Command {
             Self::User(UserCommand::Enable { user }) => Request::UserEnable { user },
             Self::User(UserCommand::Delete { user }) => Request::UserDelete { user },
             Self::Credential(CredentialCommand::AddKey { user, file, machine, scope }) => {
-                let key = if file.as_os_str() == "-" {
-                    std::io::read_to_string(std::io::stdin())?
-                } else {
-                    std::fs::read_to_string(&file)
-                        .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?
-                };
+                let key = key_text(&file)?;
                 Request::CredentialAddKey { user, key, machine, scope: scope.into() }
             }
             Self::Credential(CredentialCommand::AddToken { user, scope }) => {
@@ -489,6 +537,14 @@ impl From<VaultBounds> for VaultLimits {
         let VaultBounds { bytes_max, files_max, stored_max } = bounds;
         Self { bytes_max, files_max, stored_max }
     }
+}
+
+/// The text of a public key file, or of standard input.
+fn key_text(file: &Path) -> anyhow::Result<String> {
+    if file.as_os_str() == "-" {
+        return Ok(std::io::read_to_string(std::io::stdin())?);
+    }
+    std::fs::read_to_string(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))
 }
 
 impl VaultCommand {

@@ -17,6 +17,9 @@ pub const FILE_NAME: &str = "coffre.toml";
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// The file that this was read from.
+    #[serde(skip)]
+    pub file: PathBuf,
     /// Data directory; the file's own directory when absent.
     #[serde(default)]
     pub data: PathBuf,
@@ -203,6 +206,7 @@ impl Config {
         let home = home.parent().unwrap_or(&home).to_owned();
         let mut config: Self = toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        config.file = std::path::absolute(path).map_err(read)?;
         config.rebase(&home);
         config.check(path)?;
         config.upkeep = config.storage.upkeep().map_err(|(key, why)| ConfigError::Value {

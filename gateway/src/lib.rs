@@ -4,9 +4,11 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod disaster;
 pub mod export;
 pub mod limits;
 pub mod maintenance;

@@ -34,6 +34,19 @@ pub const SCRUB_RATE_BYTES_MIN: u64 = 64 * 1024;
 /// Seconds that it rests at a time between two passes, or after an error: so long it takes to notice a changed amount.
 pub const SCRUB_REST_SECS: u64 = 60;
 
+// ---- backup ----
+
+/// Bytes of a backup copied at a time.
+pub const BACKUP_PIECE_BYTES: usize = 1024 * 1024;
+/// Packs after the newest export's base from which on a backup writes another: restoring reads the journal of all of them.
+pub const BACKUP_JOURNAL_PACKS_MAX: u64 = 8;
+/// Bytes tried one by one where a disk does not read: a block of a pack.
+pub const RECOVER_BLOCK_BYTES: usize = 4096;
+/// How often packs are listed anew when one is given up meanwhile; after the first time they are held.
+pub const BACKUP_LISTINGS_MAX: u32 = 8;
+/// Bytes of a manifest: 100 for each file, of which there are four for a gigabyte.
+pub const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 // ---- export ----
 
 /// Bytes of a file read at once by an export: a disk's and a cipher's stride.

@@ -8,7 +8,9 @@ use anyhow::Context;
 use clap::Parser;
 use coffre::admin::{Answer, client, render};
 use coffre::cli::{AuditCommand, Cli, Command, ExportArguments};
+use coffre::disaster::{self, RecoverOptions, Told};
 use coffre::{config, export, serve, setup, telemetry};
+use coffre_storage::recover::ReadExtent;
 
 /// The system's allocator keeps half as much again when many threads pass buffers on (tests/bench/RESULTS.md). Its settings
 /// are in `.cargo/config.toml`.
@@ -42,6 +44,12 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         Command::Audit(AuditCommand::Verify { directory: Some(directory) }) => {
             print(json, &verify_copy(&directory)?)
         }
+        Command::Restore { source, key } => tell(json, &disaster::restore(&source, &data, &key)?),
+        Command::Recover { packs, key, to, audit, read_data } => {
+            let extent = if read_data { ReadExtent::Everything } else { ReadExtent::Places };
+            let options = RecoverOptions { packs, key_file: key, to, audit, extent };
+            tell(json, &disaster::recover(&options)?)
+        }
         Command::Export(ExportArguments { verify: Some(directory), verifier, .. }) => {
             let verified = export::verify(&directory, verifier.as_deref())?;
             print(json, &Answer { good: verified.is_good(), value: serde_json::to_value(verified)? })
@@ -54,6 +62,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         | Command::Incidents { .. }
         | Command::Check { .. }
         | Command::Gc { .. }
+        | Command::Backup { .. }
         | Command::Export(_)
         | Command::Status) => {
             let certificate = other.certificate_file().map(new_file).transpose()?;
@@ -82,6 +91,20 @@ fn new_file(path: &Path) -> anyhow::Result<std::fs::File> {
 
 fn verify_copy(directory: &Path) -> anyhow::Result<Answer> {
     coffre::admin::service::verify_copy(directory)
+}
+
+fn tell(json: bool, told: &Told) -> anyhow::Result<bool> {
+    if json {
+        return print(true, &told.answer);
+    }
+    let mut out = std::io::stdout().lock();
+    for line in &told.lines {
+        // Names are what clients made them: nothing of them reaches the terminal as a command.
+        let shown: String = line.chars().flat_map(render::visible).collect();
+        writeln!(out, "{shown}")?;
+    }
+    out.flush()?;
+    Ok(told.answer.good)
 }
 
 fn print(json: bool, answer: &Answer) -> anyhow::Result<bool> {

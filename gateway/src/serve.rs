@@ -127,8 +127,9 @@ async fn serve(
         webdav = Some(listener.local_addr()?);
         tasks.spawn(webdav::serve(listener, Arc::new(options), accounts.clone(), vfs.clone(), drain.clone()));
     }
-    let service =
-        Service::new(store.clone(), accounts.clone(), config.upkeep, Life::Served).until(drain.clone());
+    let service = Service::new(store.clone(), accounts.clone(), config.upkeep, Life::Served)
+        .until(drain.clone())
+        .with_backups(config.clone());
     let admin = tokio::spawn(listener::serve(admin, service, drain.clone()));
     let said = tokio::task::block_in_place(|| ready(store, accounts, sftp, webdav))?;
     if let Some(text) = said {

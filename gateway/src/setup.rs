@@ -38,7 +38,7 @@ const DEMO: &str = "demo";
 /// Networks that the quickstart's machine key is good for.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
-fn private_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn private_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -50,7 +50,7 @@ fn private_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn private_directory(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn private_directory(path: &Path) -> anyhow::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -58,9 +58,38 @@ fn private_directory(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("creating {}", path.display()))
 }
 
-fn write_key(path: &Path, algorithm: Algorithm) -> anyhow::Result<()> {
+fn fresh_key(algorithm: Algorithm) -> anyhow::Result<PrivateKey> {
     let mut key = PrivateKey::random(&mut russh::keys::key::safe_rng(), algorithm)?;
     key.set_comment("coffre");
+    Ok(key)
+}
+
+/// Algorithms of the host keys, in the order of their files.
+fn host_key_algorithms() -> [Algorithm; 2] {
+    [Algorithm::Ed25519, Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }]
+}
+
+/// New host keys in OpenSSH's form, in the order of the configuration.
+pub(crate) fn fresh_host_keys() -> anyhow::Result<Vec<zeroize::Zeroizing<String>>> {
+    host_key_algorithms()
+        .into_iter()
+        .map(|algorithm| Ok(fresh_key(algorithm)?.to_openssh(LineEnding::LF)?))
+        .collect()
+}
+
+/// The configuration that `init` writes.
+pub(crate) fn configuration(sftp: SocketAddr, webdav: SocketAddr) -> String {
+    let [ed25519, ecdsa] = HOST_KEYS;
+    format!(
+        "# Coffre's configuration. Relative paths start here.\n\
+         gateway_key_file = \"{GATEWAY_KEY}\"\n\n\
+         [sftp]\nlisten = \"{sftp}\"\nhost_key_files = [\"{ed25519}\", \"{ecdsa}\"]\n\n\
+         [webdav]\nlisten = \"{webdav}\"\ncertificate_file = \"{CERTIFICATE}\"\nkey_file = \"{TLS_KEY}\"\n"
+    )
+}
+
+fn write_key(path: &Path, algorithm: Algorithm) -> anyhow::Result<()> {
+    let key = fresh_key(algorithm)?;
     private_file(path, key.to_openssh(LineEnding::LF)?.as_bytes())?;
     fs::write(path.with_extension("pub"), format!("{}\n", key.public_key().to_openssh()?))?;
     Ok(())
@@ -81,18 +110,13 @@ pub fn init(data: &Path, sftp: SocketAddr, webdav: SocketAddr) -> anyhow::Result
     private_directory(&data.join("secrets"))?;
     let gateway_key = GatewayKey::generate()?;
     private_file(&data.join(GATEWAY_KEY), wiring::gateway_key_text(&gateway_key).as_bytes())?;
-    let [ed25519, ecdsa] = HOST_KEYS;
-    write_key(&data.join(ed25519), Algorithm::Ed25519)?;
-    write_key(&data.join(ecdsa), Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 })?;
+    for (file, algorithm) in HOST_KEYS.into_iter().zip(host_key_algorithms()) {
+        write_key(&data.join(file), algorithm)?;
+    }
     let identity = tls::self_signed()?;
     private_file(&data.join(TLS_KEY), identity.key_pem.as_bytes())?;
     fs::write(data.join(CERTIFICATE), &identity.certificate_pem)?;
-    let text = format!(
-        "# Coffre's configuration. Relative paths start here.\n\
-         gateway_key_file = \"{GATEWAY_KEY}\"\n\n\
-         [sftp]\nlisten = \"{sftp}\"\nhost_key_files = [\"{ed25519}\", \"{ecdsa}\"]\n\n\
-         [webdav]\nlisten = \"{webdav}\"\ncertificate_file = \"{CERTIFICATE}\"\nkey_file = \"{TLS_KEY}\"\n"
-    );
+    let text = configuration(sftp, webdav);
     let pending = data.join("coffre.toml.new");
     private_file(&pending, text.as_bytes())?;
     let config = Config::load(&pending)?;

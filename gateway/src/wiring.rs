@@ -1,11 +1,13 @@
 //! The one place that names concrete parts: which disk, index and clock a store stands on.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use coffre_storage::blob::BlobStore;
 use coffre_storage::blob::disk::DiskBlobs;
+use coffre_storage::blob::read_only::ReadOnlyFiles;
 use coffre_storage::commit::IndexChoice;
 use coffre_storage::keys::{GatewayKey, Secret32};
 use coffre_storage::limits::PACK_BYTES;
@@ -52,7 +54,21 @@ pub fn open_store(config: &Config) -> anyhow::Result<Store> {
     Store::open(store_options(config)?).with_context(|| format!("opening {}", config.data.display()))
 }
 
-fn read_gateway_key(path: &Path) -> anyhow::Result<GatewayKey> {
+/// A former store's audit directory, read only.
+pub fn audit_at(directory: &Path) -> Arc<dyn BlobStore> {
+    Arc::new(ReadOnlyFiles::new("audit/", directory))
+}
+
+/// The first bytes of some files of an audit directory, read only.
+pub fn audit_part(directory: &Path, lengths: BTreeMap<String, u64>) -> Arc<dyn BlobStore> {
+    Arc::new(ReadOnlyFiles::new("audit/", directory).limited_to(lengths))
+}
+
+/// Reads a gateway key file.
+///
+/// # Errors
+/// The system's; a file that holds something else.
+pub fn read_gateway_key(path: &Path) -> anyhow::Result<GatewayKey> {
     let text = zeroize::Zeroizing::new(
         std::fs::read_to_string(path).with_context(|| format!("gateway key file {}", path.display()))?,
     );

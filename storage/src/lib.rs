@@ -3,7 +3,7 @@
 //!
 //! Layers, lowest first; each sees only those before it:
 //! `id, limits, allowance, time, secret` -> `aead, index, note` -> `keys, frame, record, chunker, blob` -> `index, log` -> `audit` -> `commit` (the
-//! [`Store`]) -> `tree` with [`upload`] (the [`Vault`]) -> `check` -> `scrub`.
+//! [`Store`]) -> `tree` with [`upload`] (the [`Vault`]) -> `check, recover` -> `scrub`.
 
 pub mod aead;
 pub mod allowance;
@@ -23,6 +23,7 @@ pub mod note;
 pub mod quota;
 pub mod reclaim;
 pub mod record;
+pub mod recover;
 pub(crate) mod rows;
 pub mod scrub;
 pub mod secret;

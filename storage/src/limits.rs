@@ -89,6 +89,12 @@ pub const INCIDENTS_MAX: usize = 10_000;
 pub const EXPORT_PART_BYTES: usize = 1024 * 1024;
 /// Rows of the index read at a time for an export.
 pub const EXPORT_PIECE_MAX: usize = 4096;
+/// Bytes of rows or audit records held in memory while a store is rebuilt.
+pub const REBUILD_BYTES_PENDING: usize = 8 * 1024 * 1024;
+/// Audit records of changes that no batch tells of, listed one by one; each may be 32 KiB, most are 300 bytes.
+pub const LOST_CHANGES_MAX: usize = 10_000;
+/// Files that are listed as damaged one by one.
+pub const LOST_FILES_MAX: usize = 1_000_000;
 /// Findings of one check that are told one by one, and repaired at a time: about 100 bytes each.
 pub const FINDINGS_MAX: usize = 100_000;
 /// Chunks of one vault that cannot be read, of which one check tells the files: about 50 bytes each.

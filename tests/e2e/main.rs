@@ -5,6 +5,7 @@ mod audit;
 mod canary;
 mod crash;
 mod curl;
+mod disaster;
 mod erase;
 mod export;
 mod hostile;

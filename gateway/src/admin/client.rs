@@ -29,6 +29,7 @@ pub fn run(data: &Path, request: Request) -> anyhow::Result<Answer> {
             let mut progress = |done, total| bar.show(done, total);
             let result = match (Accounts::load(store.clone()), request) {
                 (Ok(accounts), request) => Service::new(store.clone(), accounts, config.upkeep, Life::Alone)
+                    .with_backups(config.clone())
                     .execute(request, &mut progress),
                 // Records of accounts may be what is to be repaired.
                 (Err(_), Request::Check { read_data, repair }) => {

@@ -4,6 +4,7 @@
 //! On the socket: the client sends one [`Request`] as a JSON line; the server answers with [`Reply`] lines, the last of
 //! which is `done` or `failed`.
 
+mod backup;
 mod check;
 pub mod client;
 mod erase;
@@ -42,6 +43,8 @@ pub enum Request {
     VaultAdd { vault: String, retention_secs: u64, limits: VaultLimits },
     /// `vault set`
     VaultSet { vault: String, limits: VaultLimits },
+    /// `backup`; the directory is absolute: it is the server that writes.
+    Backup { destination: std::path::PathBuf, verify_all: bool },
     /// `vault list`
     VaultList,
     /// `vault show`

@@ -61,19 +61,15 @@ fn table(rows: &[Value]) -> String {
     })
 }
 
+/// A letter as a terminal may show it.
+pub fn visible(letter: char) -> Box<dyn Iterator<Item = char>> {
+    if letter.is_control() { Box::new(letter.escape_default()) } else { Box::new(std::iter::once(letter)) }
+}
+
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text
-            .chars()
-            .flat_map(|letter| -> Box<dyn Iterator<Item = char>> {
-                if letter.is_control() {
-                    Box::new(letter.escape_default())
-                } else {
-                    Box::new(std::iter::once(letter))
-                }
-            })
-            .collect(),
+        Value::String(text) => text.chars().flat_map(visible).collect(),
         Value::Array(parts) => parts.iter().map(cell).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => fields
             .iter()

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Request, Scope, incidents};
 use crate::accounts::{Accounts, CredentialScope};
-use crate::config::Upkeep;
+use crate::config::{Config, Upkeep};
 use crate::limits::AUDIT_TAIL_LINES_MAX;
 use crate::units::{hex, lossless, moment, parse_rights, rights_name};
 use crate::wiring;
@@ -28,6 +28,8 @@ pub struct Service {
     pub(super) accounts: Accounts,
     pub(super) upkeep: Upkeep,
     life: Life,
+    /// What a backup needs besides the store.
+    pub(super) backing: Option<Box<Config>>,
     /// Fires when long works are to end.
     pub(super) stop: CancellationToken,
 }
@@ -44,7 +46,7 @@ pub enum Life {
 impl Service {
     /// The service on a store.
     pub fn new(store: Store, accounts: Accounts, upkeep: Upkeep, life: Life) -> Self {
-        Self { store, accounts, upkeep, life, stop: CancellationToken::new() }
+        Self { store, accounts, upkeep, life, stop: CancellationToken::new(), backing: None }
     }
 
     /// The same service, whose long works end when `stop` fires.
@@ -98,6 +100,7 @@ impl Service {
             Request::VaultHold { vault, path, reason } => self.vault_hold(&vault, &path, &reason)?.into(),
             Request::VaultLift { vault, number } => self.vault_lift(&vault, number)?.into(),
             Request::VaultCompression { vault, on } => self.vault_compression(&vault, on)?.into(),
+            Request::Backup { destination, verify_all } => self.backup(&destination, verify_all, progress)?,
             Request::VaultErase { vault, confirm } => self.vault_erase(&vault, &confirm, progress)?,
             Request::Reclaim { grace_secs } => self.reclaim(grace_secs, progress)?.into(),
             Request::UserAdd { user, mounts } => {
@@ -138,11 +141,7 @@ impl Service {
                 json!({ "id": id, "state": "revoked" }).into()
             }
             Request::AuditTail { lines } => self.audit_tail(lines)?.into(),
-            Request::AuditVerify => {
-                let report = self.store.verify_audit()?;
-                self.note(Action::AuditRead, "verify", report.damage.is_none())?;
-                verdict(&report)
-            }
+            Request::AuditVerify => self.audit_verify()?,
             Request::Incidents { max, after } => {
                 self.note(Action::IncidentsRead, "list", true)?;
                 incidents::list(&self.store, &self.accounts, max, after)?.into()
@@ -235,6 +234,12 @@ impl Service {
                 })
             })
             .collect())
+    }
+
+    fn audit_verify(&self) -> anyhow::Result<Answer> {
+        let report = self.store.verify_audit()?;
+        self.note(Action::AuditRead, "verify", report.damage.is_none())?;
+        Ok(verdict(&report))
     }
 
     fn audit_tail(&self, lines: u32) -> anyhow::Result<Value> {
@@ -348,7 +353,13 @@ fn scope_of(scope: &Scope) -> anyhow::Result<CredentialScope> {
 fn verdict(report: &VerifyReport) -> Answer {
     let good = report.damage.is_none();
     let value = json!({
-        "state": if good { "verified" } else { "damaged" }, "records": report.records, "checkpoints": report.checkpoints,
+        "state": match (good, report.begins) {
+            (true, 0) => "verified",
+            // What was lost before a recovery was signed as lost: what is there is all that can be verified.
+            (true, _) => "verified from its first record on",
+            (false, _) => "damaged",
+        },
+        "begins_at": (report.begins > 0).then_some(report.begins), "records": report.records, "checkpoints": report.checkpoints,
         "uncovered": report.uncovered, "damage": report.damage, "at": report.at.map(|at| at.0),
     });
     Answer { value, good }

@@ -4,6 +4,7 @@
 //! A record's fields are in clear except its details, which hold names and are sealed to the vault's audit key (or
 //! the system's): anyone with a copy and the public key can prove what happened, only key holders read names.
 
+pub mod beginning;
 pub mod checkpoint;
 pub mod merkle;
 pub mod record;
@@ -142,6 +143,12 @@ pub enum Action {
     SnapshotAdd,
     #[n(84)]
     SnapshotDelete,
+    #[n(90)]
+    Backup,
+    #[n(91)]
+    Restore,
+    #[n(92)]
+    Recover,
     #[n(100)]
     ExportBegin,
     #[n(101)]
@@ -245,6 +252,8 @@ impl RecordDraft {
 pub struct VerifyReport {
     /// Records read.
     pub records: u64,
+    /// Number of the first record that is there: earlier ones were lost before a recovery, which signed that.
+    pub begins: u64,
     /// Signed checkpoints verified.
     pub checkpoints: u64,
     /// The store's transaction at which the last of them was signed.
@@ -308,6 +317,9 @@ impl Action {
             Self::Restored => "restored",
             Self::SnapshotAdd => "snapshot-add",
             Self::SnapshotDelete => "snapshot-delete",
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+            Self::Recover => "recover",
             Self::ExportBegin => "export-begin",
             Self::ExportEnd => "export-end",
         }

@@ -2,8 +2,9 @@
 
 use std::io;
 
+use super::beginning::{self, Beginning};
 use super::checkpoint::Checkpoint;
-use super::merkle::{Frontier, Hash, leaf_hash};
+use super::merkle::{Hash, leaf_hash};
 use super::record::{RECORD_BYTES_MAX, decode_record};
 use super::writer::{
     AuditPosition, CHECKPOINTS, NOTE_BYTES_MAX, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, segment_name,
@@ -13,6 +14,7 @@ use crate::blob::{Blob, BlobStore};
 use crate::id::RecordNumber;
 
 /// Reads a segment record by record.
+#[derive(Debug)]
 struct SegmentReader {
     blob: std::sync::Arc<dyn Blob>,
     at: u64,
@@ -28,7 +30,11 @@ impl SegmentReader {
         segment: u64,
         until: Option<&AuditPosition>,
     ) -> io::Result<Option<(Self, u64)>> {
-        let blob = blobs.open(&segment_name(segment))?;
+        let blob = match blobs.open(&segment_name(segment)) {
+            Ok(blob) => blob,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let bound = until.filter(|until| until.segment == segment).map(|until| until.segment_bytes);
         let len = blob.len()?.min(bound.unwrap_or(u64::MAX));
         let mut reader = Self { blob, at: 0, len, window: Vec::new(), window_at: 0 };
@@ -75,6 +81,85 @@ fn segments(blobs: &dyn BlobStore) -> io::Result<u64> {
     Ok(blobs.list("audit/segment-")?.len() as u64)
 }
 
+/// What comes next in a log.
+#[derive(Debug)]
+pub enum Streamed {
+    /// A record, as it stands there and as it reads.
+    Record(Vec<u8>, Box<Record>),
+    /// Nothing more.
+    End,
+    /// This record cannot be read.
+    Broken(RecordNumber),
+}
+
+/// Reads the records of a log one by one.
+#[derive(Debug)]
+pub struct RecordStream<'b> {
+    blobs: &'b dyn BlobStore,
+    until: Option<&'b AuditPosition>,
+    segments: u64,
+    segment: u64,
+    reader: Option<SegmentReader>,
+    next: u64,
+}
+
+impl<'b> RecordStream<'b> {
+    /// Begins at the first record that is there.
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn open(blobs: &'b dyn BlobStore) -> io::Result<Self> {
+        Self::until(blobs, None)
+    }
+
+    fn until(blobs: &'b dyn BlobStore, until: Option<&'b AuditPosition>) -> io::Result<Self> {
+        let next = beginning::first_record(blobs)?;
+        // The open segment is made with its first record.
+        let last =
+            until.map(|until| if until.segment_bytes == 0 { until.segment } else { until.segment + 1 });
+        let segments = segments(blobs)?.min(last.unwrap_or(u64::MAX));
+        Ok(Self { blobs, until, segments, segment: 0, reader: None, next })
+    }
+
+    /// The number of the record that [`Self::read`] gives next.
+    pub fn next_number(&self) -> RecordNumber {
+        RecordNumber(self.next)
+    }
+
+    /// The next record.
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn read(&mut self) -> io::Result<Streamed> {
+        let broken = RecordNumber(self.next);
+        loop {
+            let Some(reader) = &mut self.reader else {
+                if self.segment == self.segments {
+                    return Ok(Streamed::End);
+                }
+                match SegmentReader::open(self.blobs, self.segment, self.until)? {
+                    Some((reader, first)) if first == self.next => self.reader = Some(reader),
+                    Some(_) | None => return Ok(Streamed::Broken(broken)),
+                }
+                self.segment += 1;
+                continue;
+            };
+            let Some(bytes) = reader.next()? else {
+                self.reader = None;
+                continue;
+            };
+            let record = bytes.as_deref().and_then(decode_record).filter(|record| record.number == broken);
+            return Ok(match (bytes, record) {
+                (Some(bytes), Some(record)) => {
+                    self.next += 1;
+                    Streamed::Record(bytes, Box::new(record))
+                }
+                _ => Streamed::Broken(broken),
+            });
+        }
+    }
+}
+
 /// Calls `each` with every record, in order, until it says stop. Returns the number of the first record that is not
 /// readable, if one is not.
 ///
@@ -92,29 +177,21 @@ fn for_each_record_until(
     until: Option<&AuditPosition>,
     each: &mut dyn FnMut(&[u8], Record) -> bool,
 ) -> io::Result<Option<RecordNumber>> {
-    let mut next = 0;
-    // The open segment is made with its first record.
-    let last = until.map(|until| if until.segment_bytes == 0 { until.segment } else { until.segment + 1 });
-    for segment in 0..segments(blobs)?.min(last.unwrap_or(u64::MAX)) {
-        let Some((mut reader, first)) = SegmentReader::open(blobs, segment, until)? else {
-            return Ok(Some(RecordNumber(next)));
-        };
-        if first != next {
-            return Ok(Some(RecordNumber(next)));
-        }
-        while let Some(bytes) = reader.next()? {
-            let record = bytes.as_deref().and_then(decode_record).filter(|record| record.number.0 == next);
-            let (Some(bytes), Some(record)) = (bytes, record) else { return Ok(Some(RecordNumber(next))) };
-            next += 1;
-            if !each(&bytes, record) {
-                return Ok(None);
+    let mut stream = RecordStream::until(blobs, until)?;
+    loop {
+        match stream.read()? {
+            Streamed::Record(bytes, record) => {
+                if !each(&bytes, *record) {
+                    return Ok(None);
+                }
             }
+            Streamed::End => return Ok(None),
+            Streamed::Broken(number) => return Ok(Some(number)),
         }
     }
-    Ok(None)
 }
 
-fn read_checkpoints(
+pub(crate) fn read_checkpoints(
     blobs: &dyn BlobStore,
     public_key: &[u8; 32],
     until: Option<&AuditPosition>,
@@ -187,7 +264,26 @@ pub fn verify_until(
     };
     report.checkpoints = checkpoints.len() as u64;
     report.commit = checkpoints.last().map(|checkpoint| checkpoint.commit);
-    let mut frontier = Frontier::default();
+    let beginning = match beginning::read(blobs)? {
+        None => None,
+        Some(text) => {
+            let Some(beginning) = Beginning::verify(&text, public_key) else {
+                let damage = "the note that says where the log begins is not signed by this log's key";
+                report.damage = Some(damage.to_owned());
+                return Ok(report);
+            };
+            Some(beginning)
+        }
+    };
+    report.begins = beginning.as_ref().map_or(0, |beginning| beginning.records);
+    let mut frontier = beginning.as_ref().and_then(Beginning::frontier).unwrap_or_default();
+    if checkpoints.iter().any(|checkpoint| {
+        checkpoint.size < report.begins
+            || (checkpoint.size == report.begins && checkpoint.root != frontier.root())
+    }) {
+        report.damage = Some("checkpoints were signed before the log begins".to_owned());
+        return Ok(report);
+    }
     let mut waiting = checkpoints.iter().peekable();
     let mut wrong: Option<u64> = None;
     let unreadable = for_each_record_until(blobs, until, &mut |bytes, _record| {
@@ -201,7 +297,7 @@ pub fn verify_until(
         }
         true
     })?;
-    report.records = frontier.size();
+    report.records = frontier.size() - report.begins;
     report.uncovered =
         frontier.size() - checkpoints.last().map_or(0, |checkpoint| checkpoint.size.min(frontier.size()));
     if let Some(size) = wrong {

@@ -256,6 +256,11 @@ impl AuditWriter {
         Ok(())
     }
 
+    /// Root of the tree over everything appended.
+    pub fn root(&self) -> super::merkle::Hash {
+        self.frontier.root()
+    }
+
     /// Number of the next record.
     pub fn next_number(&self) -> RecordNumber {
         RecordNumber(self.frontier.size())

@@ -121,6 +121,12 @@ impl FaultyBlobs {
         lock(&self.disk).dead = true;
     }
 
+    /// A copy of everything as the process sees it.
+    pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+        let disk = lock(&self.disk);
+        disk.blobs.iter().map(|(name, cached)| (name.clone(), cached.seen.clone())).collect()
+    }
+
     /// Changing calls so far.
     pub fn calls(&self) -> u64 {
         lock(&self.disk).calls

@@ -4,6 +4,7 @@
 pub mod disk;
 pub mod faulty;
 pub mod memory;
+pub mod read_only;
 
 use std::io;
 use std::sync::Arc;

@@ -23,7 +23,7 @@ use crate::time::UnixNanos;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// Row of `Table::Store`: how far the index is complete without the log.
-pub(super) const POSITION_KEY: &[u8] = b"position";
+pub(crate) const POSITION_KEY: &[u8] = b"position";
 
 /// How far the index is complete without the log.
 #[derive(Clone, Debug, Default, Encode, Decode)]
@@ -203,7 +203,7 @@ impl Committer {
                     let close = open.must_sync()
                         || open.buffer.len() >= target
                         || (state.close_wanted && open.has_payload())
-                        || ((stopping || asked) && (open.has_payload() || !open.meta.changes.is_empty()));
+                        || ((stopping || asked) && !open.is_idle());
                     // Somebody needs more room than an empty batch has left here: move on.
                     if close || state.room_wanted > open.room {
                         return self.take(&mut state);
@@ -266,7 +266,7 @@ impl Committer {
         let asked = {
             let state = self.inner.log.lock();
             state.checkpoints_wanted > state.checkpoints_done
-                && state.open.as_ref().is_none_or(|open| !open.must_sync() && !open.has_frames())
+                && state.open.as_ref().is_none_or(OpenBatch::is_idle)
         };
         if self.checkpoint_due(asked) { self.checkpoint(false) } else { Ok(()) }
     }

@@ -20,7 +20,7 @@ use crate::rows::{decode, encode};
 use crate::time::UnixNanos;
 
 /// Row of `Table::Store`: the newest export that is whole and durable.
-pub(super) const EXPORT_KEY: &[u8] = b"export";
+pub(crate) const EXPORT_KEY: &[u8] = b"export";
 
 /// The newest export that is whole and durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

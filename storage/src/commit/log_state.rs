@@ -77,6 +77,12 @@ impl OpenBatch {
         self.has_frames() || self.meta.export.is_some()
     }
 
+    /// Whether nothing at all is in it. What a new pack begins with counts: whoever asks for a checkpoint after another pack
+    /// was begun finds the position in that one.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.has_payload() && !self.must_sync() && self.meta.changes.is_empty()
+    }
+
     pub(super) fn must_sync(&self) -> bool {
         !self.cells.is_empty()
     }

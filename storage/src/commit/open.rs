@@ -35,7 +35,7 @@ use crate::record::RecordKey;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Row of `Table::Store`, in clear: format version, then a value that proves the gateway key.
-const FORMAT_KEY: &[u8] = b"format";
+pub(crate) const FORMAT_KEY: &[u8] = b"format";
 const INDEX_FILE: &str = "index.redb";
 const LOCK_FILE: &str = "lock";
 /// How far behind a damaged batch an authentic one is looked for: no batch is longer.
@@ -114,12 +114,12 @@ impl From<IndexError> for OpenError {
 }
 
 impl StoreOptions {
-    fn redb_path(&self) -> std::path::PathBuf {
+    pub(crate) fn redb_path(&self) -> std::path::PathBuf {
         self.directory.join(INDEX_FILE)
     }
 
     /// The directory's lock: for as long as the file is open nobody else serves it.
-    fn take_lock(&self) -> Result<Option<fs::File>, OpenError> {
+    pub(crate) fn take_lock(&self) -> Result<Option<fs::File>, OpenError> {
         if matches!(self.index, IndexChoice::Given(_)) {
             return Ok(None);
         }
@@ -132,7 +132,7 @@ impl StoreOptions {
         }
     }
 
-    fn open_index(&self) -> Result<SharedIndex, OpenError> {
+    pub(crate) fn open_index(&self) -> Result<SharedIndex, OpenError> {
         match &self.index {
             IndexChoice::Given(index) => Ok(Arc::clone(index)),
             IndexChoice::Redb if !self.redb_path().exists() => Err(OpenError::Absent),
@@ -312,7 +312,7 @@ impl Store {
     }
 }
 
-fn format_row(gateway_key: &GatewayKey) -> Change {
+pub(crate) fn format_row(gateway_key: &GatewayKey) -> Change {
     let mut row = VERSION.to_le_bytes().to_vec();
     row.extend_from_slice(gateway_key.derive(GatewayLabel::KeyCheck).expose());
     Change { table: Table::Store, key: FORMAT_KEY.to_vec(), value: Some(row) }

@@ -24,6 +24,8 @@ pub enum GatewayLabel {
     TokenMac,
     /// A value that tells a right gateway key from a wrong one.
     KeyCheck,
+    /// Seals private keys of the gateway's listeners in a backup.
+    BackupSecrets,
 }
 
 impl GatewayLabel {
@@ -37,6 +39,7 @@ impl GatewayLabel {
             Self::AuditSigning => b"coffre v1 gateway audit signing",
             Self::TokenMac => b"coffre v1 gateway token mac",
             Self::KeyCheck => b"coffre v1 gateway key check",
+            Self::BackupSecrets => b"coffre v1 gateway backup secrets",
         }
     }
 }
@@ -153,6 +156,7 @@ mod tests {
             GatewayLabel::AuditSigning,
             GatewayLabel::TokenMac,
             GatewayLabel::KeyCheck,
+            GatewayLabel::BackupSecrets,
         ];
         let keys: std::collections::BTreeSet<_> =
             labels.iter().map(|label| *gateway.derive(*label).expose()).collect();

@@ -4,4 +4,5 @@ pub mod batch;
 pub mod buffer;
 pub mod export;
 pub mod pack;
+pub mod salvage;
 pub mod walk;

@@ -153,11 +153,24 @@ impl PackReader {
         if end > self.bytes {
             return Ok(None);
         }
+        Ok(self.meta_of(offset, &header)?.map(|meta| (meta, end)))
+    }
+
+    /// What the batch with this header, which stands at `offset`, holds besides frames. It is authentic even when frames
+    /// before it are damaged, so no checksum is asked: frames answer for themselves.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn meta_of(&self, offset: u64, header: &BatchHeader) -> io::Result<Option<Meta>> {
         // The header is authentic, and its lengths fit its blocks: `open_header` looked.
+        let from = offset + HEADER_BYTES as u64 + u64::from(header.frames_bytes);
+        // That it lies inside the pack bounds the allocation.
+        if from.saturating_add(u64::from(header.meta_bytes)) > self.bytes {
+            return Ok(None);
+        }
         let mut sealed = vec![0; header.meta_bytes as usize];
-        self.blob.read_at(offset + HEADER_BYTES as u64 + u64::from(header.frames_bytes), &mut sealed)?;
-        let meta = open_meta(&self.key, self.header.pack, offset, &header, &sealed);
-        Ok(meta.map(|meta| (meta, end)))
+        self.blob.read_at(from, &mut sealed)?;
+        Ok(open_meta(&self.key, self.header.pack, offset, header, &sealed))
     }
 
     /// The footer at `offset`, if there is one.

@@ -1,0 +1,258 @@
+//! The audit log of a rebuilt store: the records that the batches carry, and those that only a former audit directory has.
+//!
+//! The log must be without a gap, for its tree is over all records. It begins with the first record from which on there is
+//! none; when that is not record 0, a signed note says so ([`crate::audit::beginning`]). Signed checkpoints of the former
+//! log are kept when they fit the records.
+
+use std::io;
+use std::sync::Arc;
+
+use super::RebuildError;
+use super::ranges::Ranges;
+use crate::audit::Record;
+use crate::audit::beginning::{self, BEGINNING, Beginning, Edge};
+use crate::audit::checkpoint::{Checkpoint, public_key};
+use crate::audit::verify::{RecordStream, Streamed, read_checkpoints};
+use crate::audit::writer::{AuditPosition, AuditWriter, CHECKPOINTS};
+use crate::blob::BlobStore;
+use crate::error::StoreError;
+use crate::keys::Secret32;
+use crate::limits::{LOST_CHANGES_MAX, REBUILD_BYTES_PENDING};
+use crate::time::UnixNanos;
+
+/// What a former audit directory holds.
+#[derive(Debug, Default)]
+pub(super) struct Former {
+    /// Numbers of the records that can be read.
+    pub(super) records: (u64, u64),
+    beginning: Option<Beginning>,
+    checkpoints: Vec<Checkpoint>,
+    /// What is wrong with it.
+    pub(super) damage: Vec<String>,
+    /// Records that it has and no batch: what they tell of may be lost.
+    pub(super) unbacked: Vec<Record>,
+    pub(super) unbacked_count: u64,
+}
+
+impl Former {
+    /// Reads it from one end to the other. From record `expected_from` on the batches should have all.
+    pub(super) fn look(
+        blobs: &dyn BlobStore,
+        seed: &Secret32,
+        batched: &Ranges,
+        expected_from: u64,
+    ) -> io::Result<Self> {
+        let mut former = Self::default();
+        let Some(public) = public_key(seed) else { return Ok(former) };
+        if let Some(text) = beginning::read(blobs)? {
+            former.beginning = Beginning::verify(&text, &public);
+            if former.beginning.is_none() {
+                former.damage.push("the note that says where the former audit log begins is damaged".into());
+                return Ok(former);
+            }
+        }
+        let mut stream = RecordStream::open(blobs)?;
+        let first = stream.next_number().0;
+        loop {
+            match stream.read()? {
+                Streamed::Record(_, record) => {
+                    if record.number.0 >= expected_from && !batched.contains(record.number.0) {
+                        former.unbacked_count += 1;
+                        if former.unbacked.len() < LOST_CHANGES_MAX {
+                            former.unbacked.push(*record);
+                        }
+                    }
+                }
+                Streamed::End => break,
+                Streamed::Broken(number) => {
+                    former
+                        .damage
+                        .push(format!("the former audit log cannot be read from record {number} on"));
+                    break;
+                }
+            }
+        }
+        former.records = (first, stream.next_number().0);
+        match read_checkpoints(blobs, &public, None)? {
+            Ok(checkpoints) => former.checkpoints = checkpoints,
+            Err(what) => former.damage.push(format!("the former audit log: {what}")),
+        }
+        Ok(former)
+    }
+}
+
+/// What became of the audit log.
+#[derive(Debug, Default)]
+pub(super) struct Laid {
+    pub(super) position: AuditPosition,
+    pub(super) first: u64,
+    pub(super) checkpoints: u64,
+    /// The newest commit that a kept checkpoint names.
+    pub(super) signed_commit: u64,
+    /// What is wrong.
+    pub(super) damage: Vec<String>,
+    /// What is worth knowing.
+    pub(super) remarks: Vec<String>,
+    /// As of [`Former`].
+    pub(super) unbacked: Vec<Record>,
+    pub(super) unbacked_count: u64,
+}
+
+/// Lays records out as they come.
+pub(super) struct Records<'f> {
+    writer: AuditWriter,
+    blobs: Arc<dyn BlobStore>,
+    seed: &'f Secret32,
+    former: Former,
+    stream: Option<RecordStream<'f>>,
+    waiting: std::vec::IntoIter<Checkpoint>,
+    next_checkpoint: Option<Checkpoint>,
+    kept: Vec<Checkpoint>,
+    pending: usize,
+    laid: Laid,
+}
+
+impl<'f> Records<'f> {
+    /// Decides where the log begins. `edge` is the tree as an export's position knows it.
+    pub(super) fn begin(
+        blobs: &Arc<dyn BlobStore>,
+        seed: &'f Secret32,
+        (former, former_blobs): (Former, Option<&'f dyn BlobStore>),
+        batched: &Ranges,
+        edge: Option<&AuditPosition>,
+        now: UnixNanos,
+    ) -> Result<Self, RebuildError> {
+        let covered = batched.with(former.records);
+        let (start, end) = covered.last().unwrap_or((0, 0));
+        let beginning = match edge {
+            _ if start == 0 => None,
+            _ if former.beginning.as_ref().is_some_and(|begins| begins.records == start) => {
+                former.beginning.clone()
+            }
+            Some(edge) if (start..=end).contains(&edge.records) => {
+                let hashes = edge.frontier.iter().map(|hash| **hash).collect();
+                Some(Beginning { records: edge.records, edge: Edge::Known(hashes), time: now })
+            }
+            Some(_) | None => Some(Beginning { records: start, edge: Edge::Unknown, time: now }),
+        };
+        let mut position = AuditPosition::default();
+        if let Some(beginning) = &beginning {
+            let frontier = beginning.frontier().ok_or(StoreError::DamagedRecord)?;
+            position.records = beginning.records;
+            position.frontier = frontier.edge().iter().map(|hash| (*hash).into()).collect();
+            let note = beginning.sign(seed).ok_or(StoreError::Randomness)?;
+            let blob = blobs.create(BEGINNING, 0)?;
+            blob.write_at(0, note.as_bytes())?;
+            blob.sync()?;
+        }
+        let first = position.records;
+        let mut laid = Laid { first, ..Laid::default() };
+        if first > 0 {
+            let text = format!(
+                "audit records 0 to {}: not there; the audit log begins with record {first}",
+                first - 1
+            );
+            // The former log began there already: nothing is lost by this recovery.
+            let known = former.beginning.as_ref().is_some_and(|begins| begins.records == first);
+            if known { laid.remarks.push(text) } else { laid.damage.push(text) }
+        }
+        let writer = AuditWriter::open(Arc::clone(blobs), seed, position)?;
+        let mut waiting = former.checkpoints.clone().into_iter();
+        let next_checkpoint = waiting.by_ref().find(|checkpoint| checkpoint.size >= first);
+        let mut records = Self {
+            writer,
+            blobs: Arc::clone(blobs),
+            seed,
+            stream: former_blobs.map(RecordStream::open).transpose()?,
+            former,
+            waiting,
+            next_checkpoint,
+            kept: Vec::new(),
+            pending: 0,
+            laid,
+        };
+        records.compare();
+        Ok(records)
+    }
+
+    /// Keeps the checkpoints that were signed over exactly what is laid out now.
+    fn compare(&mut self) {
+        let size = self.writer.next_number().0;
+        while let Some(checkpoint) = self.next_checkpoint.take_if(|checkpoint| checkpoint.size <= size) {
+            if checkpoint.size == size && checkpoint.root == self.writer.root() {
+                self.laid.signed_commit = self.laid.signed_commit.max(checkpoint.commit.0);
+                self.kept.push(checkpoint);
+            } else if checkpoint.size > self.laid.first {
+                self.laid.damage.push(format!(
+                    "the first {} audit records are not those that were signed",
+                    checkpoint.size
+                ));
+            }
+            self.next_checkpoint = self.waiting.next();
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), RebuildError> {
+        self.writer.append(self.writer.next_number(), bytes);
+        self.compare();
+        self.pending += bytes.len();
+        if self.pending >= REBUILD_BYTES_PENDING {
+            self.writer.flush()?;
+            self.pending = 0;
+        }
+        Ok(())
+    }
+
+    /// Takes a record of a batch; what is missing before it comes from the former log.
+    pub(super) fn offer(&mut self, number: u64, bytes: &[u8]) -> Result<(), RebuildError> {
+        if number >= self.laid.first {
+            self.fill(number)?;
+        }
+        if number == self.writer.next_number().0 { self.append(bytes) } else { Ok(()) }
+    }
+
+    /// Takes the former log's records up to `until`.
+    fn fill(&mut self, until: u64) -> Result<(), RebuildError> {
+        let until = until.min(self.former.records.1);
+        while self.writer.next_number().0 < until {
+            let Some(stream) = &mut self.stream else { return Ok(()) };
+            let Streamed::Record(bytes, record) = stream.read()? else {
+                self.stream = None;
+                return Ok(());
+            };
+            if record.number == self.writer.next_number() {
+                self.append(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the log: the rest of the former one, the checkpoints that fit.
+    pub(super) fn finish(mut self) -> Result<Laid, RebuildError> {
+        self.fill(u64::MAX)?;
+        self.writer.flush()?;
+        let size = self.writer.next_number().0;
+        if let Some(beyond) = self.next_checkpoint.take() {
+            let last = self.waiting.next_back().unwrap_or(beyond);
+            self.laid.damage.push(format!("{} audit records were signed, {size} are there", last.size));
+            self.laid.signed_commit = self.laid.signed_commit.max(last.commit.0);
+        }
+        let mut notes = Vec::new();
+        for checkpoint in &self.kept {
+            let note = checkpoint.sign(self.seed).ok_or(StoreError::Randomness)?;
+            notes.extend_from_slice(&u32::try_from(note.len()).unwrap_or(u32::MAX).to_le_bytes());
+            notes.extend_from_slice(note.as_bytes());
+        }
+        self.laid.position = self.writer.position();
+        if !notes.is_empty() {
+            let blob = self.blobs.create(CHECKPOINTS, 0)?;
+            blob.write_at(0, &notes)?;
+            blob.sync()?;
+            self.laid.position.notes_bytes = notes.len() as u64;
+        }
+        self.laid.checkpoints = self.kept.len() as u64;
+        self.laid.damage.append(&mut self.former.damage);
+        (self.laid.unbacked, self.laid.unbacked_count) = (self.former.unbacked, self.former.unbacked_count);
+        Ok(self.laid)
+    }
+}
