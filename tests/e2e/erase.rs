@@ -1,11 +1,26 @@
 //! A closed customer's vault is erased: nothing decrypts afterwards with every secret of the server at hand, the vaults
 //! beside it go on, and a signed certificate says so.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use coffre_tests::files::{noise, sha256};
+use coffre_tests::fixture::vectors;
+use coffre_tests::process::Finished;
 use coffre_tests::{Gateway, run};
+
+/// The second reader, which knows nothing but the format's document and the gateway's key.
+fn reader(data: &Path, arguments: &[&str]) -> Result<Finished> {
+    let mut python = Command::new("/usr/bin/python3");
+    run(python.arg("-B").arg(vectors().join("reader.py")).arg(data).args(arguments), b"")
+}
+
+fn listed(data: &Path) -> Result<String> {
+    let found = reader(data, &["list"])?;
+    ensure!(found.status.success(), "{}", found.stderr);
+    Ok(found.text())
+}
 
 #[test]
 fn nothing_of_an_erased_vault_is_left_and_its_neighbours_go_on() -> Result<()> {
@@ -16,8 +31,8 @@ fn nothing_of_an_erased_vault_is_left_and_its_neighbours_go_on() -> Result<()> {
     gateway.admin(&["user", "add", "gone/nurse", "--mount", "/=records"])?;
     let key = gateway.add_key("gone/nurse", work.path(), "nurse", &[])?;
     let (theirs, ours) = (work.path().join("theirs"), work.path().join("ours"));
-    std::fs::write(&theirs, noise(7, 9 << 20))?;
-    std::fs::write(&ours, noise(8, 9 << 20))?;
+    std::fs::write(&theirs, noise(7, 700_000))?;
+    std::fs::write(&ours, noise(8, 700_000))?;
     let as_nurse = |batch: &str| {
         let mut options = gateway.ssh_options();
         options[3] = key.secret.clone();
@@ -39,6 +54,7 @@ fn nothing_of_an_erased_vault_is_left_and_its_neighbours_go_on() -> Result<()> {
     let number = shown["holds"][0]["number"].as_u64().context("a hold")?.to_string();
     gateway.admin(&["vault", "lift", "gone/records", &number])?;
 
+    ensure!(listed(&gateway.data)?.contains("gone/records"), "whoever has the key reads it before");
     let file = work.path().join("certificate");
     let path = file.display().to_string();
     let erase = ["vault", "erase", "gone/records", "--confirm", "gone/records", "--certificate", &path];
@@ -61,5 +77,10 @@ fn nothing_of_an_erased_vault_is_left_and_its_neighbours_go_on() -> Result<()> {
     gateway.admin(&["check", "--read-data"])?;
     gateway.stop()?;
     gateway.admin(&["check", "--read-data"])?;
+    // With every secret of the server: its names are gone, what is beside it reads.
+    let left = listed(&gateway.data)?;
+    ensure!(!left.contains("gone/records") && left.contains("\"ours\""), "{left}");
+    let theirs = reader(&gateway.data, &["cat", "gone/records", "ward/theirs"])?;
+    ensure!(!theirs.status.success(), "it was read: {}", theirs.stderr);
     Ok(())
 }

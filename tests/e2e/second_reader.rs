@@ -209,3 +209,69 @@ fn the_second_reader_reads_the_first_release_before_and_after_this_one_served_it
     }
     Ok(())
 }
+
+/// Now, in nanoseconds since 1970, by the clock that the gateway has too.
+fn now() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+#[test]
+fn the_second_reader_shows_a_moment_of_the_past() -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let (data, here) = (work.path().join("data"), work.path().join("here"));
+    small_tree(&here)?;
+    let mut gateway = Gateway::start_on(&data, &work.path().join("server.log"))?;
+    gateway.sftp_batch(&format!("put -pr {}/. .\n", here.display()))?;
+    let before = now();
+    gateway.sftp_batch(&format!(
+        "put {} one\nrename chunks moved\nrm again/*\nrmdir again\nput {} new\n",
+        here.join("zeros").display(),
+        here.join("one").display(),
+    ))?;
+    gateway.stop()?;
+    verify(&data)?;
+    let mut found = BTreeMap::new();
+    for line in String::from_utf8(reader(&data, &["list", "--at", &before.to_string()])?)?.lines() {
+        let line: Value = serde_json::from_str(line)?;
+        found.insert(decoded(line["path"].as_str().context("path")?)?, line);
+    }
+    same_listing("the second reader, before", &listing(&here)?, &as_listing(&found)?)?;
+    ensure!(list(&data, "demo/demo")?.contains_key(&b"moved"[..]), "and the present is another");
+    Ok(())
+}
+
+#[test]
+fn the_second_reader_reads_a_store_whose_first_packs_were_reclaimed() -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let (data, here, log) =
+        (work.path().join("data"), work.path().join("here"), work.path().join("server.log"));
+    small_tree(&here)?;
+    Gateway::configure(&data, |config| format!("{config}\n[storage]\nretention_grace = \"1s\"\n"))?;
+    // Each start begins another pack: two are mostly dead, one is not.
+    let mut gateway = Gateway::start_on(&data, &log)?;
+    gateway.admin(&["vault", "retention", "demo/demo", "1s"])?;
+    gateway.sftp_batch(&format!(
+        "put {} dead\nput {} kept\n",
+        here.join("chunks").display(),
+        here.join("one").display()
+    ))?;
+    gateway.stop()?;
+    gateway = Gateway::start_on(&data, &log)?;
+    gateway.sftp_batch(&format!("rm dead\nput -pr {}/. .\n", here.display()))?;
+    gateway.stop()?;
+    gateway = Gateway::start_on(&data, &log)?;
+    let first = data.join("store/packs/0000000000000001.pack");
+    for _ in 0..60 {
+        gateway.coffre_json(&["gc", "--grace", "1s"])?;
+        if !first.exists() {
+            break;
+        }
+    }
+    ensure!(!first.exists(), "the first pack is reclaimed");
+    gateway.stop()?;
+    verify(&data)?;
+    let mut lines = list(&data, "demo/demo")?;
+    ensure!(lines.remove(&b"kept"[..]).context("kept")?["size"] == 1);
+    same_listing("the second reader", &listing(&here)?, &as_listing(&lines)?)
+}

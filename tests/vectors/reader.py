@@ -2,6 +2,7 @@
 """Reads a store without the program that wrote it, from storage/FORMAT.md alone.
 
     reader.py DATA list              what each vault holds, one JSON object a line, with the SHA-256 of files
+    reader.py DATA list --at TIME    what each held at a time in nanoseconds since 1970
     reader.py DATA cat VAULT PATH    a file's content; VAULT as CUSTOMER/NAME, PATH with %XX for bytes outside ASCII
     reader.py DATA verify            opens and compares everything that is stored, and says how much it was
 
@@ -15,6 +16,7 @@ import sys
 import urllib.parse
 
 from audit_log import verify_audit
+from past import Past
 from primitives import Malformed
 from store import KINDS, Row, Store, expect
 from verification import verify_store
@@ -35,7 +37,7 @@ def entry(store, name, vault, path, number, inode):
     line = {
         "vault": name, "path": shown(path), "inode": number, "kind": KINDS[inode.get(0)],
         "mode": f"{inode.get(1):04o}", "uid": inode.get(2), "gid": inode.get(3), "links": inode.get(7),
-        "mtime_ns": inode.get(5),
+        "mtime_ns": inode.get(5) if inode.get(14) is None else inode.get(14),
     }
     if line["kind"] == "file":
         content = Row(inode.get(9))
@@ -47,6 +49,12 @@ def entry(store, name, vault, path, number, inode):
     if inode.get(12):
         line["incomplete"] = True
     return line
+
+
+def list_past(store, time):
+    for name, vault in store.vaults():
+        for path, number, inode in sorted(Past(store, vault, time).walk()):
+            print(json.dumps(entry(store, name, vault, path, number, inode)))
 
 
 def list_all(store):
@@ -67,6 +75,8 @@ def main(arguments):
     match arguments:
         case [data, "list"]:
             list_all(Store(pathlib.Path(data)))
+        case [data, "list", "--at", time]:
+            list_past(Store(pathlib.Path(data)), int(time))
         case [data, "cat", vault, path]:
             cat(Store(pathlib.Path(data)), vault, path)
         case [data, "verify"]:

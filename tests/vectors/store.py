@@ -14,7 +14,7 @@ except ImportError:
 BLOCK = 4096
 BATCH_MAGIC = b"COFBATCH"
 SEGMENT_BYTES = 64 << 20
-FORMATS = (1,)
+FORMATS = (1, 2)
 # Number and header tag of the batch that the first one names.
 BEFORE_THE_FIRST = (0, bytes(16))
 KEY_EPOCH = 1
@@ -23,8 +23,11 @@ KINDS = ("file", "directory", "link")
 # Numbers of the tables (section 7).
 STORE, CUSTOMERS, USERS, CREDENTIALS, VAULTS, INODES, DENTRIES, INODE_HISTORY, DENTRY_HISTORY = range(1, 10)
 SEGMENTS, CHUNKS, PACKS, USAGE, LOCKS, INCIDENTS, AUDIT_DETAILS = range(10, 17)
+SNAPSHOTS, GARBAGE, FRAGMENTED, PACK_COUNTS = range(17, 21)
+# The one row that stands in clear.
+FORMAT_ROW = b"format"
 # Tables whose values stand under their vault's key; the key of a row begins with the vault.
-OF_VAULTS = {INODES, DENTRIES, INODE_HISTORY, DENTRY_HISTORY, SEGMENTS, CHUNKS}
+OF_VAULTS = {INODES, DENTRIES, INODE_HISTORY, DENTRY_HISTORY, SEGMENTS, CHUNKS, SNAPSHOTS}
 ROOT_INODE = 1
 
 
@@ -117,6 +120,7 @@ class Pack:
         if magic != b"COFPACK1" or not self.is_authentic(self.header):
             raise NoHeader(f"{path.name} has no header")
         expect(version in FORMATS, f"format {version} is not known here")
+        self.version = version
         expect(zero == 0 and not any(self.header[56:4064]), "what is not used in a header is zero")
         expect(number == self.number, f"{path.name} says that it is pack {number}")
 
@@ -162,8 +166,10 @@ class Batch:
     def __init__(self, pack, offset, previous):
         """`previous`: number and header tag of the batch before."""
         header = Header(pack, offset)
-        expect(header.number == previous[0] + 1, "a batch that is not the next")
-        expect(header.before == previous[1], "a batch that does not follow the one before")
+        # Behind packs that were reclaimed the chain begins anew.
+        if previous is not None:
+            expect(header.number == previous[0] + 1, "a batch that is not the next")
+            expect(header.before == previous[1], "a batch that does not follow the one before")
         self.number, self.tag, self.end = header.number, header.tag, offset + header.blocks * BLOCK
         frames, meta, size = header.frames, header.meta, header.blocks * BLOCK - 128
         body = pack.read(offset + 128, size)
@@ -182,6 +188,15 @@ class Batch:
         self.changes = [Row(row) for row in meta.get(1) or []]
         self.first_record, self.records = meta.get(2), meta.get(3) or []
         self.sequence, self.time = meta.get(4), meta.get(5)
+        self.deltas = [Row(row) for row in meta.get(6) or []]
+        self.part = None if meta.get(7) is None else Part(Row(cbor(meta.get(7))))
+
+
+class Part:
+    """A part of an export of the index (section 10)."""
+
+    def __init__(self, row):
+        self.export, self.base, self.number, self.count, self.rows = (row.get(number) for number in range(5))
 
 
 class Store:
@@ -190,15 +205,19 @@ class Store:
     def __init__(self, data):
         self.directory = data / "store"
         self.gateway = GatewayKeys(data / "secrets" / "gateway.key")
-        self.tables = {number: {} for number in range(1, 16)}
+        self.tables = {number: {} for number in range(1, 21) if number != AUDIT_DETAILS}
         self.records, self.stored, self.packs, self.vault_keys = [], [], {}, {}
+        # Batches as they stand in the log: number, changes, gains and losses of packs.
+        self.log, self.exports, self.parts = [], {}, {}
+        self.first_record, self.live = 0, {}
         self.identified = set()
         self.batches = self.checksums = 0
         self.replay()
 
     def replay(self):
-        previous = BEFORE_THE_FIRST
+        previous, before = BEFORE_THE_FIRST, 0
         paths = sorted((self.directory / "packs").glob("*.pack"))
+        missing = []
         for place, path in enumerate(paths):
             try:
                 pack = Pack(path, self.gateway)
@@ -208,7 +227,54 @@ class Store:
                     break
                 raise
             self.packs[pack.number] = pack
+            if pack.number != before + 1:
+                missing += range(before + 1, pack.number)
+                previous = None
+            before = pack.number
             previous = self.replay_pack(pack, previous, is_newest=place + 1 == len(paths))
+
+        self.build(is_whole=not missing)
+        for number in missing:
+            row = self.row(PACKS, u64(number))
+            expect(row and row.get(2), f"pack {number} is missing and was not given up")
+
+    def build(self, is_whole):
+        """The tables: from the first batch, or from the newest whole export and what came after it."""
+        base = 0
+        if not is_whole:
+            expect(self.exports, "packs are missing, and no export of the index is whole")
+            number = max(self.exports)
+            base, rows = self.exports[number]
+            for table, key, value in rows:
+                self.tables[table][key] = value
+            for key in self.tables[PACK_COUNTS]:
+                self.live[int.from_bytes(key, "big")] = self.row(PACK_COUNTS, key).get(0)
+        self.exports_agree = 0
+        for number, changes, deltas in self.log:
+            if number > base:
+                self.change(changes, deltas)
+            for other, rows in self.exports.values():
+                if is_whole and other == number:
+                    self.compare(rows)
+
+    def change(self, changes, deltas):
+        for change in changes:
+            table, key, value = change.get(0), change.get(1), change.get(2)
+            if value is None:
+                self.tables[table].pop(key, None)
+            else:
+                self.tables[table][key] = value
+        for delta in deltas:
+            self.live[delta.get(0)] = self.live.get(delta.get(0), 0) + delta.get(1)
+
+    def compare(self, rows):
+        """An export beside the journal up to its base: what only the index has aside."""
+        exported = {number: {} for number in self.tables}
+        for table, key, value in rows:
+            exported[table][key] = value
+        for number in set(self.tables) - {STORE, PACK_COUNTS, USAGE}:
+            expect(exported[number] == self.tables[number], f"an export of another table {number} than the journal's")
+        self.exports_agree += 1
 
     def replay_pack(self, pack, previous, is_newest):
         offset, batches = BLOCK, 0
@@ -223,7 +289,7 @@ class Store:
         footer = pack.footer(offset)
         if footer is None:
             expect(is_newest, f"pack {pack.number} ends at {offset} without a footer: {ended}")
-            self.nothing_durable_behind(pack, offset, previous[0] + 1)
+            self.nothing_durable_behind(pack, offset, (previous or BEFORE_THE_FIRST)[0] + 1)
         else:
             # A pack may have been opened in between: then its footer counts from there.
             expect(footer[0] <= batches, "a footer that counts more batches than there are")
@@ -243,20 +309,38 @@ class Store:
         batch.read_meta()
         self.batches += 1
         self.checksums += batch.is_summed
-        for change in batch.changes:
-            table, key, value = change.get(0), change.get(1), change.get(2)
-            if value is None:
-                self.tables[table].pop(key, None)
-            else:
-                self.tables[table][key] = value
+        self.log.append((batch.number, batch.changes, batch.deltas))
+        if batch.part is not None:
+            self.take(batch.part)
         for row in batch.frames:
             place = Row(row.get(2))
             inside = batch.frames_begin <= place.get(1) and place.get(1) + place.get(2) <= batch.frames_end
             expect(place.get(0) == pack.number and inside, "a frame that is not in its batch")
             self.stored.append((row.get(0), row.get(1), place))
         if batch.records:
-            expect(batch.first_record == len(self.records), "audit records that do not follow each other")
+            if not self.records:
+                self.first_record = batch.first_record
+            # Packs that were reclaimed took their records with them; the segments have them.
+            following = self.first_record + len(self.records)
+            if batch.first_record > following:
+                self.first_record, self.records = batch.first_record, []
+                following = batch.first_record
+            expect(batch.first_record == following, "audit records that do not follow each other")
             self.records += batch.records
+
+    def take(self, part):
+        """Parts 0 to the last, one after the other, of one export and one base."""
+        if part.number == 0:
+            self.parts = {"of": (part.export, part.base), "next": 0, "rows": []}
+        if self.parts.get("of") != (part.export, part.base) or self.parts.get("next") != part.number:
+            self.parts = {}
+            return
+        self.parts["next"] += 1
+        self.parts["rows"] += part.rows
+        if part.count is not None:
+            expect(part.count == self.parts["next"], "an export of another number of parts")
+            self.exports[part.export] = (part.base, self.parts["rows"])
+            self.parts = {}
 
     def record_keys(self, table, key):
         """Keys under which a value may stand."""
@@ -279,7 +363,7 @@ class Store:
 
     def rows(self, table, prefix=b""):
         for key in sorted(self.tables[table]):
-            if key.startswith(prefix):
+            if key.startswith(prefix) and (table, key) != (STORE, FORMAT_ROW):
                 yield key, self.row(table, key)
 
     def keys_of(self, vault):
@@ -292,6 +376,9 @@ class Store:
     def vaults(self):
         """Name and identifier of each vault."""
         for key, row in self.rows(VAULTS):
+            # One that was erased has no slot: nothing of it opens.
+            if row.get(11) is not None:
+                continue
             customer = self.row(CUSTOMERS, row.get(0))
             yield f"{customer.get(1)}/{row.get(1)}", key
 
