@@ -329,6 +329,9 @@ pub enum VaultCommand {
         /// The vault's name once more.
         #[arg(long, value_name = "CUSTOMER/VAULT")]
         confirm: String,
+        /// Directories of backups from which it goes too.
+        #[arg(long = "backup", value_name = "DIR", value_parser = absolute)]
+        backups: Vec<PathBuf>,
         /// Where to write the signed certificate.
         #[arg(long, value_name = "FILE")]
         certificate: Option<PathBuf>,
@@ -539,6 +542,11 @@ impl From<VaultBounds> for VaultLimits {
     }
 }
 
+/// A path as the server sees it too, which may run in another directory.
+fn absolute(path: &str) -> std::io::Result<PathBuf> {
+    std::path::absolute(path)
+}
+
 /// The text of a public key file, or of standard input.
 fn key_text(file: &Path) -> anyhow::Result<String> {
     if file.as_os_str() == "-" {
@@ -567,7 +575,9 @@ impl VaultCommand {
             }
             Self::Hold { vault, path, reason } => Request::VaultHold { vault, path, reason },
             Self::Lift { vault, number } => Request::VaultLift { vault, number },
-            Self::Erase { vault, confirm, certificate: _ } => Request::VaultErase { vault, confirm },
+            Self::Erase { vault, confirm, backups, certificate: _ } => {
+                Request::VaultErase { vault, confirm, backups }
+            }
             Self::Compression { vault, setting } => {
                 Request::VaultCompression { vault, on: setting == CompressionSetting::Lz4 }
             }

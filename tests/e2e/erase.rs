@@ -22,6 +22,30 @@ fn listed(data: &Path) -> Result<String> {
     Ok(found.text())
 }
 
+/// A directory that the second reader takes for a data directory: a copy's packs, the gateway's key.
+fn as_data(at: &Path, store: &Path, secrets: &Path) -> Result<()> {
+    std::fs::create_dir(at)?;
+    std::os::unix::fs::symlink(store, at.join("store"))?;
+    Ok(std::os::unix::fs::symlink(secrets, at.join("secrets"))?)
+}
+
+/// Its customer is open, its name is not repeated, it is held: each is refused with its reason. Leaves the customer closed.
+fn what_keeps_it_from_being_erased(gateway: &Gateway) -> Result<()> {
+    let refused = gateway.coffre(&["vault", "erase", "gone/records", "--confirm", "gone/records"])?;
+    ensure!(!refused.status.success() && refused.stderr.contains("is not closed"), "{}", refused.stderr);
+    gateway.admin(&["customer", "close", "gone"])?;
+    let refused = gateway.coffre(&["vault", "erase", "gone/records", "--confirm", "gone/other"])?;
+    ensure!(!refused.status.success() && refused.stderr.contains("--confirm"), "{}", refused.stderr);
+    gateway.admin(&["vault", "hold", "gone/records", "--reason", "order"])?;
+    let held = gateway.coffre(&["vault", "erase", "gone/records", "--confirm", "gone/records"])?;
+    ensure!(!held.status.success() && held.stderr.contains("legal hold"), "{}", held.stderr);
+    let shown = gateway.coffre_json(&["vault", "show", "gone/records"])?;
+    let number = shown["holds"][0]["number"].as_u64().context("a hold")?.to_string();
+    gateway.admin(&["vault", "lift", "gone/records", &number])?;
+
+    Ok(())
+}
+
 #[test]
 fn nothing_of_an_erased_vault_is_left_and_its_neighbours_go_on() -> Result<()> {
     let mut gateway = Gateway::start()?;
@@ -42,22 +66,27 @@ fn nothing_of_an_erased_vault_is_left_and_its_neighbours_go_on() -> Result<()> {
     ensure!(put.status.success(), "{}", put.stderr);
     gateway.sftp_batch(&format!("put {} ours\n", ours.display()))?;
 
-    let refused = gateway.coffre(&["vault", "erase", "gone/records", "--confirm", "gone/records"])?;
-    ensure!(!refused.status.success() && refused.stderr.contains("is not closed"), "{}", refused.stderr);
-    gateway.admin(&["customer", "close", "gone"])?;
-    let refused = gateway.coffre(&["vault", "erase", "gone/records", "--confirm", "gone/other"])?;
-    ensure!(!refused.status.success() && refused.stderr.contains("--confirm"), "{}", refused.stderr);
-    gateway.admin(&["vault", "hold", "gone/records", "--reason", "order"])?;
-    let held = gateway.coffre(&["vault", "erase", "gone/records", "--confirm", "gone/records"])?;
-    ensure!(!held.status.success() && held.stderr.contains("legal hold"), "{}", held.stderr);
-    let shown = gateway.coffre_json(&["vault", "show", "gone/records"])?;
-    let number = shown["holds"][0]["number"].as_u64().context("a hold")?.to_string();
-    gateway.admin(&["vault", "lift", "gone/records", &number])?;
-
+    what_keeps_it_from_being_erased(&gateway)?;
     ensure!(listed(&gateway.data)?.contains("gone/records"), "whoever has the key reads it before");
+    // A backup has it too, and whoever has that and the gateway's key.
+    let (backup, beside) = (work.path().join("backup"), work.path().join("beside"));
+    let directory = backup.display().to_string();
+    gateway.admin(&["backup", &directory])?;
+    as_data(&beside, &backup, &gateway.data.join("secrets"))?;
+    ensure!(listed(&beside)?.contains("gone/records"), "the backup has it");
     let file = work.path().join("certificate");
     let path = file.display().to_string();
-    let erase = ["vault", "erase", "gone/records", "--confirm", "gone/records", "--certificate", &path];
+    let erase = [
+        "vault",
+        "erase",
+        "gone/records",
+        "--confirm",
+        "gone/records",
+        "--backup",
+        &directory,
+        "--certificate",
+        &path,
+    ];
     let erased = gateway.coffre_json(&erase)?;
     ensure!(erased["state"] == "erased" && erased["packs_overwritten"].as_u64() > Some(0), "{erased}");
     let certificate = std::fs::read_to_string(&file)?;
@@ -67,6 +96,9 @@ fn nothing_of_an_erased_vault_is_left_and_its_neighbours_go_on() -> Result<()> {
     let body = coffre_storage::note::verify(origin, &certificate, &public)?;
     let id = erased["id"].as_str().context("an id")?;
     ensure!(body.contains(&format!("vault {id} records")), "{body}");
+    ensure!(body.contains(&format!("copy purged {directory}")), "{body}");
+    let copied = listed(&beside)?;
+    ensure!(!copied.contains("gone/records") && copied.contains("\"ours\""), "{copied}");
     ensure!(!gateway.coffre(&["vault", "show", "gone/records"])?.status.success());
     let all = gateway.admin(&["--json", "vault", "list"])?.text();
     ensure!(all.lines().count() == 2 && all.contains("\"key\":\"erased\""), "{all}");

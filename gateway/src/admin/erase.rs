@@ -1,5 +1,7 @@
 //! Erasing a vault after its customer has gone: slot, rows, packs, index, and a signed certificate of it.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, bail, ensure};
 use coffre_storage::audit::{Action, Actor, RecordDraft};
 use serde_json::json;
@@ -13,6 +15,7 @@ impl Service {
         &self,
         name: &str,
         confirm: &str,
+        backups: &[PathBuf],
         progress: &mut dyn FnMut(u64, u64),
     ) -> anyhow::Result<Answer> {
         if confirm != name {
@@ -37,13 +40,20 @@ impl Service {
         };
         let erasure = self.store.erase_vault(record.id, note, progress)?;
         let good = erasure.packs_left.is_empty();
-        let certificate = good.then(|| self.store.erasure_certificate(&erasure, &[])).transpose()?;
+        // A backup loses what the store gave up: only then is the vault gone from there too.
+        let mut purged = Vec::new();
+        for directory in backups.iter().filter(|_| good) {
+            self.backup(directory, false, progress)
+                .with_context(|| format!("the vault is erased here, and still in {}", directory.display()))?;
+            purged.push(directory.display().to_string());
+        }
+        let certificate = good.then(|| self.store.erasure_certificate(&erasure, &purged)).transpose()?;
         let left: Vec<String> = erasure.packs_left.iter().map(ToString::to_string).collect();
         let value = json!({
             "vault": name, "id": record.id.to_string(), "state": if good { "erased" } else { "not finished" },
             "slot_destroyed": moment(erasure.erased.0), "records_deleted": erasure.rows,
             "packs_overwritten": erasure.packs, "bytes_overwritten": erasure.bytes, "packs_left": left,
-            "certificate": certificate,
+            "backups_purged": purged, "certificate": certificate,
         });
         Ok(Answer { value, good })
     }

@@ -66,7 +66,7 @@ pub enum Request {
     /// `vault compression`
     VaultCompression { vault: String, on: bool },
     /// `vault erase`
-    VaultErase { vault: String, confirm: String },
+    VaultErase { vault: String, confirm: String, backups: Vec<std::path::PathBuf> },
     /// `gc`
     Reclaim { grace_secs: Option<u64> },
     /// `user add`

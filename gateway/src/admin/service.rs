@@ -101,7 +101,9 @@ impl Service {
             Request::VaultLift { vault, number } => self.vault_lift(&vault, number)?.into(),
             Request::VaultCompression { vault, on } => self.vault_compression(&vault, on)?.into(),
             Request::Backup { destination, verify_all } => self.backup(&destination, verify_all, progress)?,
-            Request::VaultErase { vault, confirm } => self.vault_erase(&vault, &confirm, progress)?,
+            Request::VaultErase { vault, confirm, backups } => {
+                self.vault_erase(&vault, &confirm, &backups, progress)?
+            }
             Request::Reclaim { grace_secs } => self.reclaim(grace_secs, progress)?.into(),
             Request::UserAdd { user, mounts } => {
                 let added = accounts.add_user(&user, &mounts)?;
