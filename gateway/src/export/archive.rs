@@ -13,8 +13,8 @@ use coffre_storage::tree::Kind;
 use tar::{EntryType, Header};
 
 use super::manifest::applied_mode;
+use super::sink::{Sink, Trouble};
 use super::walk::Found;
-use super::writing::{Sink, Trouble};
 
 /// Bytes of a header and the unit of a member.
 pub(super) const BLOCK_BYTES: u64 = 512;

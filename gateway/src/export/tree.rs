@@ -15,8 +15,8 @@ use rustix::io::Errno;
 
 use super::below::{Below, holds_exactly, is_one_step, kind_of, open_own_directory};
 use super::manifest::applied_mode;
+use super::sink::{Sink, Trouble};
 use super::walk::Found;
-use super::writing::{Sink, Trouble};
 
 /// Whether an interrupted export may have left what it had no line for yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
