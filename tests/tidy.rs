@@ -12,13 +12,14 @@ const CRATES: [&str; 4] = ["storage", "auth", "gateway", "tests"];
 const BANNED: [&str; 7] = ["manager", "helper", "util", "common", "data", "info", "misc"];
 
 /// What each module of the gateway may import from the gateway. [`ASSEMBLY`] puts the parts together and may import all.
-const GATEWAY: [(&str, &[&str]); 16] = [
+const GATEWAY: [(&str, &[&str]); 17] = [
     ("clock", &[]),
     ("limits", &[]),
     ("units", &[]),
     ("telemetry", &["limits"]),
     ("config", &["limits", "units"]),
     ("maintenance", &["config", "limits"]),
+    ("scrub", &["limits"]),
     ("session", &["clock", "limits"]),
     ("tls", &["clock", "config", "limits"]),
     ("vfs", &["clock", "limits", "session"]),

@@ -1,7 +1,7 @@
 //! The command line: its words and their types. What they do is in [`crate::admin`], [`crate::serve`] and [`crate::setup`].
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -73,11 +73,14 @@ pub enum Command {
         #[arg(long, value_name = "ID")]
         after: Option<u64>,
     },
-    /// Check the store: structure, references, quota.
+    /// Check the store: structure, references, quota, history, audit log.
     Check {
         /// Read and open every stored frame too.
         #[arg(long)]
         read_data: bool,
+        /// Count anew, restore what the log still has, set aside what cannot be read, and tell which files are concerned.
+        #[arg(long)]
+        repair: bool,
     },
     /// Give space back now: superseded states out of their window, chunks that nobody refers to, packs that are mostly dead.
     Gc {
@@ -242,6 +245,17 @@ pub enum VaultCommand {
         /// As shown by `vault show`.
         number: u64,
     },
+    /// Erase a closed customer's vault for good: its key slot, its records, every pack that says anything of it.
+    Erase {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// The vault's name once more.
+        #[arg(long, value_name = "CUSTOMER/VAULT")]
+        confirm: String,
+        /// Where to write the signed certificate.
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
+    },
     /// Whether content written from now on is compressed.
     Compression {
         /// `CUSTOMER/VAULT`.
@@ -366,6 +380,15 @@ pub enum AuditCommand {
 }
 
 impl Command {
+    /// Where a certificate that the command brings is to be written.
+    pub fn certificate_file(&self) -> Option<&Path> {
+        if let Self::Vault(VaultCommand::Erase { certificate, .. }) = self {
+            certificate.as_deref()
+        } else {
+            None
+        }
+    }
+
     /// The request to the admin service that this command is; nothing for those that are not one.
     ///
     /// # Errors
@@ -405,6 +428,9 @@ impl Command {
                 Request::VaultHold { vault, path, reason }
             }
             Self::Vault(VaultCommand::Lift { vault, number }) => Request::VaultLift { vault, number },
+            Self::Vault(VaultCommand::Erase { vault, confirm, certificate: _ }) => {
+                Request::VaultErase { vault, confirm }
+            }
             Self::Vault(VaultCommand::Compression { vault, setting }) => {
                 Request::VaultCompression { vault, on: setting == CompressionSetting::Lz4 }
             }
@@ -434,7 +460,7 @@ impl Command {
             Self::Export(ExportArguments {
                 vault: Some(vault), destination: Some(path), at, format, ..
             }) => Request::Export { vault, destination: std::path::absolute(path)?, at, format },
-            Self::Check { read_data } => Request::Check { read_data },
+            Self::Check { read_data, repair } => Request::Check { read_data, repair },
             Self::Status => Request::Status,
         }))
     }

@@ -50,6 +50,8 @@ pub struct Storage {
     pub reclaim_interval: String,
     /// How often the index is written into the log, when packs wait for it.
     pub export_interval: String,
+    /// In what time the scrub reads all closed packs once, or `off`.
+    pub scrub: String,
 }
 
 impl Default for Storage {
@@ -62,6 +64,7 @@ impl Default for Storage {
             reclaim_rate: text("32M"),
             reclaim_interval: text("1h"),
             export_interval: text("1d"),
+            scrub: text("30d"),
         }
     }
 }
@@ -79,6 +82,8 @@ pub struct Upkeep {
     pub interval_secs: u64,
     /// Seconds between two exports of the index.
     pub export_secs: u64,
+    /// Seconds in which the scrub reads everything once; absent: it does not run.
+    pub scrub_secs: Option<u64>,
 }
 
 impl Upkeep {
@@ -106,6 +111,10 @@ impl Storage {
                 .map_err(|why| ("storage.reclaim_rate", why))?,
             interval_secs: secs("storage.reclaim_interval", &self.reclaim_interval)?,
             export_secs: secs("storage.export_interval", &self.export_interval)?,
+            scrub_secs: match self.scrub.as_str() {
+                "off" => None,
+                time => Some(secs("storage.scrub", time)?),
+            },
         })
     }
 }

@@ -10,6 +10,7 @@ pub mod config;
 pub mod export;
 pub mod limits;
 pub mod maintenance;
+pub mod scrub;
 pub mod serve;
 pub mod session;
 pub mod setup;

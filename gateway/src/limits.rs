@@ -6,6 +6,8 @@
 pub const ADMIN_REQUEST_BYTES_MAX: u64 = 256 * 1024;
 /// Lines that one `audit tail` gives: what a terminal can show and memory can hold.
 pub const AUDIT_TAIL_LINES_MAX: u32 = 100_000;
+/// Findings of a check that are told one by one: more are counted.
+pub const FINDINGS_SHOWN_MAX: usize = 1000;
 /// Seconds a connection may take to log in, unless configured.
 pub const LOGIN_GRACE_SECS: u64 = 30;
 /// Connections of one listener, unless configured.
@@ -24,6 +26,13 @@ pub const RECLAIM_REST_MILLIS: u64 = 20;
 pub const REQUEST_SESSION_IDLE_SECS: i64 = 300;
 /// Bytes of an offered user name that are kept for a record: the longest valid name twice, and a slash.
 pub const OFFERED_NAME_BYTES_MAX: usize = 130;
+
+/// Bytes a second that the scrub reads at most: a disk of today hardly notices.
+pub const SCRUB_RATE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Bytes a second that it reads at least: a small store is read in minutes, then it rests.
+pub const SCRUB_RATE_BYTES_MIN: u64 = 64 * 1024;
+/// Seconds that it rests at a time between two passes, or after an error: so long it takes to notice a changed amount.
+pub const SCRUB_REST_SECS: u64 = 60;
 
 // ---- export ----
 

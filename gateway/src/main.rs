@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use coffre::admin::{Answer, client, render};
 use coffre::cli::{AuditCommand, Cli, Command, ExportArguments};
@@ -54,11 +55,29 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         | Command::Check { .. }
         | Command::Gc { .. }
         | Command::Export(_)
-        | Command::Status) => match other.into_request()? {
-            Some(request) => print(json, &client::run(&data, request)?),
-            None => Ok(true),
-        },
+        | Command::Status) => {
+            let certificate = other.certificate_file().map(new_file).transpose()?;
+            match other.into_request()? {
+                Some(request) => {
+                    let answer = client::run(&data, request)?;
+                    // Printed in any case: what was done is done.
+                    let printed = print(json, &answer)?;
+                    if let (Some(mut file), Some(text)) = (certificate, answer.value["certificate"].as_str())
+                    {
+                        file.write_all(text.as_bytes())?;
+                        file.sync_all()?;
+                    }
+                    Ok(printed)
+                }
+                None => Ok(true),
+            }
+        }
     }
+}
+
+/// A file that is not there yet: what is there is not written over, and that is known before anything is done.
+fn new_file(path: &Path) -> anyhow::Result<std::fs::File> {
+    std::fs::File::create_new(path).with_context(|| path.display().to_string())
 }
 
 fn verify_copy(directory: &Path) -> anyhow::Result<Answer> {

@@ -18,6 +18,7 @@ use crate::admin::service::{Life, Service};
 use crate::config::Config;
 use crate::limits::{BLOCKING_THREADS_MAX, DRAIN_SECS_MAX};
 use crate::maintenance::Maintenance;
+use crate::scrub::Scrubbing;
 use crate::ssh::{self, SshOptions};
 use crate::vfs::Vfs;
 use crate::webdav::{self, WebdavOptions};
@@ -138,6 +139,7 @@ async fn serve(
     }
     tracing::info!(sftp = ?sftp, webdav = ?webdav, "serving");
     let maintenance = Maintenance::start(store.clone(), config.upkeep)?;
+    let scrubbing = Scrubbing::start(store.clone(), config.upkeep.scrub_secs)?;
 
     let mut sweep = tokio::time::interval(SWEEP);
     let failed = loop {
@@ -150,7 +152,7 @@ async fn serve(
     };
     tracing::info!("draining");
     drain.cancel();
-    tokio::task::block_in_place(|| drop(maintenance));
+    tokio::task::block_in_place(|| drop((maintenance, scrubbing)));
     accounts.end_all_sessions();
     let grace = tokio::time::timeout(Duration::from_secs(DRAIN_SECS_MAX), async {
         while tasks.join_next().await.is_some() {}

@@ -3,7 +3,7 @@
 //!
 //! Layers, lowest first; each sees only those before it:
 //! `id, limits, allowance, time, secret` -> `aead, index, note` -> `keys, frame, record, chunker, blob` -> `index, log` -> `audit` -> `commit` (the
-//! [`Store`]) -> `tree` with [`upload`] (the [`Vault`]) -> `check`.
+//! [`Store`]) -> `tree` with [`upload`] (the [`Vault`]) -> `check` -> `scrub`.
 
 pub mod aead;
 pub mod allowance;
@@ -24,6 +24,7 @@ pub mod quota;
 pub mod reclaim;
 pub mod record;
 pub(crate) mod rows;
+pub mod scrub;
 pub mod secret;
 pub mod testing;
 pub mod time;

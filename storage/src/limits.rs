@@ -81,3 +81,15 @@ pub const INCIDENTS_MAX: usize = 10_000;
 pub const EXPORT_PART_BYTES: usize = 1024 * 1024;
 /// Rows of the index read at a time for an export.
 pub const EXPORT_PIECE_MAX: usize = 4096;
+/// Findings of one check that are told one by one, and repaired at a time: about 100 bytes each.
+pub const FINDINGS_MAX: usize = 100_000;
+/// Chunks of one vault that cannot be read, of which one check tells the files: about 50 bytes each.
+pub const DAMAGED_CHUNKS_MAX: usize = 1_000_000;
+/// Files that one check lists because something of them cannot be read: what a person can go through.
+pub const CONCERNED_FILES_MAX: usize = 10_000;
+/// Bytes of a path that is put together from names: what any protocol takes.
+pub const PATH_BYTES_MAX: usize = 64 * 1024;
+/// Rows that one transaction of a repair changes: it holds the writer lock for some milliseconds.
+pub const REPAIR_ROWS_MAX: usize = 512;
+/// Times a repair looks again: what is restored shows what else is to be counted.
+pub const REPAIR_PASSES_MAX: usize = 8;

@@ -186,6 +186,24 @@ fn an_erased_vault_leaves_nothing_and_its_neighbour_is_whole() {
 }
 
 #[test]
+fn what_lies_in_the_pack_that_is_being_written_is_erased_too() {
+    let home = tempfile::tempdir().unwrap();
+    let options = options(home.path());
+    Store::create(&options).unwrap();
+    let store = Store::open(options.clone()).unwrap();
+    let made = store.create_vault(support::OWNER, "v", 60, draft(Action::VaultAdd)).unwrap();
+    let vault = store.vault(made.wait().unwrap()).unwrap();
+    let id = vault.id();
+    put(&vault, b"small", &noise(1, 50_000)).unwrap();
+    drop(vault);
+    let erasure = store.erase_vault(id, operator(), &mut |_, _| {}).unwrap();
+    assert!(erasure.packs == 1 && erasure.packs_left.is_empty(), "{erasure:?}");
+    store.shutdown().unwrap();
+    assert_eq!(traces(&options, id).1, 0);
+    assert!(slots_in_the_log(&options, id).is_empty());
+}
+
+#[test]
 fn a_held_vault_is_not_erased() {
     let home = tempfile::tempdir().unwrap();
     let options = options(home.path());

@@ -92,3 +92,64 @@ fn a_file_of_the_past_is_read_only_and_goes_on_while_the_present_changes() {
     assert!(matches!(file.truncate(0), Err(StoreError::ReadOnly)));
     assert!(matches!(file.commit(Completion::Whole, draft(Action::FileWrite)), Err(StoreError::ReadOnly)));
 }
+
+/// A clock that somebody sets.
+#[derive(Debug)]
+struct Set(std::sync::atomic::AtomicI64);
+
+impl coffre_storage::time::Clock for Set {
+    fn now(&self) -> UnixNanos {
+        UnixNanos(self.0.load(std::sync::atomic::Ordering::SeqCst))
+    }
+    fn boot_nanos(&self) -> u64 {
+        1
+    }
+}
+
+#[test]
+fn moments_noted_before_the_clock_steps_back_still_read_right() {
+    const HOUR: i64 = 3_600_000_000_000;
+    let (blobs, index) = (MemoryBlobs::default(), MemoryIndex::default());
+    let clock = Arc::new(Set((1_700_000_000_000_000_000).into()));
+    let step = |by: i64| clock.0.fetch_add(by, std::sync::atomic::Ordering::SeqCst);
+    let options = coffre_storage::StoreOptions {
+        clock: Arc::<Set>::clone(&clock),
+        ..options(Arc::new(blobs), &index, 8 << 20)
+    };
+    Store::create(&options).unwrap();
+    let mut store = Store::open(options.clone()).unwrap();
+    let made = store.create_vault(support::OWNER, "v", YEAR_SECS, draft(Action::VaultAdd)).unwrap();
+    let id = made.wait().unwrap();
+    let mut noted = Vec::new();
+    for round in 0..12_u64 {
+        let vault = store.vault(id).unwrap();
+        support::put(&vault, b"f", &noise(round, 20_000)).unwrap();
+        support::put(&vault, format!("only {round}").as_bytes(), b"1").unwrap();
+        if round > 0 {
+            let name = format!("only {}", round - 1);
+            vault.remove(InodeId::ROOT, name.as_bytes(), draft(Action::Remove)).unwrap().wait().unwrap();
+        }
+        vault.add_snapshot(&format!("s{round}"), None, draft(Action::VaultChange)).unwrap().wait().unwrap();
+        noted.push((vault.snapshots().unwrap().last().unwrap().time, support::tree(&vault).unwrap()));
+        // Forwards, an hour back, on across a restart, forwards again.
+        step([HOUR / 2, -HOUR, -HOUR, 2 * HOUR][usize::try_from(round % 4).unwrap()]);
+        if round % 4 == 2 {
+            drop(vault);
+            store.shutdown().unwrap();
+            store = Store::open(options.clone()).unwrap();
+        }
+    }
+    assert!(noted.windows(2).all(|pair| pair[0].0 < pair[1].0), "times of transactions increase");
+    let vault = store.vault(id).unwrap();
+    for (round, (time, tree)) in noted.iter().enumerate() {
+        let past = vault.at(*time).unwrap();
+        let (entries, _) = past.list(InodeId::ROOT, None, 100).unwrap();
+        let names: Vec<Vec<u8>> = entries.iter().map(|entry| [b"/", &entry.name[..]].concat()).collect();
+        assert!(names.len() == tree.len() && names.iter().all(|name| tree.contains_key(name)), "{round}");
+        let file = past.open(past.lookup(InodeId::ROOT, b"f").unwrap().inode).unwrap();
+        assert_eq!(file.read_at(0, 30_000).unwrap(), noise(round as u64, 20_000), "{round}");
+    }
+    support::assert_clean(&store, "a clock that stepped back");
+    drop(vault);
+    store.shutdown().unwrap();
+}

@@ -31,8 +31,16 @@ struct Reached {
     tree: Tree,
     next: Option<Tree>,
     snapshot: Option<(UnixNanos, Tree)>,
-    erasing: bool,
-    whole: bool,
+    stage: Stage,
+}
+
+/// How far a run had come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Working,
+    Erasing,
+    Whole,
 }
 
 fn options(blobs: Arc<dyn BlobStore>, index: &MemoryIndex, dial: &Arc<Dial>) -> StoreOptions {
@@ -108,11 +116,11 @@ impl Reached {
         dial.turn(2 * HOUR);
         store.reclaim(AT_ONCE, &mut |_, _| Flow::GoOn)?;
         drop(other);
-        self.erasing = true;
+        self.stage = Stage::Erasing;
         let erasure = store.erase_vault(self.vaults[1], draft(Action::VaultErase), &mut |_, _| {})?;
         assert!(erasure.packs_left.is_empty());
         self.put(&vault, "last", 99, 10)?;
-        self.whole = true;
+        self.stage = Stage::Whole;
         Ok(())
     }
 }
@@ -165,10 +173,10 @@ fn recovered(
     };
     look("opened");
     // What is left of a vault that is being erased counts still; `check` says so until it is gone.
-    if reached.whole || !reached.erasing {
+    if reached.stage != Stage::Erasing {
         assert_clean(&store, &format!("{what}, opened"));
     }
-    if reached.erasing {
+    if reached.stage != Stage::Working {
         let erasure = store.erase_vault(rest[0], draft(Action::VaultErase), &mut |_, _| {}).unwrap();
         assert_eq!(erasure.packs_left, [], "{what}");
     }
@@ -192,7 +200,7 @@ fn every_changing_call_of_reclaim_and_erasure_may_fail_once() {
         blobs.fail_at(0);
         recovered(Arc::new(blobs), &index.after_power_cut(), &dial, &reached, &format!("call {n} failed"));
         if !fault_came {
-            assert!(reached.whole && n > 100, "{n}");
+            assert!(reached.stage == Stage::Whole && n > 100, "{n}");
             break;
         }
     }
@@ -201,7 +209,7 @@ fn every_changing_call_of_reclaim_and_erasure_may_fail_once() {
 #[test]
 fn the_power_may_go_off_after_every_sync_of_reclaim_and_erasure() {
     let (whole, dial) = (FaultyBlobs::default(), Arc::<Dial>::default());
-    assert!(run(Arc::new(whole.clone()), &MemoryIndex::default(), &dial).whole);
+    assert!(run(Arc::new(whole.clone()), &MemoryIndex::default(), &dial).stage == Stage::Whole);
     for n in 1..=whole.syncs() {
         let (blobs, index, dial) = (FaultyBlobs::default(), MemoryIndex::default(), Arc::<Dial>::default());
         blobs.cut_after_sync(n);

@@ -90,7 +90,7 @@ fn what_was_acknowledged_is_there_after_a_restart_and_after_a_kill() {
         put(&store, vault, name, bytes);
         assert!(get(&store, vault, name) == *bytes);
     }
-    assert!(Store::open(options(home.path(), &key)).is_err());
+    assert!(matches!(Store::open(options(home.path(), &key)), Err(coffre_storage::commit::OpenError::InUse)));
     store.shutdown().unwrap();
     drop(store);
     let store = Store::open(options(home.path(), &key)).unwrap();

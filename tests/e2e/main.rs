@@ -5,6 +5,7 @@ mod audit;
 mod canary;
 mod crash;
 mod curl;
+mod erase;
 mod export;
 mod hostile;
 mod hostile_web;

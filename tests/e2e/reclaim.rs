@@ -78,7 +78,7 @@ fn gc_gives_the_space_of_deleted_files_back_and_keeps_the_others_whole() -> Resu
     gateway.admin(&["check", "--read-data"])?;
     gateway.stop()?;
     gateway.admin(&["check", "--read-data"])?;
-    let records = gateway.coffre(&["--json", "audit", "tail", "-n", "100"])?.text();
+    let records = gateway.coffre(&["--json", "audit", "tail", "-n", "100000"])?.text();
     ensure!(records.contains("history-prune") && records.contains("pack-remove"), "{records}");
     Ok(())
 }
@@ -139,10 +139,9 @@ fn a_hold_stops_gc_and_a_retention_cannot_be_shortened_at_once() -> Result<()> {
 fn text_takes_less_room_than_it_has_bytes_unless_compression_is_off() -> Result<()> {
     let gateway = Gateway::start()?;
     let work = tempfile::tempdir()?;
-    let text: String = (0..200_000_u64).fold(String::new(), |mut text, line| {
-        text.push_str(&format!("patient;{line};{};value {}\n", line * 7 % 1009, line % 97));
-        text
-    });
+    let lines =
+        (0..200_000_u64).map(|line| format!("patient;{line};{};value {}\n", line * 7 % 1009, line % 97));
+    let text: String = lines.collect();
     let path = work.path().join("export.csv");
     std::fs::write(&path, &text)?;
     gateway.sftp_batch(&format!("put {} a.csv\n", path.display()))?;

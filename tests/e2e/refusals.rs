@@ -211,6 +211,85 @@ fn a_disk_without_room_refuses_content_with_a_reason_and_serves_what_is_there() 
     gateway.stop()
 }
 
+/// A small file system in memory; unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Nothing where this machine does not let us mount.
+    fn mount(at: &Path, size: &str) -> Result<Option<Self>> {
+        fs::create_dir(at)?;
+        let options = format!("size={size},mode=0700");
+        let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at), b"")?;
+        Ok(mounted.status.success().then(|| Self(at.to_owned())))
+    }
+
+    fn grow(&self, size: &str) -> Result<()> {
+        run_ok(Command::new("mount").args(["-o", &format!("remount,size={size}")]).arg(&self.0)).map(drop)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if let Err(error) = run_ok(Command::new("umount").arg("--lazy").arg(&self.0)) {
+            eprintln!("{} stays mounted: {error}", self.0.display());
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_is_really_full_takes_deletions_and_content_again_when_there_is_room() -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let Some(disk) = SmallDisk::mount(&work.path().join("disk"), "900m")? else {
+        println!("no right to mount: the disk of the test above is full by its configuration only");
+        return Ok(());
+    };
+    let (data, log) = (disk.0.join("data"), work.path().join("server.log"));
+    let mut gateway = Gateway::start_on(&data, &log)?;
+    let file = work.path().join("file");
+    let from = file.display().to_string();
+    let mut kept = 0;
+    // One pack and the reserve fit.
+    let refused = loop {
+        write_file(&file, &noise(kept + 1, 20 << 20), 1_500_000_000)?;
+        let mut upload = gateway.curl();
+        upload.args(["-i", "-H", "Expect:", "-T", &from, &gateway.url(&format!("kept-{kept}"))]);
+        let answer = run(&mut upload, b"")?.text();
+        match status_of(&answer) {
+            201 => kept += 1,
+            507 => break answer,
+            other => anyhow::bail!("upload {kept}: {other}: {answer}"),
+        }
+        ensure!(kept < 40, "900 MB hold no {kept} files of 20 MB");
+    };
+    ensure!(kept >= 5 && refused.contains("the disk is full"), "after {kept} files: {refused}");
+    let put = run(&mut gateway.sftp_command(), format!("put {from} over-sftp\n").as_bytes())?;
+    ensure!(!put.status.success(), "an SFTP upload to a full disk: {}", put.stderr);
+    // Everything that is no content goes on.
+    ensure!(run_ok(gateway.curl().arg(gateway.url("kept-0")))?.stdout == noise(1, 20 << 20));
+    gateway.sftp_batch("rm kept-1\nmkdir still\nrename kept-2 still/kept\nls -l\n")?;
+    gateway.admin(&["customer", "add", "still-administered"])?;
+    gateway.admin(&["check"])?;
+    disk.grow("2g")?;
+    let mut taken = false;
+    for _ in 0..60 {
+        // Each attempt is a change of the audit log, and with it comes a look at the disk.
+        let mut upload = gateway.curl();
+        upload.args(["-o", "/dev/null", "-w", "%{http_code}", "-T", &from, &gateway.url("again")]);
+        // One that is refused may break off.
+        taken = run(&mut upload, b"")?.text() == "201";
+        if taken {
+            break;
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(500));
+    }
+    ensure!(taken, "there is room, and nothing is taken");
+    gateway.admin(&["check", "--read-data"])?;
+    gateway.stop()?;
+    let mut gateway = Gateway::start_on(&data, &log)?;
+    ensure!(run_ok(gateway.curl().arg(gateway.url("still/kept")))?.stdout == noise(3, 20 << 20));
+    gateway.stop()
+}
+
 #[test]
 fn names_and_paths_that_are_too_long_are_refused_and_the_longest_are_taken() -> Result<()> {
     let gateway = Gateway::start()?;

@@ -164,6 +164,53 @@ fn a_flipped_byte_in_a_pack_is_found_by_check_and_never_served() -> Result<()> {
 }
 
 #[test]
+fn damage_is_told_by_path_set_aside_and_healed_by_the_same_bytes() -> Result<()> {
+    let store = Store::filled()?;
+    let packs = store.stored(is_pack)?;
+    let used = packs.into_iter().map(|pack| Ok((used_len(&pack)?, pack))).collect::<Result<Vec<_>>>()?;
+    let (used, pack) = used.into_iter().max().context("a pack")?;
+    // In the middle of so many files it lies in one of their frames.
+    let flipped = Flipped::at(&pack, used / 2)?;
+    let mut gateway = Gateway::start_on(&store.data(), &store.log())?;
+    let found = gateway.coffre(&["--json", "check", "--read-data"])?;
+    ensure!(!found.status.success(), "a check that finds damage exits with 1");
+    let found: serde_json::Value = serde_json::from_slice(&found.stdout)?;
+    ensure!(found["state"] == "damaged" && found["findings"].as_array().is_some_and(|all| !all.is_empty()));
+    let repaired = gateway.coffre_json(&["check", "--repair", "--read-data"])?;
+    ensure!(repaired["state"] == "repaired" && repaired["left"] == serde_json::json!([]), "{repaired}");
+    let paths: Vec<String> = repaired["files"]
+        .as_array()
+        .context("files")?
+        .iter()
+        .filter_map(|file| Some(file["path"].as_str()?.trim_start_matches('/').to_owned()))
+        .collect();
+    ensure!(!paths.is_empty() && paths.len() < 5, "{repaired}");
+    ensure!(repaired["files"][0]["vault"].as_str().is_some_and(|vault| vault.contains('/')), "{repaired}");
+    for (name, hash) in &store.files {
+        let served = run(gateway.curl().arg("--fail").arg(gateway.url(name)), b"")?;
+        ensure!(served.status.success() != paths.contains(name), "{name}: {}", served.stderr);
+        ensure!(!served.status.success() || sha256_of(&served.stdout) == *hash, "{name}");
+    }
+    ensure!(!gateway.log_text().contains(&paths[0]), "names do not go to the log");
+    gateway.admin(&["check", "--read-data"])?;
+    // Their owner uploads them again, elsewhere.
+    for name in &paths {
+        let from = store.work.path().join("here").join(name);
+        run_ok(gateway.curl().arg("--fail").arg("-T").arg(from).arg(gateway.url(&format!("again-{name}"))))?;
+        let served = run_ok(gateway.curl().arg("--fail").arg(gateway.url(name)))?;
+        ensure!(sha256_of(&served.stdout) == store.files[name], "{name} is not healed");
+    }
+    let clean = gateway.coffre_json(&["check", "--read-data"])?;
+    ensure!(clean["state"] == "clean" && clean["chunks_set_aside"] == 0, "{clean}");
+    ensure!(gateway.coffre(&["audit", "verify"])?.status.success());
+    let tail = gateway.coffre(&["--json", "audit", "tail", "-n", "500"])?.text();
+    ensure!(tail.contains("\"set-aside\"") && tail.contains("\"repair\""), "each step has its record");
+    gateway.stop()?;
+    drop(flipped);
+    Ok(())
+}
+
+#[test]
 fn a_flipped_byte_in_the_index_is_never_served_and_a_sealed_value_is_found() -> Result<()> {
     let store = Store::filled()?;
     let index = store.stored(is_index)?.into_iter().next().context("an index")?;

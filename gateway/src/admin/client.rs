@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::listener::socket_path;
 use super::service::{Life, Service};
-use super::{Answer, Reply, Request};
+use super::{Answer, Reply, Request, check};
 use crate::accounts::Accounts;
 use crate::{config, wiring};
 
@@ -26,10 +26,16 @@ pub fn run(data: &Path, request: Request) -> anyhow::Result<Answer> {
                 format!("no data directory at {}; `coffre init` makes one", data.display())
             })?;
             let store = wiring::open_store(&config)?;
-            let result = Accounts::load(store.clone()).and_then(|accounts| {
-                Service::new(store.clone(), accounts, config.upkeep, Life::Alone)
-                    .execute(request, &mut |done, total| bar.show(done, total))
-            });
+            let mut progress = |done, total| bar.show(done, total);
+            let result = match (Accounts::load(store.clone()), request) {
+                (Ok(accounts), request) => Service::new(store.clone(), accounts, config.upkeep, Life::Alone)
+                    .execute(request, &mut progress),
+                // Records of accounts may be what is to be repaired.
+                (Err(_), Request::Check { read_data, repair }) => {
+                    check::run(&store, None, (read_data, repair), &mut progress)
+                }
+                (Err(error), _) => Err(error),
+            };
             let closed = store.shutdown();
             let answer = result?;
             closed?;

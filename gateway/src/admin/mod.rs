@@ -4,7 +4,9 @@
 //! On the socket: the client sends one [`Request`] as a JSON line; the server answers with [`Reply`] lines, the last of
 //! which is `done` or `failed`.
 
+mod check;
 pub mod client;
+mod erase;
 mod export;
 mod incidents;
 pub mod listener;
@@ -50,6 +52,8 @@ pub enum Request {
     VaultLift { vault: String, number: u64 },
     /// `vault compression`
     VaultCompression { vault: String, on: bool },
+    /// `vault erase`
+    VaultErase { vault: String, confirm: String },
     /// `gc`
     Reclaim { grace_secs: Option<u64> },
     /// `user add`
@@ -77,7 +81,7 @@ pub enum Request {
     /// `incidents`
     Incidents { max: u32, after: Option<u64> },
     /// `check`
-    Check { read_data: bool },
+    Check { read_data: bool, repair: bool },
     /// `export`
     Export {
         vault: String,

@@ -7,7 +7,6 @@ use anyhow::{Context, bail};
 use coffre_auth::{Credential, Customer, Mount, Proof};
 use coffre_storage::Store;
 use coffre_storage::audit::{self, Action, Actor, Outcome, Record, RecordDraft, VerifyReport};
-use coffre_storage::check::CheckOptions;
 use coffre_storage::frame::Compression;
 use coffre_storage::id::OwnerId;
 use coffre_storage::time::UnixNanos;
@@ -91,6 +90,7 @@ impl Service {
             Request::VaultHold { vault, path, reason } => self.vault_hold(&vault, &path, &reason)?.into(),
             Request::VaultLift { vault, number } => self.vault_lift(&vault, number)?.into(),
             Request::VaultCompression { vault, on } => self.vault_compression(&vault, on)?.into(),
+            Request::VaultErase { vault, confirm } => self.vault_erase(&vault, &confirm, progress)?,
             Request::Reclaim { grace_secs } => self.reclaim(grace_secs, progress)?.into(),
             Request::UserAdd { user, mounts } => {
                 let added = accounts.add_user(&user, &mounts)?;
@@ -139,11 +139,13 @@ impl Service {
                 self.note(Action::IncidentsRead, "list", true)?;
                 incidents::list(&self.store, &self.accounts, max, after)?.into()
             }
-            Request::Check { read_data } => self.check(read_data, progress)?,
             Request::Export { vault, destination, at, format } => {
                 self.export(&vault, (destination, format), at, progress)?
             }
-            Request::Status => self.status().into(),
+            Request::Check { read_data, repair } => {
+                super::check::run(&self.store, Some(accounts), (read_data, repair), progress)?
+            }
+            Request::Status => self.status()?.into(),
         })
     }
 
@@ -279,20 +281,9 @@ impl Service {
         })
     }
 
-    fn check(&self, read_data: bool, progress: &mut dyn FnMut(u64, u64)) -> anyhow::Result<Answer> {
-        let report = self.store.check(CheckOptions { read_data, progress: Some(progress) })?;
-        let good = report.findings.is_empty();
-        self.note(Action::Check, if read_data { "with data" } else { "structure" }, good)?;
-        let value = json!({
-            "state": if good { "clean" } else { "damaged" }, "vaults": report.vaults, "inodes": report.inodes,
-            "chunks": report.chunks, "packs": report.packs, "bytes_read": report.bytes_read, "findings": report.findings,
-        });
-        Ok(Answer { value, good })
-    }
-
-    fn status(&self) -> Value {
+    fn status(&self) -> anyhow::Result<Value> {
         let status = self.store.status();
-        json!({
+        Ok(json!({
             "state": match self.life {
                 _ if status.poisoned => "stopped after a write error",
                 Life::Served => "serving",
@@ -301,14 +292,16 @@ impl Service {
             "version": env!("CARGO_PKG_VERSION"), "commit_number": status.commit_number, "batch_number": status.batch_number,
             "packs": status.packs, "audit_records": status.audit_records, "free_bytes": status.free_bytes,
             "sessions": self.accounts.session_count(), "time": moment(self.store.clock_now().0),
-        })
+            "scrub": super::check::scrub(&self.store)?,
+        }))
     }
 }
 
 pub(super) fn vault_row(name: &str, vault: &VaultRecord) -> Value {
     let UnixNanos(created) = vault.created;
     json!({
-        "vault": name, "id": vault.id.to_string(), "key": "managed", "bytes_used": vault.used_bytes,
+        "vault": name, "id": vault.id.to_string(), "key": if vault.erased.is_some() { "erased" } else { "managed" },
+        "erased": vault.erased.map(|at| moment(at.0)), "bytes_used": vault.used_bytes,
         "bytes_max": vault.allowance.bytes_max, "files_used": vault.used_inodes.saturating_sub(1),
         "files_max": vault.allowance.files_max, "bytes_unique": vault.unique_bytes, "bytes_stored": vault.stored_bytes,
         "stored_max": vault.allowance.stored_max,

@@ -19,7 +19,7 @@ fn changed(what: String) -> RecordDraft {
 impl Service {
     pub(super) fn vault_record(&self, name: &str) -> anyhow::Result<VaultRecord> {
         let all = self.accounts.vaults()?;
-        let found = all.into_iter().find(|(known, _)| known == name);
+        let found = all.into_iter().find(|(known, vault)| known == name && vault.erased.is_none());
         found.map(|(_, record)| record).with_context(|| format!("no vault `{name}`"))
     }
 

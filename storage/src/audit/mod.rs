@@ -12,7 +12,7 @@ pub mod writer;
 
 use std::net::IpAddr;
 
-use crate::id::{InodeId, RecordNumber, VaultId};
+use crate::id::{CommitNumber, InodeId, RecordNumber, VaultId};
 pub use record::Record;
 
 /// Who acted.
@@ -126,6 +126,12 @@ pub enum Action {
     CustomerReopen,
     #[n(62)]
     IncidentsRead,
+    #[n(70)]
+    Repair,
+    #[n(71)]
+    SetAside,
+    #[n(72)]
+    Scrub,
     #[n(100)]
     ExportBegin,
     #[n(101)]
@@ -231,6 +237,8 @@ pub struct VerifyReport {
     pub records: u64,
     /// Signed checkpoints verified.
     pub checkpoints: u64,
+    /// The store's transaction at which the last of them was signed.
+    pub commit: Option<CommitNumber>,
     /// Records after the last checkpoint (their integrity rests on the log alone).
     pub uncovered: u64,
     /// The first thing that is wrong, in words; nothing when all is well.
@@ -282,6 +290,9 @@ impl Action {
             Self::CustomerClose => "customer-close",
             Self::CustomerReopen => "customer-reopen",
             Self::IncidentsRead => "incidents-read",
+            Self::Repair => "repair",
+            Self::SetAside => "set-aside",
+            Self::Scrub => "scrub",
             Self::ExportBegin => "export-begin",
             Self::ExportEnd => "export-end",
         }

@@ -5,13 +5,12 @@ use std::io;
 use super::checkpoint::Checkpoint;
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::record::{RECORD_BYTES_MAX, decode_record};
-use super::writer::{CHECKPOINTS, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, segment_name};
+use super::writer::{
+    AuditPosition, CHECKPOINTS, NOTE_BYTES_MAX, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, segment_name,
+};
 use super::{Record, VerifyReport};
 use crate::blob::{Blob, BlobStore};
 use crate::id::RecordNumber;
-
-/// Bytes of the largest signed note.
-const NOTE_BYTES_MAX: u32 = 4096;
 
 /// Reads a segment record by record.
 struct SegmentReader {
@@ -23,9 +22,15 @@ struct SegmentReader {
 }
 
 impl SegmentReader {
-    fn open(blobs: &dyn BlobStore, segment: u64) -> io::Result<Option<(Self, u64)>> {
+    /// What lies behind `until` is of no interest: it is being written.
+    fn open(
+        blobs: &dyn BlobStore,
+        segment: u64,
+        until: Option<&AuditPosition>,
+    ) -> io::Result<Option<(Self, u64)>> {
         let blob = blobs.open(&segment_name(segment))?;
-        let len = blob.len()?;
+        let bound = until.filter(|until| until.segment == segment).map(|until| until.segment_bytes);
+        let len = blob.len()?.min(bound.unwrap_or(u64::MAX));
         let mut reader = Self { blob, at: 0, len, window: Vec::new(), window_at: 0 };
         let Some(header) = reader.take(SEGMENT_HEADER_BYTES)? else { return Ok(None) };
         let first = header
@@ -79,9 +84,19 @@ pub fn for_each_record(
     blobs: &dyn BlobStore,
     each: &mut dyn FnMut(&[u8], Record) -> bool,
 ) -> io::Result<Option<RecordNumber>> {
+    for_each_record_until(blobs, None, each)
+}
+
+fn for_each_record_until(
+    blobs: &dyn BlobStore,
+    until: Option<&AuditPosition>,
+    each: &mut dyn FnMut(&[u8], Record) -> bool,
+) -> io::Result<Option<RecordNumber>> {
     let mut next = 0;
-    for segment in 0..segments(blobs)? {
-        let Some((mut reader, first)) = SegmentReader::open(blobs, segment)? else {
+    // The open segment is made with its first record.
+    let last = until.map(|until| if until.segment_bytes == 0 { until.segment } else { until.segment + 1 });
+    for segment in 0..segments(blobs)?.min(last.unwrap_or(u64::MAX)) {
+        let Some((mut reader, first)) = SegmentReader::open(blobs, segment, until)? else {
             return Ok(Some(RecordNumber(next)));
         };
         if first != next {
@@ -102,7 +117,12 @@ pub fn for_each_record(
 fn read_checkpoints(
     blobs: &dyn BlobStore,
     public_key: &[u8; 32],
+    until: Option<&AuditPosition>,
 ) -> io::Result<Result<Vec<Checkpoint>, String>> {
+    // None has been signed yet.
+    if until.is_some_and(|until| until.notes_bytes == 0) {
+        return Ok(Ok(Vec::new()));
+    }
     let blob = match blobs.open(CHECKPOINTS) {
         Ok(blob) => blob,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -110,7 +130,8 @@ fn read_checkpoints(
         }
         Err(error) => return Err(error),
     };
-    let (len, mut at, mut found) = (blob.len()?, 0, Vec::<Checkpoint>::new());
+    let bound = until.map_or(u64::MAX, |until| until.notes_bytes);
+    let (len, mut at, mut found) = (blob.len()?.min(bound), 0, Vec::<Checkpoint>::new());
     while at < len {
         let nth = found.len();
         let bad = |what: &str| Ok(Err(format!("checkpoint {nth} {what}")));
@@ -144,8 +165,20 @@ fn read_checkpoints(
 /// # Errors
 /// Reading failed; damage is in the report.
 pub fn verify(blobs: &dyn BlobStore, public_key: &[u8; 32]) -> io::Result<VerifyReport> {
+    verify_until(blobs, public_key, None)
+}
+
+/// As [`verify`], up to a position that a checkpoint of the store wrote down: what is behind is being written.
+///
+/// # Errors
+/// Reading failed; damage is in the report.
+pub fn verify_until(
+    blobs: &dyn BlobStore,
+    public_key: &[u8; 32],
+    until: Option<&AuditPosition>,
+) -> io::Result<VerifyReport> {
     let mut report = VerifyReport::default();
-    let checkpoints = match read_checkpoints(blobs, public_key)? {
+    let checkpoints = match read_checkpoints(blobs, public_key, until)? {
         Ok(checkpoints) => checkpoints,
         Err(damage) => {
             report.damage = Some(damage);
@@ -153,10 +186,11 @@ pub fn verify(blobs: &dyn BlobStore, public_key: &[u8; 32]) -> io::Result<Verify
         }
     };
     report.checkpoints = checkpoints.len() as u64;
+    report.commit = checkpoints.last().map(|checkpoint| checkpoint.commit);
     let mut frontier = Frontier::default();
     let mut waiting = checkpoints.iter().peekable();
     let mut wrong: Option<u64> = None;
-    let unreadable = for_each_record(blobs, &mut |bytes, _record| {
+    let unreadable = for_each_record_until(blobs, until, &mut |bytes, _record| {
         frontier.push(leaf_hash(bytes));
         while let Some(checkpoint) = waiting.next_if(|checkpoint| checkpoint.size <= frontier.size()) {
             let root: Hash = frontier.root();

@@ -23,6 +23,8 @@ pub const CHECKPOINTS: &str = "audit/checkpoints";
 pub const VERIFIER: &str = "audit/checkpoint.pub";
 /// First bytes of a segment: magic, then the number of its first record (u64).
 pub const SEGMENT_MAGIC: &[u8; 8] = b"COFAUDT1";
+/// Bytes of the largest signed note.
+pub const NOTE_BYTES_MAX: u32 = 4096;
 /// Bytes of a segment's header.
 pub const SEGMENT_HEADER_BYTES: usize = 16;
 
@@ -80,8 +82,8 @@ fn invalid(why: &'static str) -> io::Error {
 }
 
 impl AuditWriter {
-    /// Opens the log at a durable position (default for a new store); what lies beyond it in the segment is cut: replay
-    /// brings it again.
+    /// Opens the log at a durable position (default for a new store). What lies beyond it stays for [`AuditWriter::cut`]:
+    /// replay brings it again.
     ///
     /// # Errors
     /// The segments are shorter than the position, or the system fails.
@@ -107,17 +109,10 @@ impl AuditWriter {
             if blob.len()? < position.segment_bytes {
                 return Err(invalid("a segment is shorter than it was"));
             }
-            if blob.len()? > position.segment_bytes {
-                blob.set_len(position.segment_bytes)?;
-            }
             Some(blob)
         };
-        // Segments begun after the position come again too.
-        let from = if blob.is_some() { position.segment + 1 } else { position.segment };
-        for name in blobs.list("audit/segment-")? {
-            if name >= segment_name(from) {
-                blobs.remove(&name)?;
-            }
+        if position.notes_bytes > 0 && blobs.open(CHECKPOINTS)?.len()? < position.notes_bytes {
+            return Err(invalid("signed notes are missing"));
         }
         Ok(Self {
             blobs,
@@ -130,6 +125,57 @@ impl AuditWriter {
             signed_size: 0,
             notes_bytes: position.notes_bytes,
         })
+    }
+
+    /// The newest note that was signed after the position; nothing when there is none. Older ones tell of nothing that the
+    /// position does not know.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn newest_signed(&self) -> io::Result<Option<Checkpoint>> {
+        let blob = match self.blobs.open(CHECKPOINTS) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let public = public_key(&self.seed).ok_or_else(|| invalid("its signing key is none"))?;
+        let (len, mut at, mut newest) = (blob.len()?, self.notes_bytes, None::<Checkpoint>);
+        while at + 4 <= len {
+            let mut prefix = [0; 4];
+            blob.read_at(at, &mut prefix)?;
+            let bytes = u32::from_le_bytes(prefix);
+            if bytes == 0 || bytes > NOTE_BYTES_MAX || at + 4 + u64::from(bytes) > len {
+                break;
+            }
+            let mut note = vec![0; bytes as usize];
+            blob.read_at(at + 4, &mut note)?;
+            let signed = std::str::from_utf8(&note).ok().and_then(|note| Checkpoint::verify(note, &public));
+            newest = match (newest, signed) {
+                (Some(before), Some(now)) if before.commit > now.commit => Some(before),
+                (before, now) => now.or(before),
+            };
+            at += 4 + u64::from(bytes);
+        }
+        Ok(newest)
+    }
+
+    /// Cuts what lies beyond the position that the log was opened at. Before this nothing is changed.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn cut(&self) -> io::Result<()> {
+        if let Some(blob) = &self.blob
+            && blob.len()? > self.used
+        {
+            blob.set_len(self.used)?;
+        }
+        // Segments begun after the position come again too.
+        let from = if self.blob.is_some() { self.segment + 1 } else { self.segment };
+        for name in self.blobs.list("audit/segment-")? {
+            if name >= segment_name(from) {
+                self.blobs.remove(&name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes the next record (numbers in order, without gap), in memory.

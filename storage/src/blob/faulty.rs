@@ -1,4 +1,5 @@
-//! A disk that fails on purpose: the n-th call, and power cuts after which unsynced bytes survive in part.
+//! A disk that fails on purpose: the n-th call that changes something, the n-th read, a disk that is full from the n-th
+//! call on until somebody makes room, and power cuts after which unsynced bytes survive in part.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,7 +22,10 @@ struct Disk {
     blobs: BTreeMap<String, Cached>,
     calls: u64,
     syncs: u64,
+    reads: u64,
     fail_at: Option<u64>,
+    fail_read_at: Option<u64>,
+    full_from: Option<u64>,
     cut_after_sync: Option<u64>,
     dead: bool,
 }
@@ -57,6 +61,15 @@ impl Disk {
         Ok(())
     }
 
+    /// The same for a call that may need room.
+    fn call_for_room(&mut self) -> io::Result<()> {
+        self.call()?;
+        if self.full_from.is_some_and(|from| from <= self.calls) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
     fn synced(&mut self) {
         self.syncs += 1;
         if self.cut_after_sync == Some(self.syncs) {
@@ -76,6 +89,26 @@ impl FaultyBlobs {
     /// Makes the `n`-th changing call from the beginning fail (once).
     pub fn fail_at(&self, n: u64) {
         lock(&self.disk).fail_at = Some(n);
+    }
+
+    /// Makes the `n`-th read from the beginning fail (once).
+    pub fn fail_read_at(&self, n: u64) {
+        lock(&self.disk).fail_read_at = Some(n);
+    }
+
+    /// Leaves no room from the `n`-th changing call on: what creates, writes or extends fails, half done.
+    pub fn full_from(&self, n: u64) {
+        lock(&self.disk).full_from = Some(n);
+    }
+
+    /// Makes room again.
+    pub fn make_room(&self) {
+        lock(&self.disk).full_from = None;
+    }
+
+    /// Reads so far.
+    pub fn reads(&self) -> u64 {
+        lock(&self.disk).reads
     }
 
     /// Switches the power off right after the `n`-th sync.
@@ -131,7 +164,7 @@ impl FaultyBlobs {
 impl BlobStore for FaultyBlobs {
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn Blob>> {
         let mut disk = lock(&self.disk);
-        disk.call()?;
+        disk.call_for_room()?;
         if disk.blobs.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -175,6 +208,13 @@ impl FaultyBlob {
 impl Blob for FaultyBlob {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let from = position(offset)?;
+        {
+            let mut disk = lock(&self.disk);
+            disk.reads += 1;
+            if disk.fail_read_at == Some(disk.reads) {
+                return Err(io::Error::other("injected fault"));
+            }
+        }
         self.with(|cached| {
             let found = from.checked_add(buffer.len()).and_then(|to| cached.seen.get(from..to));
             buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -184,7 +224,7 @@ impl Blob for FaultyBlob {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let from = position(offset)?;
-        let outcome = lock(&self.disk).call();
+        let outcome = lock(&self.disk).call_for_room();
         if outcome.is_err() && lock(&self.disk).dead {
             return outcome;
         }
@@ -212,8 +252,13 @@ impl Blob for FaultyBlob {
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        lock(&self.disk).call()?;
         let len = position(bytes)?;
+        // To cut a file needs no room.
+        if self.len()? < bytes {
+            lock(&self.disk).call_for_room()?;
+        } else {
+            lock(&self.disk).call()?;
+        }
         self.with(|cached| {
             cached.seen.resize(len, 0);
             cached.durable.resize(len, 0);

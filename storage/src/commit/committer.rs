@@ -27,23 +27,26 @@ pub(super) const POSITION_KEY: &[u8] = b"position";
 
 /// How far the index is complete without the log.
 #[derive(Clone, Debug, Default, Encode, Decode)]
-pub(super) struct Position {
+pub(crate) struct Position {
     #[n(0)]
-    pub(super) pack: u64,
+    pub(crate) pack: u64,
     #[n(1)]
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
     #[n(2)]
-    pub(super) batch: u64,
+    pub(crate) batch: u64,
     #[cbor(n(3), with = "minicbor::bytes")]
-    pub(super) tag: [u8; TAG_BYTES],
+    pub(crate) tag: [u8; TAG_BYTES],
     #[n(4)]
-    pub(super) last_commit: u64,
+    pub(crate) last_commit: u64,
     #[n(5)]
-    pub(super) last_time: i64,
+    pub(crate) last_time: i64,
     #[n(6)]
-    pub(super) last_number: u64,
+    pub(crate) last_number: u64,
     #[n(7)]
-    pub(super) audit: AuditPosition,
+    pub(crate) audit: AuditPosition,
+    /// Where the last batch begins, in the pack of `pack`.
+    #[n(8)]
+    pub(crate) last_begin: Option<u64>,
 }
 
 /// Row of `Table::Packs`.
@@ -58,6 +61,27 @@ pub(crate) struct PackRow {
     /// When it was given up: its file is gone, or about to be.
     #[n(2)]
     pub(crate) removed: Option<UnixNanos>,
+    /// Something in it is not what was written.
+    #[n(3)]
+    pub(crate) damage: Option<PackDamage>,
+}
+
+impl PackRow {
+    /// Whether what is damaged in it is known, and set aside.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.damage.is_some_and(|damage| damage.settled.is_some())
+    }
+}
+
+/// What is known of a damaged pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct PackDamage {
+    /// When it was found, and an incident raised.
+    #[n(0)]
+    pub(crate) found: UnixNanos,
+    /// When everything in it that could not be read was set aside.
+    #[n(1)]
+    pub(crate) settled: Option<UnixNanos>,
 }
 
 /// Row of `Table::PackCounts`.
@@ -274,6 +298,7 @@ impl Committer {
         self.bytes_since += buffer.len() as u64;
         self.position.pack = pack_id.0;
         self.position.offset = end;
+        self.position.last_begin = Some(offset);
         self.position.batch = number.0;
         self.position.tag = tag;
         if must_sync {
@@ -316,8 +341,7 @@ impl Committer {
         if let Some(pack) = self.pack.take() {
             pack.close(&self.inner.packs_key, end)?;
             // Whoever staged frames in it looked at the index before now.
-            let now = CommitNumber(self.inner.last_commit.load(std::sync::atomic::Ordering::Acquire));
-            lock(&self.inner.closed).insert(pack.header.pack, now);
+            lock(&self.inner.closed).insert(pack.header.pack, self.inner.epochs.now());
             self.unsynced = false;
             self.synced_through = self.synced_through.max(pack.last);
         }
@@ -454,7 +478,7 @@ impl Inner {
     /// The index row of a pack.
     pub(super) fn pack_row(&self, header: &PackHeader) -> Option<Change> {
         let mut row = Vec::new();
-        let fresh = PackRow { salt: header.salt, condemned: None, removed: None };
+        let fresh = PackRow { salt: header.salt, condemned: None, removed: None, damage: None };
         minicbor::encode(fresh, &mut row).ok()?;
         let key = header.pack.0.to_be_bytes().to_vec();
         let value = self.system_key.seal(Table::Packs, &key, &row).ok()?;

@@ -3,44 +3,66 @@
 //! staged frames in it is.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::id::CommitNumber;
 
-/// Moments at which live readers and writers looked at the index.
+/// The looks at the index that somebody still works with, in order.
 #[derive(Debug, Default)]
 pub(super) struct Epochs {
-    looked: Mutex<BTreeMap<CommitNumber, usize>>,
+    state: Mutex<State>,
 }
+
+#[derive(Debug, Default)]
+struct State {
+    next: Look,
+    looks: BTreeMap<Look, CommitNumber>,
+}
+
+/// The place of a look among all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Look(u64);
 
 /// Somebody who looked at the index; until it is dropped or renewed, what the index said then is kept.
 #[derive(Debug)]
 pub(crate) struct Epoch {
     epochs: Arc<Epochs>,
-    at: CommitNumber,
+    look: Look,
 }
 
 impl Epochs {
-    pub(super) fn enter(self: &Arc<Self>, at: CommitNumber) -> Epoch {
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner).entry(at).or_default() += 1;
-        Epoch { epochs: Arc::clone(self), at }
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The oldest look that somebody still works with.
+    /// Somebody looks from now on; `at` is the newest transaction, or an older one.
+    pub(super) fn enter(self: &Arc<Self>, at: CommitNumber) -> Epoch {
+        let mut state = self.lock();
+        let look = state.next;
+        state.next = Look(look.0 + 1);
+        state.looks.insert(look, at);
+        Epoch { epochs: Arc::clone(self), look }
+    }
+
+    /// The oldest transaction at which somebody looked who still works with it.
     pub(super) fn oldest(&self) -> Option<CommitNumber> {
-        self.looked.lock().unwrap_or_else(PoisonError::into_inner).keys().next().copied()
+        self.lock().looks.values().min().copied()
+    }
+
+    /// The present: looks that begin later are not before it.
+    pub(super) fn now(&self) -> Look {
+        self.lock().next
+    }
+
+    /// Whether everybody who looked before is gone.
+    pub(super) fn all_gone_before(&self, then: Look) -> bool {
+        self.lock().looks.keys().next().is_none_or(|oldest| *oldest >= then)
     }
 }
 
 impl Drop for Epoch {
     fn drop(&mut self) {
-        let mut looked = self.epochs.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = looked.get_mut(&self.at) {
-            *count -= 1;
-            if *count == 0 {
-                looked.remove(&self.at);
-            }
-        }
+        self.epochs.lock().looks.remove(&self.look);
     }
 }
 
@@ -54,11 +76,13 @@ mod tests {
         assert_eq!(epochs.oldest(), None);
         let first = epochs.enter(CommitNumber(3));
         let again = epochs.enter(CommitNumber(3));
-        let later = epochs.enter(CommitNumber(7));
+        let between = epochs.now();
+        let later = epochs.enter(CommitNumber(3));
         drop(first);
         assert_eq!(epochs.oldest(), Some(CommitNumber(3)));
+        assert!(!epochs.all_gone_before(between));
         drop(again);
-        assert_eq!(epochs.oldest(), Some(CommitNumber(7)));
+        assert!(epochs.all_gone_before(between), "the one who came later does not count");
         drop(later);
         assert_eq!(epochs.oldest(), None);
     }

@@ -104,7 +104,7 @@ impl Store {
     }
 
     /// Checkpoints, and looks at the index exactly as that checkpoint left it.
-    pub(super) fn checkpoint_view(&self) -> Result<(Box<dyn Snapshot>, Position), StoreError> {
+    pub(crate) fn checkpoint_view(&self) -> Result<(Box<dyn Snapshot>, Position), StoreError> {
         loop {
             self.inner.checkpointed.ask();
             self.checkpoint()?;

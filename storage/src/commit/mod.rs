@@ -40,10 +40,10 @@ use crate::rows::{ChunkRow, chunk_key, decode};
 use crate::time::{Clock, UnixNanos};
 
 use cache::{ChunkCache, Looked};
-pub(crate) use committer::{PackCountRow, PackRow};
+pub(crate) use committer::{PackCountRow, PackDamage, PackRow, Position};
 use counts::PackCounts;
 pub(crate) use epochs::Epoch;
-use epochs::Epochs;
+use epochs::{Epochs, Look};
 use export::CheckpointView;
 pub use export::{ExportRow, ExportSummary};
 use log_state::LogShared;
@@ -89,9 +89,15 @@ pub struct StoreOptions {
 }
 
 /// The store. Cheap to clone; [`Store::shutdown`] ends it for all clones.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store(..)")
+    }
 }
 
 /// A vault that somebody opened: one object for all. The store keeps it without knowing what it is.
@@ -112,13 +118,15 @@ pub(crate) struct Inner {
     overlay: Overlay,
     counts: PackCounts,
     epochs: Arc<Epochs>,
-    /// Packs that this process closed, and the newest transaction then.
-    closed: Mutex<std::collections::BTreeMap<PackId, CommitNumber>>,
+    /// Packs that this process closed, and when among the looks at the index.
+    closed: Mutex<std::collections::BTreeMap<PackId, Look>>,
     /// Those who copy packs: meanwhile none is unlinked.
     packs_held: Arc<AtomicU64>,
     /// Held by a pass of reclaim.
     reclaiming: Mutex<()>,
     reclaim_awaited: AtomicU64,
+    /// Held by a repair: it corrects by differences, so two at once would correct twice.
+    repairing: Mutex<()>,
     sequence: Mutex<Sequence>,
     log: LogShared,
     nonces: NonceSequence,
@@ -357,6 +365,11 @@ impl Store {
         CommitNumber(self.inner.last_commit.load(Ordering::Acquire))
     }
 
+    /// The last number that the sequence gave.
+    pub(crate) fn last_number(&self) -> u64 {
+        lock(&self.inner.sequence).last_number
+    }
+
     /// The time of the newest transaction.
     pub(crate) fn last_time(&self) -> UnixNanos {
         UnixNanos(self.inner.last_time.load(Ordering::Acquire))
@@ -373,11 +386,16 @@ impl Store {
         self.inner.epochs.oldest().map_or(now, |oldest| oldest.min(now))
     }
 
+    /// Whether a pack is closed: its bytes do not change any more.
+    pub(crate) fn is_closed(&self, pack: PackId) -> bool {
+        pack < self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// Whether a pack is closed, and everybody gone who may have staged frames in it and not yet committed them.
     pub(crate) fn is_settled(&self, pack: PackId) -> bool {
         let current = self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0;
         let closed = lock(&self.inner.closed).get(&pack).copied();
-        pack < current && closed.is_none_or(|at| self.inner.epochs.oldest().is_none_or(|oldest| oldest > at))
+        pack < current && closed.is_none_or(|then| self.inner.epochs.all_gone_before(then))
     }
 
     /// Bytes of a pack's frames that chunks refer to, as of the last applied batch.
@@ -411,15 +429,15 @@ impl Store {
         self.inner.options.gateway_key.derive(GatewayLabel::AuditSigning)
     }
 
-    /// Closes the open pack and waits for the next one.
+    /// Closes the open pack and waits for the next one, which it returns.
     ///
     /// # Errors
     /// `Poisoned`, `DiskFull`.
-    pub(crate) fn next_pack(&self) -> Result<(), StoreError> {
-        let present = self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0;
-        self.inner
-            .log
-            .move_on(|| self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0 != present)
+    pub(crate) fn next_pack(&self) -> Result<PackId, StoreError> {
+        let now = || self.inner.current.read().unwrap_or_else(PoisonError::into_inner).0;
+        let present = now();
+        self.inner.log.move_on(|| now() != present)?;
+        Ok(now())
     }
 
     /// One pass of reclaim at a time.
@@ -428,6 +446,11 @@ impl Store {
         let turn = lock(&self.inner.reclaiming);
         self.inner.reclaim_awaited.fetch_sub(1, Ordering::SeqCst);
         turn
+    }
+
+    /// One repair at a time.
+    pub(crate) fn wait_for_repair(&self) -> MutexGuard<'_, ()> {
+        lock(&self.inner.repairing)
     }
 
     /// Whether somebody waits for the present pass of reclaim to end.

@@ -22,7 +22,7 @@ use crate::audit::writer::AuditWriter;
 use crate::audit::{Action, Actor, RecordDraft, checkpoint};
 use crate::error::StoreError;
 use crate::frame::NonceSequence;
-use crate::id::{BatchNumber, PackId, RecordNumber};
+use crate::id::{BatchNumber, CommitNumber, PackId, RecordNumber};
 use crate::index::redb::RedbIndex;
 use crate::index::{Change, IndexError, SharedIndex, Table, keep_last};
 use crate::keys::{GatewayKey, GatewayLabel, Secret32};
@@ -71,6 +71,23 @@ pub enum OpenError {
         pack: PackId,
         /// Byte offset in it.
         offset: u64,
+    },
+    /// A pack that is needed to bring the index forward is gone.
+    #[error("pack {pack} is missing, and the index cannot be brought forward without it")]
+    PackMissing {
+        /// Which.
+        pack: PackId,
+    },
+    /// Packs, index or both are older copies of themselves.
+    #[error(
+        "the store was set back: transaction {signed} was durable once, packs and index end at {found}; put the newest \
+         copies of both in place"
+    )]
+    RolledBack {
+        /// The newest transaction that is there.
+        found: CommitNumber,
+        /// The newest one that is known to have been.
+        signed: CommitNumber,
     },
     /// The index is damaged.
     #[error("the index is damaged: {0}")]
@@ -190,7 +207,11 @@ impl Store {
             counts,
         };
         replay.read_salts(&system_key)?;
+        replay.refuse_older_packs()?;
         let newest = replay.run()?;
+        replay.refuse_older_store()?;
+        // What lies behind the position in the audit log has come again, from here on it is written anew.
+        replay.audit.cut().map_err(OpenError::AuditDamaged)?;
         if format < VERSION {
             upgrade::from_format_1(&index, &options.gateway_key, &system_key, &replay.counts)?;
             index.apply(&[format_row(&options.gateway_key)])?;
@@ -232,6 +253,7 @@ impl Store {
             packs_held: Arc::default(),
             reclaiming: Mutex::default(),
             reclaim_awaited: AtomicU64::new(0),
+            repairing: Mutex::default(),
             audit_records: AtomicU64::new(sequence.next_record),
             last_commit: AtomicU64::new(sequence.last_commit),
             last_time: AtomicI64::new(sequence.last_time),
@@ -325,20 +347,6 @@ fn read_position(index: &SharedIndex, system_key: &RecordKey) -> Result<Position
     minicbor::decode(&row).map_err(|_| damaged())
 }
 
-impl Store {
-    /// Where the log ended at the checkpoint that a snapshot shows: pack and byte offset.
-    pub(crate) fn position_of(
-        &self,
-        snapshot: &dyn crate::index::Snapshot,
-    ) -> Result<(PackId, u64), StoreError> {
-        let sealed = snapshot.get(Table::Store, POSITION_KEY)?.ok_or(StoreError::DamagedRecord)?;
-        let row =
-            self.system_key().open(Table::Store, POSITION_KEY, &sealed).ok_or(StoreError::DamagedRecord)?;
-        let position: Position = minicbor::decode(&row).map_err(|_| StoreError::DamagedRecord)?;
-        Ok((PackId(position.pack), position.offset.max(BLOCK)))
-    }
-}
-
 struct Replay<'o> {
     options: &'o StoreOptions,
     packs_key: &'o Secret32,
@@ -362,6 +370,47 @@ impl Replay<'_> {
             self.salts.insert(PackId(id), row.salt);
         }
         Ok(())
+    }
+
+    /// The index knows the last batch that it holds. When the log has none there, or another one, its packs are older than
+    /// the index. (A damaged one is found by `check`; the index does not need it.)
+    fn refuse_older_packs(&self) -> Result<(), OpenError> {
+        let (pack, position) = (PackId(self.position.pack), &self.position);
+        if position.batch == 0 {
+            return Ok(());
+        }
+        let blobs = self.options.blobs.as_ref();
+        let reader = match PackReader::open(blobs, self.packs_key, pack) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(OpenError::PackMissing { pack });
+            }
+            Err(error) => return Err(error.into()),
+            Ok(Err(_)) => return Ok(()),
+            Ok(Ok(reader)) => reader,
+        };
+        let Some(begin) = position.last_begin else { return Ok(()) };
+        let is_older = match reader.header_at(begin)? {
+            Some((_, tag)) => tag != position.tag,
+            None => reader.ends_before(self.packs_key, begin)?,
+        };
+        if is_older {
+            // What is there ends before that batch, which held the last transaction or came after it.
+            let signed = CommitNumber(position.last_commit);
+            return Err(OpenError::RolledBack { found: reader.last_commit_before(begin)?, signed });
+        }
+        Ok(())
+    }
+
+    /// The audit log was signed with the number of the newest transaction, after it was durable in the log.
+    fn refuse_older_store(&self) -> Result<(), OpenError> {
+        let found = CommitNumber(self.position.last_commit);
+        let signed = self.audit.newest_signed().map_err(OpenError::AuditDamaged)?;
+        match signed {
+            Some(note) if note.commit > found || note.size > self.audit.next_number().0 => {
+                Err(OpenError::RolledBack { found, signed: note.commit })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Replays every pack from the position on and closes those left open. Returns the newest pack.
@@ -397,9 +446,25 @@ impl Replay<'_> {
                 Err(HeaderError::Damaged) => return Err(OpenError::LogDamaged { pack, offset: 0 }),
             };
             self.salts.insert(pack, reader.header.salt);
+            let before = if at == 0 { PackId(self.position.pack) } else { todo[at - 1] };
+            self.refuse_gap(&reader, before)?;
             self.replay_pack(&reader, todo.get(at + 1..).unwrap_or_default())?;
         }
         Ok(newest)
+    }
+
+    /// A pack whose first batch is not the next one follows on packs that are gone.
+    fn refuse_gap(&self, reader: &PackReader, before: PackId) -> Result<(), OpenError> {
+        let pack = reader.header.pack;
+        if pack.0 == self.position.pack || before.0 + 1 >= pack.0 {
+            return Ok(());
+        }
+        match reader.header_at(BLOCK)? {
+            Some((header, _)) if header.number.0 > self.position.batch + 1 => {
+                Err(OpenError::PackMissing { pack: PackId(before.0 + 1) })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn replay_pack(&mut self, reader: &PackReader, later: &[PackId]) -> Result<(), OpenError> {
@@ -426,6 +491,7 @@ impl Replay<'_> {
                         }
                     }
                     self.position.pack = pack.0;
+                    self.position.last_begin = Some(offset);
                     self.position.offset = batch.end;
                     self.position.batch = expected.0;
                     self.position.tag = batch.tag;

@@ -141,6 +141,17 @@ impl Txn<'_> {
         }
     }
 
+    /// Puts a value that is sealed already.
+    pub(crate) fn put_sealed(&mut self, table: Table, at: &[u8], sealed: Vec<u8>) {
+        self.bytes += sealed.len() + at.len() + 16;
+        self.changes.insert((table, at.to_vec()), Some(sealed));
+    }
+
+    /// Numbers up to this one are in use: the sequence goes on behind it.
+    pub(crate) fn skip_numbers(&mut self, through: u64) {
+        self.own.last_number = self.own.last_number.max(through);
+    }
+
     /// Deletes a key.
     pub fn delete(&mut self, table: Table, at: &[u8]) {
         self.bytes += at.len() + 16;

@@ -29,13 +29,18 @@ impl MemoryIndex {
         Self { state: Arc::new(Mutex::new(State { rows: Arc::clone(&durable), durable })) }
     }
 
-    /// Changes one stored byte of a value, as a failing disk would: the `n`-th value of all, its byte `at` (both taken
-    /// modulo what there is).
-    pub fn flip(&self, n: usize, at: usize) {
+    /// How many rows a table has.
+    pub fn rows_of(&self, table: Table) -> usize {
+        self.lock().rows.keys().filter(|(of, _)| *of == table).count()
+    }
+
+    /// Changes one stored byte of a value, as a failing disk would: of a table's `n`-th row the byte `at`, modulo what there
+    /// is. Nothing happens where there is no such row.
+    pub fn flip(&self, table: Table, n: usize, at: usize) {
         let mut state = self.lock();
         let mut rows = (*state.rows).clone();
-        let count = rows.len().max(1);
-        if let Some(value) = rows.values_mut().nth(n % count).filter(|value| !value.is_empty()) {
+        let found = rows.iter_mut().filter(|((of, _), _)| *of == table).nth(n);
+        if let Some((_, value)) = found.filter(|(_, value)| !value.is_empty()) {
             let at = at % value.len();
             value[at] ^= 1;
         }

@@ -317,7 +317,7 @@ pub fn open_body(
     open_meta(key, pack, offset, header, sealed)
 }
 
-/// Opens the meta section alone.
+/// Opens the meta section alone, whatever the frames before it have become.
 pub fn open_meta(
     key: &BatchKey,
     pack: PackId,

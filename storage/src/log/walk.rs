@@ -7,7 +7,7 @@ use super::batch::{BatchHeader, BatchKey, HEADER_BYTES, Meta, open_body, open_he
 use super::pack::{HeaderError, PackFooter, PackHeader, blob_name, pack_of};
 use crate::aead::TAG_BYTES;
 use crate::blob::{Blob, BlobStore};
-use crate::id::{BatchNumber, PackId};
+use crate::id::{BatchNumber, CommitNumber, PackId};
 use crate::keys::Secret32;
 use crate::limits::BLOCK_BYTES;
 
@@ -77,6 +77,40 @@ impl PackReader {
         })
     }
 
+    /// Opens a pack whose header is damaged, with the salt that somebody else knows.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn with_salt(
+        blobs: &dyn BlobStore,
+        packs: &Secret32,
+        pack: PackId,
+        salt: [u8; 32],
+    ) -> io::Result<Self> {
+        let header = PackHeader { pack, salt };
+        let blob = blobs.open(&blob_name(pack))?;
+        let bytes = blob.len()?;
+        let key = BatchKey::new(&header.batch_key(packs));
+        Ok(Self { header, blob, bytes, key })
+    }
+
+    /// Where the next batch begins behind a place that cannot be read; nothing when there is none. Blocks that the disk
+    /// does not give are passed over.
+    pub fn batch_behind(&self, offset: u64) -> Option<u64> {
+        if let Ok(Some((header, _))) = self.header_at(offset) {
+            let end = offset.saturating_add(u64::from(header.blocks).saturating_mul(BLOCK));
+            return (end < self.bytes).then_some(end);
+        }
+        let mut at = offset.saturating_add(BLOCK);
+        while at < self.bytes {
+            if matches!(self.header_at(at), Ok(Some(_))) {
+                return Some(at);
+            }
+            at += BLOCK;
+        }
+        None
+    }
+
     /// The header of the batch at `offset`, if there is an authentic one.
     ///
     /// # Errors
@@ -108,7 +142,8 @@ impl PackReader {
         Ok(meta.map(|meta| WholeBatch { header, tag, meta, body, end }))
     }
 
-    /// What the batch at `offset` says of itself, if there is one, and where it ends. Its frames are not read.
+    /// What the batch at `offset` says of itself, if there is one, and where it ends. Its frames are not read, whatever they
+    /// have become.
     ///
     /// # Errors
     /// The system's.
@@ -136,6 +171,35 @@ impl PackReader {
         let mut block = vec![0; BLOCK_BYTES];
         self.blob.read_at(offset, &mut block)?;
         Ok(PackFooter::decode(packs, &self.header.salt, &block))
+    }
+
+    /// Whether nothing was ever written at `offset`, or the footer.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn ends_before(&self, packs: &Secret32, offset: u64) -> io::Result<bool> {
+        if offset.saturating_add(BLOCK) > self.bytes {
+            return Ok(true);
+        }
+        let mut block = vec![0; BLOCK_BYTES];
+        self.blob.read_at(offset, &mut block)?;
+        let is_footer = PackFooter::decode(packs, &self.header.salt, &block).is_some();
+        Ok(is_footer || block.iter().all(|byte| *byte == 0))
+    }
+
+    /// The newest transaction of a batch that begins before `offset`; 0 when there is none.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn last_commit_before(&self, offset: u64) -> io::Result<CommitNumber> {
+        let mut at = offset.min(self.bytes);
+        while at > BLOCK {
+            at -= BLOCK;
+            if let Some((header, _)) = self.header_at(at)? {
+                return Ok(header.last_commit);
+            }
+        }
+        Ok(CommitNumber(0))
     }
 
     /// Whether a batch that says `number` was durable lies at or after `offset`, within `window` bytes.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use super::repack::{Emptied, Removal};
 use super::{ExportPolicy, Flow, Interrupted, Pass, ReclaimOptions, ReclaimReport};
-use crate::audit::RecordDraft;
+use crate::audit::{Action, Actor, RecordDraft};
 use crate::commit::Store;
 use crate::error::StoreError;
 use crate::id::{CommitNumber, OwnerId, PackId, VaultId};
@@ -21,6 +21,7 @@ use crate::log::walk::{PackReader, packs};
 use crate::note;
 use crate::rows::{ChunkRow, UsageRow, VaultRow, after_prefix, decode, usage_key};
 use crate::time::UnixNanos;
+use crate::tree::Vault;
 
 /// The name in every certificate of erasure.
 pub const CERTIFICATE_ORIGIN: &str = "coffre/erasure";
@@ -67,8 +68,24 @@ fn is_of(vault: VaultId, table: Table, key: &[u8]) -> bool {
     match table {
         Table::Garbage => at(8),
         Table::Usage => at(16),
-        Table::Vaults => at(0),
-        other => OF_VAULT.contains(&other) && at(0),
+        Table::Vaults
+        | Table::Inodes
+        | Table::Dentries
+        | Table::InodeHistory
+        | Table::DentryHistory
+        | Table::Segments
+        | Table::Chunks
+        | Table::Locks
+        | Table::Snapshots
+        | Table::Fragmented => at(0),
+        Table::Store
+        | Table::Customers
+        | Table::Users
+        | Table::Credentials
+        | Table::Packs
+        | Table::Incidents
+        | Table::AuditDetails
+        | Table::PackCounts => false,
     }
 }
 
@@ -94,7 +111,8 @@ impl Store {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Erasure, StoreError> {
         let _turn = self.wait_for_reclaim();
-        let row = self.destroy_slot(id, audit)?;
+        let opened = self.vault(id).ok();
+        let row = self.destroy_slot(id, opened.as_ref(), audit)?;
         let mut erasure = Erasure {
             vault: id,
             name: row.name.clone(),
@@ -106,13 +124,24 @@ impl Store {
             bytes: 0,
             packs_left: Vec::new(),
         };
-        self.next_pack()?;
+        // Everything that was written about the vault lies before this pack; nothing more is.
+        let until = self.next_pack()?;
+        self.record(RecordDraft {
+            vault: Some(id),
+            reason: Some("its records are deleted; packs follow".to_owned()),
+            ..RecordDraft::new(Actor::System, Action::VaultErase)
+        })?
+        .wait()?;
+        // Handles on which nothing is unsaved, and those of the vault that is gone, let go of what they had seen.
+        for vault in self.opened_vaults().iter().chain(&opened) {
+            vault.renew_handles();
+        }
         let export = self.export_index(&mut |_| {})?.export;
         let options =
             ReclaimOptions { live_percent_max: 100, grace_secs: 0, export: ExportPolicy::WhenNeeded };
         let mut pace = |_: &ReclaimReport, _| Flow::GoOn;
         let mut pass = Pass { store: self, options, report: ReclaimReport::default(), pace: &mut pace };
-        match pass.discard_packs(id, export.base_pack, &mut erasure, progress) {
+        match pass.discard_packs((id, until), export.base_pack, &mut erasure, progress) {
             Ok(()) | Err(Interrupted::Stopped) => {}
             Err(Interrupted::Failed(error)) => return Err(error),
         }
@@ -144,15 +173,19 @@ impl Store {
     }
 
     /// Takes the key slot away, durably. What was erased before stays as it is.
-    fn destroy_slot(&self, id: VaultId, audit: RecordDraft) -> Result<VaultRow, StoreError> {
-        let opened = self.vault(id).ok();
+    fn destroy_slot(
+        &self,
+        id: VaultId,
+        opened: Option<&Vault>,
+        audit: RecordDraft,
+    ) -> Result<VaultRow, StoreError> {
         let row = self
             .change_vault(id, audit, |row, now, _| {
                 if row.holds.as_ref().is_some_and(|holds| !holds.is_empty()) {
                     return Err(StoreError::Held);
                 }
                 // Under the writer lock: nobody's change comes after this.
-                if let Some(vault) = &opened {
+                if let Some(vault) = opened {
                     vault.close_for_good();
                 }
                 row.managed = None;
@@ -210,11 +243,12 @@ impl Store {
 }
 
 impl Pass<'_> {
-    /// Empties, overwrites and unlinks every pack before `until` that says anything of the vault.
+    /// Empties, overwrites and unlinks every pack before `until` that says anything of the vault. What the log's export of
+    /// the index does not cover stays, and is told of.
     fn discard_packs(
         &mut self,
-        id: VaultId,
-        until: PackId,
+        (id, until): (VaultId, PackId),
+        covered: PackId,
         erasure: &mut Erasure,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), Interrupted> {
@@ -227,7 +261,7 @@ impl Pass<'_> {
                 Trace::None => continue,
                 Trace::GivenUp => {}
                 Trace::Found => {
-                    let free = self.store.is_settled(pack) && !self.store.packs_are_held();
+                    let free = pack < covered && self.store.is_settled(pack) && !self.store.packs_are_held();
                     if !free || matches!(self.empty(pack)?, Emptied::Damaged) {
                         erasure.packs_left.push(pack);
                         continue;

@@ -127,7 +127,8 @@ impl Pass<'_> {
             return Ok(Emptied::Damaged);
         }
         let mut txn = self.store.begin()?;
-        let row = PackRow { salt: reader.header.salt, condemned: Some(txn.time()), removed: None };
+        let row =
+            PackRow { salt: reader.header.salt, condemned: Some(txn.time()), removed: None, damage: None };
         self.store.put_pack_row(&mut txn, pack, &row)?;
         txn.submit()?.wait()?;
         Ok(Emptied::Yes)
@@ -248,7 +249,12 @@ impl Store {
         found.map(|bytes| decode(&bytes)).transpose()
     }
 
-    fn put_pack_row(&self, txn: &mut Txn<'_>, pack: PackId, row: &PackRow) -> Result<(), StoreError> {
+    pub(crate) fn put_pack_row(
+        &self,
+        txn: &mut Txn<'_>,
+        pack: PackId,
+        row: &PackRow,
+    ) -> Result<(), StoreError> {
         txn.put(self.system_key(), Table::Packs, &pack.0.to_be_bytes(), &encode(row)?);
         Ok(())
     }

@@ -136,6 +136,14 @@ impl Store {
             .collect()
     }
 
+    /// The vaults that somebody has opened.
+    pub(crate) fn opened_vaults(&self) -> Vec<Vault> {
+        let vaults = self.inner.vaults.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner =
+            vaults.values().filter_map(|found| Arc::clone(&found.vault).downcast::<VaultInner>().ok());
+        inner.map(|inner| Vault { inner }).collect()
+    }
+
     /// Opens a vault; the same object for every caller, so that all see one content for an open file.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod past;
+pub(crate) mod scenario;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -137,7 +137,8 @@ impl Editor {
 
     /// Forgets what was looked up, so that others need not keep it; not while something is unsaved.
     fn renew(&mut self) {
-        if !self.changed {
+        // What is unsaved in a vault that was erased is never saved.
+        if !self.changed || self.vault.is_closed() {
             let epoch = self.vault.store().epoch();
             self.extents.forget_unchanged();
             self.epoch = epoch;
