@@ -219,6 +219,37 @@ pub enum VaultCommand {
         /// `CUSTOMER/VAULT`.
         vault: String,
     },
+    /// Keep this moment under a name, whatever the retention; or let one go.
+    Snapshot {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// The snapshot's name: letters, digits, `.`, `_`, `-`, `@`.
+        name: String,
+        /// For this long, such as `90d`; without it until it is deleted.
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        keep: Option<Duration>,
+        /// Let it go before its time: it stays for the configured grace (`storage.retention_grace`, 7 days).
+        #[arg(long, conflicts_with = "keep")]
+        delete: bool,
+    },
+    /// List named snapshots.
+    Snapshots {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+    },
+    /// Put an earlier state of a file or directory back. What is there now goes to history.
+    Restore {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// The path in the vault; `/` for all of it.
+        path: String,
+        /// When: an RFC 3339 time, a date, or a snapshot's name.
+        #[arg(long, value_name = "TIME|SNAPSHOT")]
+        at: String,
+        /// Put it under this path instead, which must not exist.
+        #[arg(long, value_name = "PATH")]
+        to: Option<String>,
+    },
     /// Set how long superseded states are kept. A shorter time counts after the configured grace.
     Retention {
         /// `CUSTOMER/VAULT`.
@@ -413,27 +444,7 @@ impl Command {
             Self::Customer(CustomerCommand::Show { name }) => Request::CustomerShow { name },
             Self::Customer(CustomerCommand::Close { name }) => Request::CustomerClose { name },
             Self::Customer(CustomerCommand::Reopen { name }) => Request::CustomerReopen { name },
-            Self::Vault(VaultCommand::Add { vault, key: KeyHolder::Managed, retention, limits }) => {
-                Request::VaultAdd { vault, retention_secs: retention.as_secs(), limits: limits.into() }
-            }
-            Self::Vault(VaultCommand::Set { vault, limits }) => {
-                Request::VaultSet { vault, limits: limits.into() }
-            }
-            Self::Vault(VaultCommand::List) => Request::VaultList,
-            Self::Vault(VaultCommand::Show { vault }) => Request::VaultShow { vault },
-            Self::Vault(VaultCommand::Retention { vault, retention }) => {
-                Request::VaultRetention { vault, retention_secs: retention.as_secs() }
-            }
-            Self::Vault(VaultCommand::Hold { vault, path, reason }) => {
-                Request::VaultHold { vault, path, reason }
-            }
-            Self::Vault(VaultCommand::Lift { vault, number }) => Request::VaultLift { vault, number },
-            Self::Vault(VaultCommand::Erase { vault, confirm, certificate: _ }) => {
-                Request::VaultErase { vault, confirm }
-            }
-            Self::Vault(VaultCommand::Compression { vault, setting }) => {
-                Request::VaultCompression { vault, on: setting == CompressionSetting::Lz4 }
-            }
+            Self::Vault(command) => command.into_request(),
             Self::Gc { grace } => Request::Reclaim { grace_secs: grace.map(|grace| grace.as_secs()) },
             Self::User(UserCommand::Add { user, mounts }) => Request::UserAdd { user, mounts },
             Self::User(UserCommand::List) => Request::UserList,
@@ -477,6 +488,34 @@ impl From<VaultBounds> for VaultLimits {
     fn from(bounds: VaultBounds) -> Self {
         let VaultBounds { bytes_max, files_max, stored_max } = bounds;
         Self { bytes_max, files_max, stored_max }
+    }
+}
+
+impl VaultCommand {
+    fn into_request(self) -> Request {
+        match self {
+            Self::Add { vault, key: KeyHolder::Managed, retention, limits } => {
+                Request::VaultAdd { vault, retention_secs: retention.as_secs(), limits: limits.into() }
+            }
+            Self::Set { vault, limits } => Request::VaultSet { vault, limits: limits.into() },
+            Self::List => Request::VaultList,
+            Self::Show { vault } => Request::VaultShow { vault },
+            Self::Snapshot { vault, name, delete: true, .. } => Request::VaultSnapshotDelete { vault, name },
+            Self::Snapshot { vault, name, keep, delete: false } => {
+                Request::VaultSnapshot { vault, name, keep_secs: keep.map(|keep| keep.as_secs().max(1)) }
+            }
+            Self::Snapshots { vault } => Request::VaultSnapshots { vault },
+            Self::Restore { vault, path, at, to } => Request::VaultRestore { vault, path, at, to },
+            Self::Retention { vault, retention } => {
+                Request::VaultRetention { vault, retention_secs: retention.as_secs() }
+            }
+            Self::Hold { vault, path, reason } => Request::VaultHold { vault, path, reason },
+            Self::Lift { vault, number } => Request::VaultLift { vault, number },
+            Self::Erase { vault, confirm, certificate: _ } => Request::VaultErase { vault, confirm },
+            Self::Compression { vault, setting } => {
+                Request::VaultCompression { vault, on: setting == CompressionSetting::Lz4 }
+            }
+        }
     }
 }
 

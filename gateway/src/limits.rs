@@ -64,6 +64,12 @@ pub const FRESH_GRACE_SECS: i64 = 24 * 3600;
 /// Bytes copied at a time between two vaults.
 pub const COPY_PIECE_BYTES: usize = 1024 * 1024;
 
+/// Whole hours that a listing of `/.snapshots` shows: a day's.
+pub const SNAPSHOT_HOURS: i64 = 24;
+/// Midnights that a listing of `/.snapshots` shows at most: ten years and a leap day or two; older ones are still found by
+/// their names.
+pub const SNAPSHOT_DAYS_MAX: i64 = 3653;
+
 // ---- ssh and sftp ----
 
 /// Connections that have not logged in: a login takes milliseconds, so this many at once is an attack or a thundering herd.

@@ -73,6 +73,14 @@ pub const INDEX_CACHE_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const LINKS_MAX: u32 = 65_000;
 /// Journal bytes of one transaction: a larger one is refused, or it would not fit a pack.
 pub const JOURNAL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Changes in one transaction of a restore: writers wait for it a few milliseconds.
+pub const RESTORE_OPERATIONS: usize = 500;
+/// Journal bytes after which a restore ends its transaction: long before a batch is full.
+pub const RESTORE_JOURNAL_BYTES: usize = 1024 * 1024;
+/// Transactions of a restore that are not waited for yet: bounds what is in memory and not on the disk.
+pub const RESTORE_TICKETS_MAX: usize = 16;
+/// Names that a restore looks at in one go: a directory's rows, and their properties at worst, are held in memory.
+pub const RESTORE_NAMES_PIECE: usize = 256;
 /// Per cent of a limit that are told of when they are reached: time to act, little time, none.
 pub const QUOTA_LEVELS: [u64; 3] = [80, 95, 100];
 /// Incidents that one question gives: a page; whoever wants more asks again from the last.

@@ -11,6 +11,7 @@ use coffre_storage::blob::memory::MemoryBlobs;
 use coffre_storage::id::InodeId;
 use coffre_storage::index::memory::MemoryIndex;
 use coffre_storage::time::UnixNanos;
+use coffre_storage::tree::{AttributeChange, Replace};
 use coffre_storage::upload::Completion;
 use coffre_storage::{Store, StoreError, Vault};
 use support::past::{Moments, Random, change, tree};
@@ -57,6 +58,31 @@ fn every_moment_comes_back_as_it_was() {
         support::assert_clean(&store, "history");
         store.shutdown().unwrap();
     }
+}
+
+#[test]
+fn a_directory_copied_with_its_entries_shows_the_same_time_in_the_past() {
+    let (blobs, index) = (MemoryBlobs::default(), MemoryIndex::default());
+    let options = options(Arc::new(blobs), &index, 8 << 20);
+    Store::create(&options).unwrap();
+    let store = Store::open(options).unwrap();
+    let made = store.create_vault(support::OWNER, "v", YEAR_SECS, draft(Action::VaultAdd)).unwrap();
+    let vault = store.vault(made.wait().unwrap()).unwrap();
+    let attributes = AttributeChange::default();
+    let directory = |parent, name: &[u8]| {
+        vault
+            .make_directory(parent, name, &attributes, draft(Action::DirectoryCreate))
+            .unwrap()
+            .wait()
+            .unwrap()
+    };
+    let from = directory(InodeId::ROOT, b"from");
+    directory(from, b"below");
+    let copied = vault.copy(from, (InodeId::ROOT, b"to"), Replace::Never, true, draft(Action::Copy)).unwrap();
+    let to = copied.wait().unwrap();
+    let (moment, shown) = (now(&store), vault.attributes(to).unwrap());
+    directory(to, b"later");
+    assert_eq!(vault.at(moment).unwrap().attributes(to).unwrap(), shown);
 }
 
 #[test]

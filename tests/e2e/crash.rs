@@ -1,4 +1,5 @@
-//! The process is killed at random moments while four clients change files; what was acknowledged is whole.
+//! The process is killed at random moments while four clients change files and an operator gives space back and takes
+//! snapshots, and a scrub goes on in the background; what was acknowledged is whole, and every snapshot is there.
 //!
 //! `COFFRE_CRASH_ROUNDS` (50) sets how often, `COFFRE_CRASH_SEED` repeats a failed run's choices. Each restart reads back
 //! the files of the last two rounds; every tenth restart, and the last, reads all of them and runs `coffre check`.
@@ -80,14 +81,24 @@ fn every_acknowledged_file_is_whole_after_each_of_many_kills() -> Result<()> {
     let work = tempfile::tempdir()?;
     let (data, log) = (work.path().join("data"), work.path().join("server.log"));
     let mut model = Model::new();
+    // Everything that goes on in the background goes on all the time.
+    Gateway::configure(&data, |config| {
+        format!(
+            "{config}\n[storage]\nretention_grace = \"1s\"\nreclaim_grace = \"1s\"\nreclaim_interval = \"1s\"\n\
+             reclaim_rate = \"1G\"\nexport_interval = \"1s\"\nscrub = \"1m\"\n"
+        )
+    })?;
     let mut gateway = Gateway::start_on(&data, &log)?;
+    gateway.admin(&["vault", "retention", "demo/demo", "1s"])?;
+    let mut snapshots = Vec::new();
     for round in 0..rounds {
         let before = model.len();
         let plans = plan(&mut dice, work.path(), round)?;
         make_directories(&gateway, round)?;
         let milliseconds = 20 + dice.below(1200);
-        crash_under_load(&mut gateway, &plans, milliseconds, &mut model)
+        let taken = crash_under_load(&mut gateway, &plans, (round, milliseconds), &mut model)
             .with_context(|| format!("round {round}"))?;
+        snapshots.extend(taken);
         let thorough = round % 10 == 9 || round + 1 == rounds;
         if thorough {
             check(&data, &[])?;
@@ -96,9 +107,16 @@ fn every_acknowledged_file_is_whole_after_each_of_many_kills() -> Result<()> {
         let oldest = if thorough { 0 } else { round.saturating_sub(1) };
         verify(&gateway, work.path(), &mut model, oldest..=round)
             .with_context(|| format!("after kill {round} at {milliseconds} ms; {}", gateway.log_text()))?;
+        let listed = gateway.coffre(&["--json", "vault", "snapshots", "demo/demo"])?.text();
+        let missing: Vec<&String> =
+            snapshots.iter().filter(|name| !listed.contains(&format!("\"{name}\""))).collect();
+        ensure!(missing.is_empty(), "snapshots that were acknowledged are gone: {missing:?} of {listed}");
         println!("round {round}: killed at {milliseconds} ms, {} paths acknowledged", model.len() - before);
     }
     ensure!(model.len() as u64 > rounds, "the clients got something done between kills");
+    ensure!(snapshots.len() as u64 * 4 > rounds, "the operator did too: {snapshots:?}");
+    let records = gateway.coffre(&["--json", "audit", "tail", "-n", "100000"])?.text();
+    ensure!(records.contains("\"pack-remove\"") && records.contains("\"history-prune\""), "space came back");
     // Once more with a server, and every frame of every pack.
     check(&data, &[])?;
     gateway.stop()?;
@@ -181,12 +199,13 @@ fn put(dice: &mut Dice, from: &Path, to: String) -> Result<Change> {
 fn crash_under_load(
     gateway: &mut Gateway,
     plans: &[Vec<Change>],
-    milliseconds: u64,
+    (round, milliseconds): (u64, u64),
     model: &mut Model,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let (sftp_a, sftp_b) = (sftp_script(&plans[0]), sftp_script(&plans[1]));
-    let results = std::thread::scope(|scope| -> Result<Vec<Model>> {
+    let (results, snapshots) = std::thread::scope(|scope| -> Result<(Vec<Model>, Vec<String>)> {
         let shared: &Gateway = gateway;
+        let operator = scope.spawn(move || operate(shared, round));
         let clients = [
             scope.spawn(move || sftp_client(shared, &sftp_a, &plans[0])),
             scope.spawn(move || sftp_client(shared, &sftp_b, &plans[1])),
@@ -200,16 +219,47 @@ fn crash_under_load(
         }
         let pid = rustix::process::Pid::from_raw(i32::try_from(shared.pid())?).context("a process")?;
         rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
-        clients
+        let changed: Result<Vec<Model>> = clients
             .into_iter()
             .map(|client| client.join().map_err(|_| anyhow::anyhow!("a client's thread panicked"))?)
-            .collect()
+            .collect();
+        let taken = operator.join().map_err(|_| anyhow::anyhow!("the operator's thread panicked"))?;
+        Ok((changed?, taken))
     })?;
     gateway.kill()?;
     for changed in results {
         model.extend(changed);
     }
-    Ok(())
+    Ok(snapshots)
+}
+
+/// Takes snapshots and gives space back until the server is gone; returns the snapshots that were acknowledged. Speaks over
+/// the socket only: the command line would open the store itself once the server is dead.
+fn operate(gateway: &Gateway, round: u64) -> Vec<String> {
+    let mut taken = Vec::new();
+    for number in 0..CHANGES_MAX {
+        let name = format!("kill-{round}-{number}");
+        let snapshot = serde_json::json!({
+            "do": "vault-snapshot", "vault": "demo/demo", "name": &name, "keep_secs": null,
+        });
+        match ask(&gateway.data, &snapshot) {
+            Ok(answer) if answer.contains("\"done\"") => taken.push(name),
+            Ok(_) | Err(_) => return taken,
+        }
+        if ask(&gateway.data, &serde_json::json!({ "do": "reclaim", "grace_secs": 1 })).is_err() {
+            return taken;
+        }
+    }
+    taken
+}
+
+/// One request over the admin socket, and the last line of its answer.
+fn ask(data: &Path, request: &serde_json::Value) -> Result<String> {
+    use std::io::{BufRead, BufReader, Write};
+    let mut stream = std::os::unix::net::UnixStream::connect(data.join("admin.sock"))?;
+    stream.write_all(format!("{request}\n").as_bytes())?;
+    let last = BufReader::new(stream).lines().last().context("no answer")?;
+    Ok(last?)
 }
 
 fn sftp_script(plan: &[Change]) -> String {

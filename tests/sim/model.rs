@@ -1,8 +1,10 @@
 //! Random operations on the door to files and on a tree in memory give the same answers, across clean stops and crashes
-//! of the store. Every operation goes through `vfs`, as the protocols' do.
+//! of the store. Every operation goes through `vfs`, as the protocols' do. Earlier moments are looked at below `/.snapshots`
+//! all the while, and put back from time to time (`history`).
 //!
 //! `COFFRE_MODEL_SEED` repeats a failed run, `COFFRE_MODEL_STEPS` makes runs longer.
 
+mod history;
 mod reference;
 
 use std::sync::Arc;
@@ -26,12 +28,15 @@ use coffre_storage::index::memory::MemoryIndex;
 use coffre_storage::keys::{GatewayKey, Secret32};
 use coffre_storage::time::Clock;
 use coffre_storage::{Store, StoreError, StoreOptions};
+use history::Moment;
 use reference::{Problem, Reference, Shape};
 use tokio_util::sync::CancellationToken;
 
 /// Small, so that a run goes through many packs.
 const PACK_BYTES: u64 = 16 << 20;
 const HANDLES_MAX: usize = 6;
+/// States are kept for longer than any run goes on.
+const YEAR_SECS: u64 = 365 * 86_400;
 
 /// A clock that goes on by a millisecond at each look.
 #[derive(Debug, Default)]
@@ -130,7 +135,7 @@ impl World {
         Store::create(&options(&blobs, &index, &clock))?;
         let store = Store::open(options(&blobs, &index, &clock))?;
         let record = RecordDraft::new(Actor::System, Action::VaultAdd);
-        let vault = store.create_vault(OwnerId([1; 16]), "model", 0, record)?.wait()?;
+        let vault = store.create_vault(OwnerId([1; 16]), "model", YEAR_SECS, record)?.wait()?;
         let namespace = namespace(&store, vault);
         Ok(Self { blobs, index, clock, vault, store, namespace })
     }
@@ -196,6 +201,8 @@ struct Run {
     reference: Reference,
     handles: Vec<Pair>,
     dice: Dice,
+    /// Moments and what there was, some of them with a name.
+    moments: Vec<Moment>,
 }
 
 impl Run {
@@ -460,7 +467,7 @@ impl Run {
             if let Some(content) = content {
                 let options = OpenOptions { read: true, ..OpenOptions::default() };
                 let file = self.world.namespace.open(&path, options).await?;
-                ensure!(file.read(0, content.len() + 1).await? == content, "content of {name:?}");
+                ensure!(file.read(0, content.len() + 1).await? == *content, "content of {name:?}");
                 file.close().await?;
             }
         }
@@ -477,17 +484,21 @@ async fn agree(seed: u64, steps: u64) -> Result<()> {
         world: World::new()?,
         reference: Reference::default(),
         handles: Vec::new(),
+        moments: Vec::new(),
         dice: Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
     };
     for step in 0..steps {
         let context = || format!("COFFRE_MODEL_SEED={seed}, step {step}");
         run.step().await.with_context(context)?;
+        run.look_back().await.with_context(context)?;
         if run.dice.one_in(400) {
             let crash = run.dice.one_in(2);
             run.restart(crash).await.with_context(context)?;
         }
     }
-    run.restart(false).await.with_context(|| format!("COFFRE_MODEL_SEED={seed}, at the end"))
+    let context = || format!("COFFRE_MODEL_SEED={seed}, at the end");
+    run.restart(false).await.with_context(context)?;
+    run.compare_all_moments().await.with_context(context)
 }
 
 #[test]

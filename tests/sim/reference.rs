@@ -1,6 +1,7 @@
 //! A tree of files in memory that does what POSIX says: what the door to files is compared with.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use coffre::vfs::{Creation, Kind, Replace};
 
@@ -15,9 +16,12 @@ pub(crate) enum Problem {
     Other,
 }
 
+/// Shared by copies of the whole until one of them writes.
+pub(crate) type FileContent = Arc<Vec<u8>>;
+
 #[derive(Debug, Clone)]
 pub(crate) enum Shape {
-    File(Vec<u8>),
+    File(FileContent),
     Directory(BTreeMap<Vec<u8>, usize>),
     Link(Vec<u8>),
 }
@@ -45,7 +49,7 @@ pub(crate) struct Seen {
     pub(crate) mtime: Option<i64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Reference {
     nodes: Vec<Node>,
     dirty: BTreeSet<usize>,
@@ -97,7 +101,7 @@ impl Reference {
     #[expect(clippy::panic, reason = "the reference itself would be wrong")]
     fn content_mut(&mut self, inode: usize) -> &mut Vec<u8> {
         match &mut self.nodes[inode].shape {
-            Shape::File(content) => content,
+            Shape::File(content) => Arc::make_mut(content),
             Shape::Directory(_) | Shape::Link(_) => panic!("not a file"),
         }
     }
@@ -193,7 +197,7 @@ impl Reference {
                 Ok(inode)
             }
             Some(_) => Err(Problem::Other),
-            None if creation != Creation::Never => Ok(self.add(place, Shape::File(Vec::new()))),
+            None if creation != Creation::Never => Ok(self.add(place, Shape::File(Arc::default()))),
             None => Err(Problem::Missing),
         }
     }
@@ -371,7 +375,7 @@ impl Reference {
                 *self.content_mut(inode) = bytes;
                 self.nodes[inode].mtime = None;
             }
-            None => drop(self.add(place, Shape::File(bytes))),
+            None => drop(self.add(place, Shape::File(Arc::new(bytes)))),
         }
         Ok(())
     }
@@ -411,14 +415,24 @@ impl Reference {
         Ok(entries.keys().cloned().collect())
     }
 
+    /// A link's target.
+    pub(crate) fn target(&self, path: &[u8]) -> Option<&[u8]> {
+        match &self.nodes[self.at(path, false).ok()?].shape {
+            Shape::Link(target) => Some(target),
+            Shape::File(_) | Shape::Directory(_) => None,
+        }
+    }
+
     /// Every path with the content of files.
-    pub(crate) fn whole_tree(&self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    pub(crate) fn whole_tree(&self) -> Vec<(Vec<u8>, Option<FileContent>)> {
         let (mut found, mut pending) = (Vec::new(), vec![(Vec::new(), ROOT)]);
         while let Some((path, inode)) = pending.pop() {
             for (name, below) in self.entries(inode).into_iter().flatten() {
                 let path = [&path[..], b"/", name].concat();
-                let content =
-                    matches!(self.nodes[*below].shape, Shape::File(_)).then(|| self.content(*below).to_vec());
+                let content = match &self.nodes[*below].shape {
+                    Shape::File(content) => Some(Arc::clone(content)),
+                    Shape::Directory(_) | Shape::Link(_) => None,
+                };
                 found.push((path.clone(), content));
                 pending.push((path, *below));
             }

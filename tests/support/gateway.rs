@@ -132,12 +132,20 @@ impl Gateway {
     pub fn start_configured(edit: impl FnOnce(String) -> String) -> Result<Self> {
         let directory = TempDir::new()?;
         let data = directory.path().join("data");
-        run_ok(Command::new(binary()?).args(["init", "--data"]).arg(&data))?;
-        let config = data.join("coffre.toml");
-        std::fs::write(&config, edit(std::fs::read_to_string(&config)?))?;
+        Self::configure(&data, edit)?;
         let mut gateway = Self::start_on(&data, &directory.path().join("server.log"))?;
         gateway.directory = Some(directory);
         Ok(gateway)
+    }
+
+    /// Makes a data directory and edits its configuration file.
+    ///
+    /// # Errors
+    /// When `coffre init` fails.
+    pub fn configure(data: &Path, edit: impl FnOnce(String) -> String) -> Result<()> {
+        run_ok(Command::new(binary()?).args(["init", "--data"]).arg(data))?;
+        let config = data.join("coffre.toml");
+        Ok(std::fs::write(&config, edit(std::fs::read_to_string(&config)?))?)
     }
 
     /// Takes over the temporary directory of a gateway that was stopped on the same data.

@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod files;
 pub mod fixture;
 pub mod gateway;
+pub mod moments;
 pub mod process;
 pub mod raw_http;
 pub mod raw_sftp;

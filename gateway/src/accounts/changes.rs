@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Accounts;
 use crate::units::Bound;
-use crate::vfs::VaultPath;
 use crate::vfs::path::PathError;
+use crate::vfs::{SNAPSHOTS, VaultPath};
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -63,6 +63,9 @@ pub enum AccountError {
         /// How many vaults it has.
         vaults: usize,
     },
+    /// A mount where earlier states are shown.
+    #[error("/.snapshots shows earlier states: nothing can be mounted there")]
+    MountInSnapshots,
     /// Two mounts at one path.
     #[error("two mounts have the same path")]
     MountTwice,
@@ -433,7 +436,11 @@ impl Accounts {
                 .map(|name| name.clone().into())
                 .collect())
         };
-        Ok(Mount { path: names(path)?, vault: vault.0, subtree: names(subtree)?, rights })
+        let path = names(path)?;
+        if path.first().is_some_and(|name| name.as_slice() == SNAPSHOTS) {
+            return Err(AccountError::MountInSnapshots);
+        }
+        Ok(Mount { path, vault: vault.0, subtree: names(subtree)?, rights })
     }
 
     /// The customer's only vault at `/`, for a user whose mounts were not said.

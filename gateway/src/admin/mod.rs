@@ -11,7 +11,9 @@ mod export;
 mod incidents;
 pub mod listener;
 pub mod render;
+mod restore;
 pub mod service;
+mod snapshot;
 mod vault;
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,14 @@ pub enum Request {
     VaultList,
     /// `vault show`
     VaultShow { vault: String },
+    /// `vault snapshot`
+    VaultSnapshot { vault: String, name: String, keep_secs: Option<u64> },
+    /// `vault snapshot --delete`
+    VaultSnapshotDelete { vault: String, name: String },
+    /// `vault snapshots`
+    VaultSnapshots { vault: String },
+    /// `vault restore`
+    VaultRestore { vault: String, path: String, at: String, to: Option<String> },
     /// `vault retention`
     VaultRetention { vault: String, retention_secs: u64 },
     /// `vault hold`

@@ -87,6 +87,14 @@ impl Service {
             Request::VaultRetention { vault, retention_secs } => {
                 self.vault_retention(&vault, retention_secs)?.into()
             }
+            Request::VaultSnapshot { vault, name, keep_secs } => {
+                self.snapshot_add(&vault, &name, keep_secs)?.into()
+            }
+            Request::VaultSnapshotDelete { vault, name } => self.snapshot_delete(&vault, &name)?.into(),
+            Request::VaultSnapshots { vault } => self.snapshots(&vault)?.into(),
+            Request::VaultRestore { vault, path, at, to } => {
+                self.vault_restore((&vault, &path), (&at, to.as_deref()), progress)?.into()
+            }
             Request::VaultHold { vault, path, reason } => self.vault_hold(&vault, &path, &reason)?.into(),
             Request::VaultLift { vault, number } => self.vault_lift(&vault, number)?.into(),
             Request::VaultCompression { vault, on } => self.vault_compression(&vault, on)?.into(),

@@ -1,4 +1,4 @@
-//! Where an export goes: what a tree and an archive have in common.
+//! What an export is written into: a tree of files or an archive.
 
 use super::walk::Found;
 

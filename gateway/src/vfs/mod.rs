@@ -9,8 +9,11 @@ mod fresh;
 mod open_file;
 mod operations;
 pub mod path;
+pub mod point;
 mod resolve;
+mod snapshots;
 mod space;
+mod tree;
 
 use std::sync::Arc;
 
@@ -24,6 +27,7 @@ use coffre_storage::{Pending, Store, Ticket};
 pub use error::VfsError;
 pub use open_file::{DirectoryHandle, FileHandle, UploadHandle};
 pub use path::VaultPath;
+pub use snapshots::SNAPSHOTS;
 
 use crate::session::SharedSession;
 use fresh::FreshFiles;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use coffre_auth::Rights;
 use coffre_auth::permit::{Permit, action};
-use coffre_storage::audit::{Action, RecordDraft};
+use coffre_storage::audit::{Action, DetailKey, RecordDraft};
 use coffre_storage::tree::Cursor;
 use coffre_storage::upload::{Completion, OpenFile, Upload};
 use coffre_storage::{StoreError, Ticket};
@@ -15,6 +15,8 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::resolve::{Inside, Node, Resolved};
+use super::snapshots::SNAPSHOTS;
+use super::tree::Tree;
 use super::{
     AttributeChange, Attributes, Creation, DirectoryEntry, Follow, Kind, Namespace, OpenOptions,
     Precondition, VaultPath, VfsError, blocking, durable, durable_value,
@@ -66,7 +68,7 @@ impl FileHandle {
             return Self::open_existing(own, place.path, existing, options);
         }
         let permit = own.permit_create(&place)?;
-        let (vault, parent) = (&place.parent.vault, place.parent.attributes.inode);
+        let (vault, parent) = (&place.parent.vault, place.parent.inode);
         let record = RecordDraft { vault: Some(vault.id()), ..own.about(Action::FileCreate, &place.path) };
         let made = match vault.create_file(parent, &place.name, &options.attributes, record) {
             Ok(made) => made,
@@ -80,7 +82,7 @@ impl FileHandle {
         own.note_fresh(&place, made.value);
         let inside = Inside {
             mount: place.parent.mount,
-            vault: vault.clone(),
+            tree: Tree::Present(vault.clone()),
             attributes: vault.attributes(made.value)?,
         };
         let read = options.read.then(|| own.permit_read(&inside, Rights::Read)).transpose()?;
@@ -107,9 +109,12 @@ impl FileHandle {
         // Asking for neither is asking to read.
         let wants_read = options.read || !options.write;
         let read = wants_read.then(|| own.permit_read(&inside, Rights::Read)).transpose()?;
-        let write = options.write.then(|| own.permit_change(&inside, Rights::Overwrite)).transpose()?;
+        let write = options
+            .write
+            .then(|| inside.tree.present().and_then(|_| own.permit_change(&inside, Rights::Overwrite)))
+            .transpose()?;
         let record = own.about_inside(Action::FileOpen, &path, &inside);
-        let opened = inside.vault.store().record(record)?.ticket;
+        let opened = own.vfs.inner.store.record(record)?.ticket;
         let truncate = options.truncate && write.is_some();
         let handle = Self::build(own, path, inside, (read, write), (options, opened))?;
         if truncate {
@@ -125,7 +130,7 @@ impl FileHandle {
         (read, write): (Option<Permit<action::Read>>, Option<Permit<action::Change>>),
         (options, opened): (&OpenOptions, Ticket),
     ) -> Result<Self, VfsError> {
-        let file = inside.vault.open(inside.attributes.inode)?;
+        let file = inside.tree.open(inside.attributes.inode)?;
         let shared = Shared {
             namespace: own.clone(),
             path,
@@ -208,6 +213,38 @@ impl FileHandle {
         }
     }
 
+    /// Takes over all that `source` holds, in constant time. False when that cannot be: bytes are to be copied then.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn take_content_of(&self, source: &Self) -> Result<bool, VfsError> {
+        let (shared, from) = (Arc::clone(&self.shared), Arc::clone(&source.shared));
+        if shared.write.is_none() || from.read.is_none() {
+            return Err(VfsError::WrongMode);
+        }
+        if let Some(opened) = from.opened.lock().await.take() {
+            durable(opened).await?;
+        }
+        let mut record = shared.namespace.about_inside(Action::Copy, &from.path, &from.inside);
+        record.details.push((DetailKey::Target, shared.path.to_bytes()));
+        let done = shared
+            .namespace
+            .clone()
+            .audited(record.clone(), move |_| {
+                let pending = shared.file.share_content_of(&from.file, record)?;
+                if let Some(pending) = &pending {
+                    shared.bytes_written.fetch_add(pending.value, Ordering::Relaxed);
+                    from.bytes_read.fetch_add(pending.value, Ordering::Relaxed);
+                }
+                Ok(pending)
+            })
+            .await?;
+        match done {
+            Some(pending) => durable(pending.ticket).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// Attributes now.
     ///
     /// # Errors
@@ -229,6 +266,7 @@ impl FileHandle {
             .shared
             .namespace
             .audited(refused, move |own| {
+                shared.inside.tree.present()?;
                 if let Some(size) = size {
                     if shared.write.is_none() {
                         return Err(VfsError::WrongMode);
@@ -253,6 +291,10 @@ impl FileHandle {
     /// [`VfsError`].
     pub async fn sync(&self) -> Result<(), VfsError> {
         self.shared.namespace.live()?;
+        if self.shared.inside.tree.moment().is_some() {
+            // What cannot be written to has nothing to sync.
+            return Ok(());
+        }
         let shared = Arc::clone(&self.shared);
         let pending = blocking(move || shared.commit(Completion::Whole)).await?;
         durable(pending).await
@@ -295,7 +337,7 @@ impl Shared {
         let mut record = self.namespace.about_inside(Action::FileRead, &self.path, &self.inside);
         record.bytes = Some(self.bytes_read.load(Ordering::Relaxed));
         record.content_hash = self.inside.attributes.blake3;
-        Ok(self.inside.vault.store().record(record)?.ticket)
+        Ok(self.namespace.vfs.inner.store.record(record)?.ticket)
     }
 
     /// Writes down what went wrong with a read or write, once it is worth a record.
@@ -336,9 +378,9 @@ impl Drop for FileHandle {
 #[derive(Debug)]
 pub struct DirectoryHandle {
     namespace: Namespace,
-    inside: Option<Inside>,
-    /// Mount points in it, shown first.
-    mounts: VecDeque<DirectoryEntry>,
+    node: Node,
+    /// What no vault holds, shown first: mount points in it, or points in time.
+    ahead: VecDeque<DirectoryEntry>,
     shadowed: Vec<Vec<u8>>,
     cursor: Option<Cursor>,
     ended: bool,
@@ -346,23 +388,29 @@ pub struct DirectoryHandle {
 
 impl DirectoryHandle {
     pub(super) fn open(own: &Namespace, resolved: Resolved) -> Result<Self, VfsError> {
-        let mounts: VecDeque<DirectoryEntry> = own.mount_entries(&resolved.path)?.into();
-        let inside = match resolved.node {
-            Node::Above => None,
-            Node::Inside(inside) if inside.attributes.kind != Kind::Directory => {
+        let ahead: VecDeque<DirectoryEntry> = match &resolved.node {
+            Node::Snapshots => own.points()?.into(),
+            Node::Above(_) | Node::Inside(_) => own.mount_entries(&resolved.path, &resolved.when)?.into(),
+        };
+        if let Node::Inside(inside) = &resolved.node {
+            if inside.attributes.kind != Kind::Directory {
                 return Err(StoreError::NotADirectory.into());
             }
-            Node::Inside(inside) => {
-                own.permit_read(&inside, Rights::List)?;
-                Some(inside)
-            }
-        };
-        let shadowed = mounts.iter().map(|entry| entry.name.clone()).collect();
-        Ok(Self { namespace: own.clone(), ended: inside.is_none(), inside, mounts, shadowed, cursor: None })
+            own.permit_read(inside, Rights::List)?;
+        }
+        let mut shadowed: Vec<Vec<u8>> = ahead.iter().map(|entry| entry.name.clone()).collect();
+        if resolved.when.inner(resolved.path.components()).is_empty() {
+            shadowed.push(SNAPSHOTS.to_vec());
+        }
+        let ended = !matches!(resolved.node, Node::Inside(_));
+        Ok(Self { namespace: own.clone(), node: resolved.node, ahead, shadowed, cursor: None, ended })
     }
 
     pub(super) fn inside(&self) -> Option<&Inside> {
-        self.inside.as_ref()
+        match &self.node {
+            Node::Inside(inside) => Some(inside),
+            Node::Above(_) | Node::Snapshots => None,
+        }
     }
 
     /// The next up to `max` entries (without `.` and `..`); empty at the end.
@@ -371,15 +419,15 @@ impl DirectoryHandle {
     /// [`VfsError`].
     pub async fn next(&mut self, max: usize) -> Result<Vec<DirectoryEntry>, VfsError> {
         self.namespace.live()?;
-        if !self.mounts.is_empty() {
-            let count = self.mounts.len().min(max);
-            return Ok(self.mounts.drain(..count).collect());
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(max);
+            return Ok(self.ahead.drain(..count).collect());
         }
         while !self.ended {
-            let Some(inside) = self.inside.clone() else { break };
+            let Some(inside) = self.inside().cloned() else { break };
             let cursor = self.cursor;
             let (entries, next) =
-                blocking(move || Ok(inside.vault.list(inside.attributes.inode, cursor, max)?)).await?;
+                blocking(move || Ok(inside.tree.list(inside.attributes.inode, cursor, max)?)).await?;
             self.cursor = next;
             self.ended = next.is_none();
             let shown: Vec<DirectoryEntry> = entries
@@ -399,9 +447,9 @@ impl DirectoryHandle {
     /// # Errors
     /// [`VfsError`].
     pub async fn attributes(&self) -> Result<Attributes, VfsError> {
-        match self.inside.clone() {
-            None => Ok(self.namespace.above_attributes()),
-            Some(inside) => blocking(move || Ok(inside.vault.attributes(inside.attributes.inode)?)).await,
+        match self.inside().cloned() {
+            None => Ok(self.namespace.attributes_of(&self.node)),
+            Some(inside) => blocking(move || Ok(inside.tree.attributes(inside.attributes.inode)?)).await,
         }
     }
 }
@@ -469,7 +517,7 @@ impl UploadHandle {
             .namespace
             .audited(self.namespace.about(Action::FileWrite, &self.path), move |own| {
                 let place = own.upload_place(&path)?;
-                let (vault, parent) = (&place.parent.vault, place.parent.attributes.inode);
+                let (vault, parent) = (&place.parent.vault, place.parent.inode);
                 let record =
                     RecordDraft { vault: Some(vault.id()), ..own.about(Action::FileWrite, &place.path) };
                 let done = upload.commit((parent, &place.name), precondition, &attributes, record)?;

@@ -10,8 +10,11 @@ use coffre_storage::id::VaultId;
 use coffre_storage::upload::{Completion, Upload};
 use coffre_storage::{Pending, StoreError, Vault};
 
-use super::resolve::{Inside, Node, Place};
+use super::point::{Spelling, name_of};
+use super::resolve::{Inside, Node, Parent, Place, When};
+use super::snapshots::SNAPSHOTS;
 use super::space;
+use super::tree::Tree;
 use super::{
     AttributeChange, Attributes, DirectoryEntry, DirectoryHandle, FileHandle, Follow, Kind, Namespace,
     OpenOptions, Precondition, Replace, SpaceState, UploadHandle, VaultPath, VfsError, blocking, durable,
@@ -36,11 +39,17 @@ impl Namespace {
     }
 
     pub(super) fn about_inside(&self, action: Action, path: &VaultPath, inside: &Inside) -> RecordDraft {
-        RecordDraft {
-            vault: Some(inside.vault.id()),
+        let mut record = RecordDraft {
+            vault: Some(inside.tree.id()),
             object: Some(inside.attributes.inode),
             ..self.about(action, path)
+        };
+        if let Some(moment) = inside.tree.moment() {
+            // A named snapshot's path does not tell when.
+            let note = format!("as of {}", name_of(moment, Spelling::Colons));
+            record.details.push((DetailKey::Note, note.into_bytes()));
         }
+        record
     }
 
     fn about_place(&self, action: Action, place: &Place) -> RecordDraft {
@@ -123,13 +132,10 @@ impl Namespace {
         let path = path.clone();
         self.audited(self.about(Action::Stat, &path), move |own| {
             let resolved = own.resolve(&path, follow)?;
-            match resolved.node {
-                Node::Above => Ok(own.above_attributes()),
-                Node::Inside(inside) => {
-                    own.permit_read(&inside, Rights::List)?;
-                    Ok(inside.attributes)
-                }
+            if let Node::Inside(inside) = &resolved.node {
+                own.permit_read(inside, Rights::List)?;
             }
+            Ok(own.attributes_of(&resolved.node))
         })
         .await
     }
@@ -180,8 +186,7 @@ impl Namespace {
             own.permit_create(&place)?;
             let record = own.about_place(Action::DirectoryCreate, &place);
             let parent = &place.parent;
-            let made =
-                parent.vault.make_directory(parent.attributes.inode, &place.name, &attributes, record)?;
+            let made = parent.vault.make_directory(parent.inode, &place.name, &attributes, record)?;
             own.note_fresh(&place, made.value);
             Ok(Pending { value: (), ticket: made.ticket })
         })
@@ -230,7 +235,7 @@ impl Namespace {
     /// [`VfsError`].
     pub async fn remove(&self, path: &VaultPath) -> Result<(), VfsError> {
         self.remove_by(path, |place, record| {
-            place.parent.vault.remove(place.parent.attributes.inode, &place.name, record)
+            place.parent.vault.remove(place.parent.inode, &place.name, record)
         })
         .await
     }
@@ -241,7 +246,7 @@ impl Namespace {
     /// [`VfsError`].
     pub async fn remove_directory(&self, path: &VaultPath) -> Result<(), VfsError> {
         self.remove_by(path, |place, record| {
-            place.parent.vault.remove_directory(place.parent.attributes.inode, &place.name, record)
+            place.parent.vault.remove_directory(place.parent.inode, &place.name, record)
         })
         .await
     }
@@ -252,7 +257,7 @@ impl Namespace {
     /// [`VfsError`].
     pub async fn remove_tree(&self, path: &VaultPath) -> Result<(), VfsError> {
         self.remove_by(path, |place, record| {
-            place.parent.vault.remove_tree(place.parent.attributes.inode, &place.name, record)
+            place.parent.vault.remove_tree(place.parent.inode, &place.name, record)
         })
         .await
     }
@@ -297,8 +302,8 @@ impl Namespace {
         let mut record = self.about_place(Action::Rename, &source);
         record.details.push((DetailKey::Target, target.path.to_bytes()));
         let pending = source.parent.vault.rename(
-            (source.parent.attributes.inode, &source.name),
-            (target.parent.attributes.inode, &target.name),
+            (source.parent.inode, &source.name),
+            (target.parent.inode, &target.name),
             replace,
             record,
         )?;
@@ -332,13 +337,7 @@ impl Namespace {
     ) -> Result<Pending<()>, VfsError> {
         let (real, source) = self.inside(from, Follow::Yes)?;
         self.permit_read(&source, Rights::Read)?;
-        if source.attributes.kind == Kind::Directory
-            && deep
-            && self.mounts().iter().any(|mount| {
-                mount.path.len() > real.components().len()
-                    && mount.path.iter().zip(real.components()).all(|(a, b)| **a == **b)
-            })
-        {
+        if source.attributes.kind == Kind::Directory && deep && self.holds_mount_inside(&real) {
             return Err(VfsError::MountPoint);
         }
         let target = self.place(to, Follow::No)?;
@@ -358,10 +357,12 @@ impl Namespace {
         }
         let mut record = self.about_inside(Action::Copy, &real, &source);
         record.details.push((DetailKey::Target, target.path.to_bytes()));
-        if source.vault.id() == target.parent.vault.id() {
-            let parent = target.parent.attributes.inode;
-            let made =
-                source.vault.copy(source.attributes.inode, (parent, &target.name), replace, deep, record)?;
+        if source.tree.id() == target.parent.vault.id() {
+            let to = (target.parent.inode, target.name.as_slice());
+            let made = match &source.tree {
+                Tree::Present(vault) => vault.copy(source.attributes.inode, to, replace, deep, record),
+                Tree::Past(past) => past.copy(source.attributes.inode, to, replace, deep, record),
+            }?;
             self.note_fresh(&target, made.value);
             return Ok(Pending { value: (), ticket: made.ticket });
         }
@@ -370,7 +371,7 @@ impl Namespace {
 
     /// The content of a file on its way into another vault.
     fn upload_of(&self, source: &Inside, vault: &Vault) -> Result<Upload, VfsError> {
-        let open = source.vault.open(source.attributes.inode)?;
+        let open = source.tree.open(source.attributes.inode)?;
         let mut upload = vault.begin_upload()?;
         loop {
             self.live()?;
@@ -391,7 +392,7 @@ impl Namespace {
         deep: bool,
         record: &RecordDraft,
     ) -> Result<Pending<()>, VfsError> {
-        let (vault, parent) = (&target.parent.vault, target.parent.attributes.inode);
+        let (vault, parent) = (&target.parent.vault, target.parent.inode);
         let record = RecordDraft { vault: Some(vault.id()), object: None, ..record.clone() };
         let clear = || match target.existing {
             Some(_) if replace == Replace::Tree => {
@@ -408,7 +409,7 @@ impl Namespace {
         };
         match source.attributes.kind {
             Kind::SymbolicLink => {
-                let link = source.vault.read_link(source.attributes.inode)?;
+                let link = source.tree.read_link(source.attributes.inode)?;
                 clear()?;
                 let made = vault.make_link(parent, &target.name, &link, record)?;
                 Ok(Pending { value: (), ticket: made.ticket })
@@ -425,19 +426,15 @@ impl Namespace {
                 clear()?;
                 let mut made = vault.make_directory(parent, &target.name, &attributes, record.clone())?;
                 self.note_fresh(target, made.value);
-                let inside = Inside {
-                    mount: target.parent.mount,
-                    vault: vault.clone(),
-                    attributes: vault.attributes(made.value)?,
-                };
+                let inside = Parent { mount: target.parent.mount, vault: vault.clone(), inode: made.value };
                 let mut cursor = None;
                 #[expect(clippy::while_immutable_condition, reason = "it breaks at the last entry")]
                 while deep {
-                    let (entries, next) = source.vault.list(source.attributes.inode, cursor, 256)?;
+                    let (entries, next) = source.tree.list(source.attributes.inode, cursor, 256)?;
                     for entry in entries {
                         let below = Inside {
                             mount: source.mount,
-                            vault: source.vault.clone(),
+                            tree: source.tree.clone(),
                             attributes: entry.attributes,
                         };
                         let place = Place {
@@ -467,7 +464,7 @@ impl Namespace {
         self.audited(self.about(Action::Stat, &path), move |own| {
             let (_, inside) = own.inside(&path, Follow::No)?;
             own.permit_read(&inside, Rights::List)?;
-            Ok(inside.vault.read_link(inside.attributes.inode)?)
+            Ok(inside.tree.read_link(inside.attributes.inode)?)
         })
         .await
     }
@@ -485,8 +482,7 @@ impl Namespace {
             own.permit_create(&place)?;
             let mut record = own.about_place(Action::LinkCreate, &place);
             record.details.push((DetailKey::Target, target.clone()));
-            let made =
-                place.parent.vault.make_link(place.parent.attributes.inode, &place.name, &target, record)?;
+            let made = place.parent.vault.make_link(place.parent.inode, &place.name, &target, record)?;
             own.note_fresh(&place, made.value);
             Ok(Pending { value: (), ticket: made.ticket })
         })
@@ -502,9 +498,9 @@ impl Namespace {
         let mut draft = self.about(Action::LinkCreate, &existing);
         draft.details.push((DetailKey::Target, path.to_bytes()));
         self.change(draft, move |own| {
-            let (real, source) = own.inside(&existing, Follow::No)?;
+            let (real, source) = own.changeable(&existing, Follow::No)?;
             let place = own.new_place(&path)?;
-            if source.vault.id() != place.parent.vault.id() {
+            if source.tree.id() != place.parent.vault.id() {
                 return Err(VfsError::CrossDevice);
             }
             own.permit_read(&source, Rights::Read)?;
@@ -513,8 +509,8 @@ impl Namespace {
             own.permit_create(&place)?;
             let mut record = own.about_inside(Action::LinkCreate, &real, &source);
             record.details.push((DetailKey::Target, place.path.to_bytes()));
-            let parent = place.parent.attributes.inode;
-            Ok(source.vault.hard_link(source.attributes.inode, parent, &place.name, record)?)
+            let parent = place.parent.inode;
+            Ok(source.tree.present()?.hard_link(source.attributes.inode, parent, &place.name, record)?)
         })
         .await
     }
@@ -532,7 +528,7 @@ impl Namespace {
     ) -> Result<(), VfsError> {
         let path = path.clone();
         self.change(self.about(Action::AttributesSet, &path), move |own| {
-            let (real, inside) = own.inside(&path, follow)?;
+            let (real, inside) = own.changeable(&path, follow)?;
             own.set_attributes_of(&real, &inside, &change, size)
         })
         .await
@@ -545,10 +541,10 @@ impl Namespace {
         change: &AttributeChange,
         size: Option<u64>,
     ) -> Result<Pending<()>, VfsError> {
-        let mut pending = None;
+        let (vault, mut pending) = (inside.tree.present()?, None);
         if let Some(size) = size {
             self.permit_change(inside, Rights::Overwrite)?;
-            let open = inside.vault.open(inside.attributes.inode)?;
+            let open = vault.open(inside.attributes.inode)?;
             open.truncate(size)?;
             let mut record = self.about_inside(Action::FileWrite, path, inside);
             record.bytes = Some(size);
@@ -557,7 +553,7 @@ impl Namespace {
         if *change != AttributeChange::default() || pending.is_none() {
             self.permit_change(inside, Rights::SetAttributes)?;
             let record = self.about_inside(Action::AttributesSet, path, inside);
-            pending = Some(inside.vault.set_attributes(inside.attributes.inode, change, record)?);
+            pending = Some(vault.set_attributes(inside.attributes.inode, change, record)?);
         }
         pending.ok_or(VfsError::Interrupted)
     }
@@ -583,10 +579,23 @@ impl Namespace {
     pub async fn may_write(&self, path: &VaultPath) -> Result<(), VfsError> {
         let path = path.clone();
         self.audited(self.about(Action::LockSet, &path), move |own| {
-            let (_, inside) = own.inside(&path, Follow::Yes)?;
+            let (_, inside) = own.changeable(&path, Follow::Yes)?;
             own.permit_change(&inside, Rights::Overwrite).map(drop)
         })
         .await
+    }
+
+    /// Refuses a change at or below `/.snapshots`, for protocols that look at what is there before they change it.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn is_present(&self, action: Action, path: &VaultPath) -> Result<(), VfsError> {
+        if path.components().first().is_none_or(|name| name != SNAPSHOTS) {
+            return Ok(());
+        }
+        let error = VfsError::from(StoreError::ReadOnly);
+        self.record(self.refusal(action, path, &error.to_string())).await?;
+        Err(error)
     }
 
     /// Where a path lies for good: its vault and the names inside it, the same for every user who sees it. The last name
@@ -617,8 +626,8 @@ impl Namespace {
             let store = &own.vfs.inner.store;
             let owner = coffre_storage::id::OwnerId(own.session.principal.customer.0);
             let vault = match &resolved.node {
-                Node::Above => None,
-                Node::Inside(inside) => Some(store.quotas().vault(inside.vault.id())),
+                Node::Above(_) | Node::Snapshots => None,
+                Node::Inside(inside) => Some(store.quotas().vault(inside.tree.id())),
             };
             let disk_free = store.blobs().free_bytes().map_err(StoreError::from)?;
             Ok(space::state(&store.quotas().customer(owner), vault.as_ref(), disk_free))
@@ -635,10 +644,10 @@ impl Namespace {
         self.audited(self.about(Action::Stat, &path), move |own| {
             let resolved = own.resolve(&path, Follow::Yes)?;
             match resolved.node {
-                Node::Above => Ok(BTreeMap::new()),
+                Node::Above(_) | Node::Snapshots => Ok(BTreeMap::new()),
                 Node::Inside(inside) => {
                     own.permit_read(&inside, Rights::List)?;
-                    Ok(inside.vault.properties(inside.attributes.inode)?)
+                    Ok(inside.tree.properties(inside.attributes.inode)?)
                 }
             }
         })
@@ -656,10 +665,10 @@ impl Namespace {
     ) -> Result<(), VfsError> {
         let path = path.clone();
         self.change(self.about(Action::PropertiesSet, &path), move |own| {
-            let (real, inside) = own.inside(&path, Follow::Yes)?;
+            let (real, inside) = own.changeable(&path, Follow::Yes)?;
             own.permit_change(&inside, Rights::SetAttributes)?;
             let record = own.about_inside(Action::PropertiesSet, &real, &inside);
-            Ok(inside.vault.set_properties(inside.attributes.inode, &changes, record)?)
+            Ok(inside.tree.present()?.set_properties(inside.attributes.inode, &changes, record)?)
         })
         .await
     }
@@ -723,18 +732,29 @@ impl Namespace {
     }
 }
 
-/// Entries of a directory with the mount points in it.
+/// Mount points seen from above.
 impl Namespace {
-    pub(super) fn mount_entries(&self, path: &VaultPath) -> Result<Vec<DirectoryEntry>, VfsError> {
-        self.mounts_below(path.components())
-            .into_iter()
-            .map(|(name, index)| {
-                let attributes = match index {
-                    Some(index) => self.mount_root(index)?.attributes,
-                    None => self.above_attributes(),
-                };
-                Ok(DirectoryEntry { name, attributes })
-            })
-            .collect()
+    /// Mount points in a directory, as entries of it. A moment shows those that it had.
+    pub(super) fn mount_entries(
+        &self,
+        path: &VaultPath,
+        when: &When,
+    ) -> Result<Vec<DirectoryEntry>, VfsError> {
+        let inner = when.inner(path.components());
+        let mut entries = Vec::new();
+        for (name, index) in self.mounts_below(inner) {
+            if inner.is_empty() && name == SNAPSHOTS {
+                continue;
+            }
+            let names: Vec<Vec<u8>> = path.components().iter().cloned().chain([name.clone()]).collect();
+            let node = match index {
+                Some(index) if matches!(when, When::Now) => Some(Node::Inside(self.mount_root(index, when)?)),
+                Some(_) | None => self.step(when, &Node::Above(None), &names)?,
+            };
+            if let Some(node) = node {
+                entries.push(DirectoryEntry { name, attributes: self.attributes_of(&node) });
+            }
+        }
+        Ok(entries)
     }
 }

@@ -11,7 +11,7 @@ use super::request::{Answer, Body, Request, Shared, empty, refusal};
 use super::status::{Refused, refuse};
 use super::{locking, properties, transfer, tree};
 use crate::accounts::{Accounts, LoginError};
-use crate::vfs::Vfs;
+use crate::vfs::{Action, Vfs};
 
 /// Methods that are answered.
 const ALLOW: &str = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, COPY, MOVE, PROPFIND, PROPPATCH, LOCK, UNLOCK";
@@ -78,6 +78,9 @@ impl Service {
             host,
             now: coffre_storage::time::Clock::now(&self.clock).0,
         };
+        if let Some(action) = change_of(parts.method.as_str()) {
+            request.namespace.is_present(action, &request.path).await?;
+        }
         match parts.method.as_str() {
             "OPTIONS" => Ok(options()),
             "GET" => transfer::get(&request, false).await,
@@ -96,6 +99,19 @@ impl Service {
             }
             _ => Err(Refused::new(StatusCode::NOT_IMPLEMENTED, "this method is not known here")),
         }
+    }
+}
+
+/// What a method changes at the path that it names.
+fn change_of(method: &str) -> Option<Action> {
+    match method {
+        "PUT" => Some(Action::FileWrite),
+        "DELETE" => Some(Action::Remove),
+        "MKCOL" => Some(Action::DirectoryCreate),
+        "MOVE" => Some(Action::Rename),
+        "PROPPATCH" => Some(Action::PropertiesSet),
+        "LOCK" => Some(Action::LockSet),
+        _ => None,
     }
 }
 

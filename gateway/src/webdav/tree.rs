@@ -7,7 +7,7 @@ use super::headers::{self, Depth};
 use super::locks::Reach;
 use super::request::{Answer, Request, empty};
 use super::status::{Refused, refuse};
-use crate::vfs::{AttributeChange, Kind, Replace};
+use crate::vfs::{Action, AttributeChange, Kind, Replace};
 
 /// MKCOL.
 ///
@@ -52,6 +52,8 @@ pub async fn transfer(request: &Request, is_move: bool) -> Answer {
     let found = request.found().await?;
     let target =
         headers::destination(&request.headers, request.host.as_deref(), &request.shared.public_names)?;
+    let action = if is_move { Action::Rename } else { Action::Copy };
+    request.namespace.is_present(action, &target).await?;
     let replace = if headers::overwrite(&request.headers)? { Replace::Tree } else { Replace::Never };
     let deep = match (headers::depth(&request.headers)?, is_move) {
         (None | Some(Depth::Infinity), _) => true,

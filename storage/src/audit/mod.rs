@@ -132,6 +132,16 @@ pub enum Action {
     SetAside,
     #[n(72)]
     Scrub,
+    #[n(80)]
+    RestoreBegin,
+    #[n(81)]
+    RestoreEnd,
+    #[n(82)]
+    Restored,
+    #[n(83)]
+    SnapshotAdd,
+    #[n(84)]
+    SnapshotDelete,
     #[n(100)]
     ExportBegin,
     #[n(101)]
@@ -293,6 +303,11 @@ impl Action {
             Self::Repair => "repair",
             Self::SetAside => "set-aside",
             Self::Scrub => "scrub",
+            Self::RestoreBegin => "restore-begin",
+            Self::RestoreEnd => "restore-end",
+            Self::Restored => "restored",
+            Self::SnapshotAdd => "snapshot-add",
+            Self::SnapshotDelete => "snapshot-delete",
             Self::ExportBegin => "export-begin",
             Self::ExportEnd => "export-end",
         }

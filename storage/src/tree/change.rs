@@ -162,7 +162,12 @@ impl<'v> Change<'v> {
     /// Sets a directory's time: its entries' history tells the rest.
     pub(crate) fn touch_directory(&mut self, inode: InodeId) -> Result<(), StoreError> {
         let mut row = self.directory(inode)?;
-        row.touched = Some(self.txn.time());
+        if row.begin.commit == self.txn.number() {
+            // Names that came with the state itself do not tell of it: it begins with their time.
+            row.mtime = self.txn.time();
+        } else {
+            row.touched = Some(self.txn.time());
+        }
         self.put(Table::Inodes, &inode_key(self.vault.id(), inode), &row)
     }
 

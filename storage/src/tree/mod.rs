@@ -5,9 +5,11 @@
 
 mod accounting;
 pub(crate) mod change;
+mod copy_out;
 mod incident;
 mod operations;
 pub(crate) mod past;
+mod restore;
 mod retention;
 mod snapshot;
 #[expect(
@@ -35,6 +37,7 @@ pub use accounting::Allowed;
 pub use incident::{Incident, IncidentDraft};
 pub use past::PastVault;
 use past::View;
+pub use restore::RestoreReport;
 pub use retention::{HoldRecord, RetentionState};
 pub use snapshot::SnapshotRecord;
 use upload::{FileState, OpenFile, Tense, Upload};

@@ -103,7 +103,7 @@ impl Change<'_> {
     }
 
     /// Makes room at a target name, as `replace` allows. `from` is what will come there.
-    fn clear_target(
+    pub(crate) fn clear_target(
         &mut self,
         from: &DentryRow,
         to: InodeId,
@@ -127,7 +127,7 @@ impl Change<'_> {
     }
 
     /// Whether `inode` is `above` or lies below it.
-    fn is_below(&self, mut inode: InodeId, above: InodeId) -> Result<bool, StoreError> {
+    pub(crate) fn is_below(&self, mut inode: InodeId, above: InodeId) -> Result<bool, StoreError> {
         loop {
             if inode == above {
                 return Ok(true);

@@ -7,8 +7,8 @@
 //! Live rows are read before history: what moves from one to the other meanwhile is seen twice, never missed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use super::upload::{FileState, OpenFile, Tense};
 use super::{Attributes, Cursor, Entry, Kind, Vault};
@@ -117,6 +117,14 @@ impl Vault {
         decode(&found.ok_or(StoreError::VaultUnavailable(self.id()))?)
     }
 
+    /// The oldest moment that can be looked at without a named snapshot.
+    ///
+    /// # Errors
+    /// The store's own errors.
+    pub fn shown_since(&self) -> Result<UnixNanos, StoreError> {
+        Ok(self.vault_row()?.whole_since(self.store().clock_now()))
+    }
+
     /// The vault as it was at `time`.
     ///
     /// # Errors
@@ -168,6 +176,16 @@ impl PastVault {
         self.view.time
     }
 
+    /// Keeps all that the moment shows as long as the guard lives, if it is still shown. Before a transaction, not in one.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) fn calm(&self) -> Result<RwLockReadGuard<'_, ()>, StoreError> {
+        let calm = self.vault.inner.pruning.read().unwrap_or_else(PoisonError::into_inner);
+        self.vault.at(self.view.time)?;
+        Ok(calm)
+    }
+
     fn open_past<T: for<'b> minicbor::Decode<'b, ()>>(
         &self,
         table: Table,
@@ -211,7 +229,7 @@ impl PastVault {
         Ok(first_from(low + 1)?.map(|(_, row)| row).filter(|row| !self.view.is_past(row.end)))
     }
 
-    fn row(&self, inode: InodeId) -> Result<InodeRow, StoreError> {
+    pub(crate) fn row(&self, inode: InodeId) -> Result<InodeRow, StoreError> {
         match self.vault.row(inode) {
             Ok(row) if self.view.is_past(row.begin) => return Ok(row),
             Ok(_) | Err(StoreError::NotFound) => {}
@@ -224,7 +242,7 @@ impl PastVault {
             .ok_or(StoreError::NotFound)
     }
 
-    fn shown(&self, inode: InodeId, row: &InodeRow) -> Result<Attributes, StoreError> {
+    pub(crate) fn shown(&self, inode: InodeId, row: &InodeRow) -> Result<Attributes, StoreError> {
         let mut attributes = row.attributes(inode);
         if row.kind == Kind::Directory && row.touched.is_some_and(|touched| touched > self.view.time) {
             let touched = self.touched_by(inode, row)?;
@@ -287,6 +305,20 @@ impl PastVault {
         self.shown(inode, &self.row(inode)?)
     }
 
+    /// What a name led to.
+    pub(crate) fn dentry(&self, parent: InodeId, name: &[u8]) -> Result<Option<DentryRow>, StoreError> {
+        let keys = self.vault.keys();
+        let live = dentry_key(self.id(), parent, keys.name_mac(parent, name));
+        if let Some(bytes) = self.vault.store().get(&keys.records, Table::Dentries, &live)? {
+            let row: DentryRow = decode(&bytes)?;
+            if self.view.is_past(row.begin) {
+                return Ok(Some(row));
+            }
+        }
+        let past: Option<PastRow<DentryRow>> = self.superseded(Table::DentryHistory, &live)?;
+        Ok(past.filter(|past| self.view.shows(past.row.begin, past.end)).map(|past| past.row))
+    }
+
     /// As [`Vault::lookup`].
     ///
     /// # Errors
@@ -295,17 +327,8 @@ impl PastVault {
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
             return Err(StoreError::InvalidName);
         }
-        let keys = self.vault.keys();
-        let live = dentry_key(self.id(), parent, keys.name_mac(parent, name));
-        if let Some(bytes) = self.vault.store().get(&keys.records, Table::Dentries, &live)? {
-            let row: DentryRow = decode(&bytes)?;
-            if self.view.is_past(row.begin) {
-                return self.attributes(row.inode);
-            }
-        }
-        let past: Option<PastRow<DentryRow>> = self.superseded(Table::DentryHistory, &live)?;
-        match past.filter(|past| self.view.shows(past.row.begin, past.end)) {
-            Some(past) => self.attributes(past.row.inode),
+        match self.dentry(parent, name)? {
+            Some(found) => self.attributes(found.inode),
             None => match self.row(parent)?.kind {
                 Kind::Directory => Err(StoreError::NotFound),
                 Kind::File | Kind::SymbolicLink => Err(StoreError::NotADirectory),
@@ -342,7 +365,7 @@ impl PastVault {
     }
 
     /// Up to `max` names after `cursor`, in the order of their keys.
-    fn names(
+    pub(crate) fn names(
         &self,
         directory: InodeId,
         cursor: Option<Cursor>,

@@ -12,8 +12,8 @@ use coffre_storage::{StoreError, Vault};
 
 use super::{draft, noise};
 
-/// What is seen of a file: mode, size, time, content or target.
-pub(crate) type Seen = (Kind, u32, u64, UnixNanos, Vec<u8>);
+/// What is seen of a file: mode, size, time, content or target, names.
+pub(crate) type Seen = (Kind, u32, u64, UnixNanos, Vec<u8>, u32);
 pub(crate) type Moments = Vec<(UnixNanos, BTreeMap<Vec<u8>, Seen>)>;
 
 /// The present or a moment, looked at in the same way.
@@ -81,7 +81,8 @@ fn walk(at: &dyn Look, directory: InodeId, path: &[u8], seen: &mut BTreeMap<Vec<
             if attributes.kind == Kind::Directory {
                 walk(at, attributes.inode, &path, seen);
             }
-            let one = (attributes.kind, attributes.mode, attributes.size, attributes.mtime, content);
+            let Attributes { kind, mode, size, mtime, links, .. } = attributes;
+            let one = (kind, mode, size, mtime, content, links);
             assert!(seen.insert(path, one).is_none(), "a name is listed once");
         }
         cursor = next;
@@ -126,7 +127,7 @@ impl Random {
 pub(crate) fn change(vault: &Vault, random: &mut Random) -> Result<(), StoreError> {
     let (parent, name) = (random.directory(vault), random.name());
     let attributes = AttributeChange::default();
-    match random.below(12) {
+    match random.below(13) {
         0..=3 => {
             let inode = match vault.lookup(parent, &name) {
                 Ok(found) => found.inode,
@@ -159,6 +160,11 @@ pub(crate) fn change(vault: &Vault, random: &mut Random) -> Result<(), StoreErro
             let change = AttributeChange { mode: Some(mode), mtime, ..AttributeChange::default() };
             let inode = vault.lookup(parent, &name)?.inode;
             vault.set_attributes(inode, &change, draft(Action::AttributesSet))?.wait()
+        }
+        11 => {
+            let source = vault.lookup(parent, &name)?.inode;
+            let to = random.directory(vault);
+            vault.hard_link(source, to, &random.name(), draft(Action::LinkCreate))?.wait()
         }
         _ => {
             let source = vault.lookup(parent, &name)?.inode;

@@ -678,9 +678,58 @@ impl OpenFile {
         Ok(Pending { value: (), ticket })
     }
 
+    /// Gives an empty file the content of another of the same vault, in constant time: content is shared, not copied. Its
+    /// size is told; nothing when bytes must be copied instead: this file is not empty, or the other has unsaved writes.
+    ///
+    /// # Errors
+    /// `ReadOnly`, `QuotaExceeded`, `DiskFull`, `Poisoned`.
+    pub fn share_content_of(
+        &self,
+        source: &Self,
+        mut audit: RecordDraft,
+    ) -> Result<Option<Pending<u64>>, StoreError> {
+        // Before this file's own lock: two files are never locked at once.
+        let seen = {
+            let edited = source.state.lock();
+            (!edited.editor.changed).then(|| edited.row.content.clone())
+        };
+        let Some(seen) = seen else { return Ok(None) };
+        let mut edited = self.state.writable()?;
+        let vault = &self.state.vault;
+        if edited.editor.changed || edited.editor.size != 0 || vault.id() != source.state.vault.id() {
+            return Ok(None);
+        }
+        let epoch = vault.store().epoch();
+        let mut change = Change::begin(vault)?;
+        let found = match source.state.tense {
+            // Kept by its handle.
+            Tense::Past => Ok(seen),
+            Tense::Present => change.inode(source.state.inode).map(|row| row.content),
+        };
+        let (old, found) = match (change.inode(self.state.inode), found) {
+            (Ok(old), Ok(found)) => (old, found),
+            // Without a name there is nothing to share with.
+            (Err(StoreError::NotFound), _) | (_, Err(StoreError::NotFound)) => return Ok(None),
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
+        let content = change.share_content(&found)?;
+        let mut new = old.successor();
+        new.content = content.clone();
+        new.mtime = change.txn.time();
+        audit.object = Some(self.state.inode);
+        audit.bytes = Some(content.size);
+        audit.content_hash = content.blake3;
+        change.replace_inode(self.state.inode, &old, new.clone())?;
+        let ticket = change.submit(audit)?;
+        edited.editor = Editor::of(vault.clone(), &content, epoch);
+        edited.row = new;
+        edited.time_set = false;
+        Ok(Some(Pending { value: content.size, ticket }))
+    }
+
     /// Shows another content from now on, unless unsaved writes stand in the way; tells whether it does.
     /// `epoch` is older than the transaction that committed it.
-    fn refresh(&self, row: &InodeRow, epoch: Epoch) -> bool {
+    pub(crate) fn refresh(&self, row: &InodeRow, epoch: Epoch) -> bool {
         let mut edited = self.state.lock();
         if edited.editor.changed {
             return false;
