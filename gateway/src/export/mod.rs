@@ -14,6 +14,7 @@
 
 mod archive;
 mod below;
+mod course;
 mod destination;
 mod manifest;
 mod seal;
@@ -29,8 +30,8 @@ use coffre_storage::time::UnixNanos;
 use coffre_storage::{StoreError, Vault};
 use serde::{Deserialize, Serialize};
 
+pub use course::run;
 pub use verify::{Verified, verify};
-pub use writing::run;
 
 /// The tree of files in a destination, and the first component of every path in a manifest.
 const FILES: &str = "files";
