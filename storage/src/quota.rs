@@ -1,6 +1,6 @@
 //! What customers and vaults use and may use: counted, and reserved before it is accepted.
 //!
-//! Two steps. An upload holds a [`Reservation`] for what it has taken and not committed. A transaction settles: what it adds
+//! Two steps. An upload holds a `Reservation` for what it has taken and not committed. A transaction settles: what it adds
 //! beyond what it held is asked for, then held becomes used. Both are one look at all limits under one lock, so nothing that
 //! happens at the same time passes a limit together that would not have passed it one by one.
 //!

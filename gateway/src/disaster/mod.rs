@@ -1,4 +1,4 @@
-//! After a disaster: a data directory made again, from a backup ([`restore`]) or from packs alone ([`recover`]).
+//! After a disaster: a data directory made again, from a backup (`restore`) or from packs alone (`recover`).
 //!
 //! Both write into an empty directory and put its configuration file last: without it there is no data directory. What
 //! they read is never changed.

@@ -1,6 +1,6 @@
 //! Giving space back, in bounded steps beside readers and writers: superseded states older than a vault's window go
-//! ([`prune`]), then chunks that nobody refers to ([`garbage`]), then packs of which little is left: what is left is
-//! carried forward ([`repack`]). Files that fell into crumbs are written anew ([`rewrite`]).
+//! (`prune`), then chunks that nobody refers to (`garbage`), then packs of which little is left: what is left is
+//! carried forward (`repack`). Files that fell into crumbs are written anew (`rewrite`).
 //!
 //! Each step is a transaction like any other, so a crash between any two leaves a whole store; what was not done is found
 //! again. A pack is unlinked when nothing refers to it, the index export that lets packs alone rebuild everything is newer
