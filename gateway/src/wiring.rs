@@ -10,7 +10,7 @@ use coffre_storage::blob::disk::DiskBlobs;
 use coffre_storage::blob::read_only::ReadOnlyFiles;
 use coffre_storage::commit::IndexChoice;
 use coffre_storage::keys::{GatewayKey, Secret32};
-use coffre_storage::limits::PACK_BYTES;
+use coffre_storage::limits::{PACK_BYTES, SETTLE_CHUNKS};
 use coffre_storage::{Store, StoreOptions};
 
 use crate::clock::SystemClock;
@@ -42,6 +42,7 @@ pub fn store_options(config: &Config) -> anyhow::Result<StoreOptions> {
         clock: Arc::new(SystemClock),
         gateway_key: read_gateway_key(&config.gateway_key_file)?,
         pack_bytes: PACK_BYTES,
+        settle_chunks: SETTLE_CHUNKS,
         reserve_bytes: config.reserve_bytes(),
     })
 }

@@ -36,8 +36,20 @@ pub const PROPERTIES_BYTES_MAX: usize = 64 * 1024;
 pub const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024 * 1024;
 /// Dirty bytes of one open file before it stages chunks.
 pub const DIRTY_BYTES_TARGET: usize = 1024 * 1024;
-/// Changed extents of one open file that are not committed: bounds the memory of a file written in crumbs.
-pub const EXTENTS_CHANGED_MAX: usize = 1 << 20;
+/// New chunks of one open file after which its changed segments are stored, long before its commit: 1 GiB of a stream, 64 MiB
+/// of crumbs. Storing more often would write the segments of a file in crumbs too often.
+pub const SETTLE_CHUNKS: usize = 1 << 14;
+/// Extents in changed segments of one open file, for each of those chunks, above which they are stored: a few random writes
+/// into a large file change many long segments. A million in all: some 80 MiB of memory.
+pub const SETTLE_EXTENTS: usize = 64;
+/// Extents in changed segments of all open files of a vault, above which each file is stored when it has as many as those
+/// chunks: some 320 MiB of memory.
+pub const EXTENTS_UNSAVED_MAX: usize = 1 << 22;
+/// Extents of one segment: four times as many as writes of 4 KiB make, in a record of some 3 MiB. A file that is written in
+/// smaller pieces with holes between them is refused more.
+pub const SEGMENT_EXTENTS_MAX: usize = 1 << 16;
+/// Extents that one transaction of that stores, about: it holds the writer lock for some milliseconds.
+pub const SETTLE_EXTENTS_PIECE: usize = 1 << 12;
 /// Bytes of decrypted chunks kept for readers, all files together.
 pub const CHUNK_CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// Superseded states that one transaction prunes: it holds the writer lock for some milliseconds.

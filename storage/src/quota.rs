@@ -384,9 +384,14 @@ impl Reservation {
         self.held
     }
 
-    /// What was held is used now: a transaction settled it.
-    pub(crate) fn settled(&mut self) {
-        self.held = Amounts::default();
+    /// So much of what was held is used now: a transaction settled it.
+    pub(crate) fn used(&mut self, settled: Amounts) {
+        let Amounts { bytes, files, stored } = self.held;
+        self.held = Amounts {
+            bytes: bytes.saturating_sub(settled.bytes),
+            files: files.saturating_sub(settled.files),
+            stored: stored.saturating_sub(settled.stored),
+        };
     }
 }
 
@@ -449,7 +454,7 @@ mod tests {
                         let taken = 7 * times as u64;
                         let growth = Growth { added: bytes(taken), held: held.held(), ..Growth::default() };
                         change(quotas, vault, growth).unwrap();
-                        held.settled();
+                        held.used(held.held());
                         taken
                     })
                 })

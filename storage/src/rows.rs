@@ -297,12 +297,20 @@ pub(crate) struct PastRow<T> {
 /// Value of `Table::Segments`.
 #[derive(Clone, Debug, Encode, Decode)]
 pub(crate) struct SegmentRow {
-    /// Contents that list it.
+    /// Contents that list it, and the upload that holds it; `Table::Shares` counts more of them.
     #[n(0)]
     pub(crate) refs: u64,
     /// Ordered, not overlapping, all inside the segment.
     #[n(1)]
     pub(crate) extents: Vec<Extent>,
+}
+
+/// Value of `Table::Shares`: a segment gains and loses holders without being written again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct ShareRow {
+    /// Holders beyond those that the segment's own row counts.
+    #[n(0)]
+    pub(crate) more: u64,
 }
 
 /// Value of `Table::Chunks`.

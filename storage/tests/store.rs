@@ -33,6 +33,7 @@ fn options(directory: &std::path::Path, key: &GatewayKey) -> StoreOptions {
         clock: Arc::new(Tick),
         gateway_key: key.clone(),
         pack_bytes: 64 << 20,
+        settle_chunks: 4,
         reserve_bytes: 0,
     }
 }

@@ -14,6 +14,7 @@ use coffre_storage::id::InodeId;
 use coffre_storage::index::Table;
 use coffre_storage::index::memory::MemoryIndex;
 use coffre_storage::keys::GatewayLabel;
+use coffre_storage::limits::SEGMENT_BYTES;
 use coffre_storage::log::pack::pack_of;
 use coffre_storage::log::walk::PackReader;
 use coffre_storage::tree::AttributeChange;
@@ -45,13 +46,24 @@ fn made() -> (MemoryBlobs, MemoryIndex, coffre_storage::id::VaultId, Tree) {
         file.write_at(crumb * 100_000, &noise(crumb, 10)).unwrap();
     }
     file.commit(Completion::Broken, draft(Action::FileWrite)).unwrap().wait().unwrap();
+    // One that changed, of which the rest is shared; and one that is stored and not committed.
+    let long = vault.create_file(InodeId::ROOT, b"long", &change, draft(Action::FileCreate)).unwrap();
+    let file = vault.open(long.value).unwrap();
+    for part in 0..2 {
+        file.write_at(part * SEGMENT_BYTES, &noise(part + 300, 600_000)).unwrap();
+    }
+    file.commit(Completion::Whole, draft(Action::FileWrite)).unwrap().wait().unwrap();
+    file.write_at(0, b"changed").unwrap();
+    file.commit(Completion::Whole, draft(Action::FileWrite)).unwrap().wait().unwrap();
+    let mut upload = vault.begin_upload().unwrap();
+    upload.write(&noise(400, 2 << 20)).unwrap();
     let mut txn = store.begin().unwrap();
     for table in [Table::Customers, Table::Users, Table::Credentials] {
         txn.put(store.system_key(), table, &[7; 16], b"a row that means nothing here");
     }
     txn.put(store.system_key(), Table::Garbage, &[0; 56], &[]);
     txn.submit().unwrap().wait().unwrap();
-    drop(file);
+    drop((file, upload));
     let whole = tree(&vault).unwrap();
     drop(vault);
     store.shutdown().unwrap();

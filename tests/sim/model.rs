@@ -105,6 +105,8 @@ fn options(blobs: &Arc<MemoryBlobs>, index: &MemoryIndex, clock: &Arc<Tick>) -> 
         clock: Arc::<Tick>::clone(clock),
         gateway_key: GatewayKey::from_secret(Secret32::new([7; 32])),
         pack_bytes: PACK_BYTES,
+        // Few, so that files are stored in part before they are closed.
+        settle_chunks: 3,
         reserve_bytes: 0,
     }
 }

@@ -2,7 +2,8 @@
 from past import Past
 from primitives import blake3
 from store import (
-    CHUNKS, GARBAGE, INCIDENTS, INODE_HISTORY, INODES, KINDS, OF_VAULTS, ROOT_INODE, SEGMENTS, USAGE, VAULTS, Row, expect,
+    CHUNKS, GARBAGE, INCIDENTS, INODE_HISTORY, INODES, KINDS, OF_VAULTS, ROOT_INODE, SEGMENTS, SHARES, UPLOADS, USAGE,
+    VAULTS, Row, expect,
 )
 
 # Larger files are not hashed as a whole: this BLAKE3 takes a second for a mebibyte. Their chunks are.
@@ -38,10 +39,17 @@ def verify_references(store, vault):
         else:
             for segment in filter(None, rest.get(0)):
                 segments[segment] = segments.get(segment, 0) + 1
+    for key in store.tables[UPLOADS]:
+        if key.startswith(vault):
+            segment = int.from_bytes(key[16:], "big")
+            segments[segment] = segments.get(segment, 0) + 1
+    shares = {key: row.get(0) for key, row in store.rows(SHARES, vault)}
     for key, row in store.rows(SEGMENTS, vault):
         hold([Row(extent) for extent in row.get(1)])
         counted = segments.pop(int.from_bytes(key[16:], "big"), 0)
-        expect(row.get(0) == counted, f"segment {key[16:].hex()} counts {row.get(0)} references of {counted}")
+        said = row.get(0) + shares.pop(key, 0)
+        expect(said == counted, f"segment {key[16:].hex()} counts {said} references of {counted}")
+    expect(not shares, f"holders of segments that are not there: {[key.hex() for key in shares]}")
     expect(not segments, f"segments that are not there: {sorted(segments)}")
     for key, row in store.rows(CHUNKS, vault):
         counted = chunks.pop(key[16:], 0)

@@ -96,7 +96,8 @@ impl Service {
         self.note(Action::PackRemove, "gc", true)?;
         Ok(json!({
             "inodes_pruned": report.inodes_pruned, "names_pruned": report.names_pruned,
-            "chunks_forgotten": report.chunks_forgotten, "segments_rewritten": report.segments_rewritten,
+            "chunks_forgotten": report.chunks_forgotten, "segments_released": report.segments_released,
+            "segments_rewritten": report.segments_rewritten,
             "packs_emptied": report.packs_emptied, "bytes_moved": report.bytes_moved,
             "packs_removed": report.packs_removed, "bytes_freed": report.bytes_freed,
             "packs_waiting": report.packs_waiting, "packs_damaged": report.packs_damaged,

@@ -7,7 +7,7 @@ use crate::error::StoreError;
 use crate::id::{ChunkId, ContentId, SegmentId};
 use crate::index::Table;
 use crate::keys::VaultKeys;
-use crate::rows::{Body, ChunkRow, Content, Extent, SegmentRow, decode};
+use crate::rows::{Body, ChunkRow, Content, Extent, SegmentRow, ShareRow, decode};
 
 /// References, counted.
 #[derive(Default)]
@@ -48,12 +48,23 @@ impl Holdings {
 impl Check<'_> {
     pub(super) fn segments(&mut self, keys: &VaultKeys, holdings: &mut Holdings) -> Result<(), StoreError> {
         let vault = keys.vault;
+        // An upload under way holds what it stored as a content does.
+        self.rows((&[self.store.system_key()], Table::Uploads), &vault.0, |_, at, _| {
+            *holdings.segments.entry(SegmentId(number_of(at)?)).or_default() += 1;
+            Ok(())
+        })?;
+        let mut shares = HashMap::new();
+        self.rows((&[&keys.records], Table::Shares), &vault.0, |_, at, row| {
+            shares.insert(SegmentId(number_of(at)?), decode::<ShareRow>(row)?.more);
+            Ok(())
+        })?;
         let mut expected = std::mem::take(&mut holdings.segments);
         self.rows((&[&keys.records], Table::Segments), &vault.0, |own, at, row| {
             let (segment, row) = (SegmentId(number_of(at)?), decode::<SegmentRow>(row)?);
             own.number(Table::Segments, segment.0);
             holdings.hold(&row.extents);
-            if let Some(count) = Count::differs(row.refs, expected.remove(&segment).unwrap_or(0)) {
+            let said = row.refs.saturating_add(shares.remove(&segment).unwrap_or(0));
+            if let Some(count) = Count::differs(said, expected.remove(&segment).unwrap_or(0)) {
                 own.find(Finding::SegmentReferences { vault, segment, count });
             }
             if !is_ordered(&row.extents) {
@@ -61,6 +72,9 @@ impl Check<'_> {
             }
             Ok(())
         })?;
+        for (segment, _) in shares.into_iter().filter(|(segment, _)| !expected.contains_key(segment)) {
+            self.find(Finding::ShareOfNobody { vault, segment });
+        }
         for (segment, _) in expected {
             self.find(Finding::SegmentMissing { vault, segment });
             self.unreadable.entry(vault).or_default().segments.insert(segment);

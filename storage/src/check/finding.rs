@@ -145,6 +145,11 @@ pub enum Finding {
         vault: VaultId,
         segment: SegmentId,
     },
+    /// Holders are counted of a segment that nobody lists and that is not there.
+    ShareOfNobody {
+        vault: VaultId,
+        segment: SegmentId,
+    },
     SegmentMissing {
         vault: VaultId,
         segment: SegmentId,
@@ -308,6 +313,9 @@ impl std::fmt::Display for Finding {
             ),
             Self::SegmentExtents { vault, segment } => {
                 write!(f, "vault {vault}: segment {segment} has extents out of order")
+            }
+            Self::ShareOfNobody { vault, segment } => {
+                write!(f, "vault {vault}: holders are counted of segment {}, which is not there", segment.0)
             }
             Self::SegmentMissing { vault, segment } => {
                 write!(f, "vault {vault}: segment {segment} is missing")

@@ -77,7 +77,14 @@ impl Check<'_> {
 
     pub(super) fn system_rows(&mut self) -> Result<(), StoreError> {
         let key = self.store.system_key();
-        for table in [Table::Customers, Table::Users, Table::Credentials, Table::Garbage, Table::Fragmented] {
+        for table in [
+            Table::Customers,
+            Table::Users,
+            Table::Credentials,
+            Table::Garbage,
+            Table::Fragmented,
+            Table::Uploads,
+        ] {
             self.rows((&[key], table), &[], |_, _, _| Ok(()))?;
         }
         self.rows((&[key], Table::Incidents), &[], |own, at, row| {

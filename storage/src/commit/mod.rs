@@ -88,6 +88,9 @@ pub struct StoreOptions {
     pub gateway_key: GatewayKey,
     /// Bytes of one pack, `limits::PACK_BYTES` unless a test wants small ones; never more.
     pub pack_bytes: u64,
+    /// New chunks of one open file after which they are stored before its commit, `limits::SETTLE_CHUNKS` unless a test wants
+    /// few; never more.
+    pub settle_chunks: usize,
     /// Bytes that stay free on the disk: below, content is refused with `DiskFull`.
     pub reserve_bytes: u64,
 }
@@ -358,6 +361,10 @@ impl Store {
     /// Packs and audit segments.
     pub fn blobs(&self) -> &Arc<dyn BlobStore> {
         &self.inner.options.blobs
+    }
+
+    pub(crate) fn settle_chunks(&self) -> usize {
+        self.inner.options.settle_chunks
     }
 
     pub(crate) fn packs_key(&self) -> &Secret32 {

@@ -26,7 +26,9 @@ use crate::id::{BatchNumber, CommitNumber, PackId, RecordNumber};
 use crate::index::redb::RedbIndex;
 use crate::index::{Change, IndexError, SharedIndex, Table, keep_last};
 use crate::keys::{GatewayKey, GatewayLabel, Secret32};
-use crate::limits::{BLOCK_BYTES, CHUNK_CACHE_BYTES, JOURNAL_BYTES_MAX, PACK_BYTES, REPLAY_CHANGES_MAX};
+use crate::limits::{
+    BLOCK_BYTES, CHUNK_CACHE_BYTES, JOURNAL_BYTES_MAX, PACK_BYTES, REPLAY_CHANGES_MAX, SETTLE_CHUNKS,
+};
 use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::{HeaderError, VERSION, blob_name};
 use crate::log::walk::{PackReader, packs};
@@ -182,6 +184,7 @@ impl Store {
     )]
     pub fn open(mut options: StoreOptions) -> Result<Self, OpenError> {
         options.pack_bytes = options.pack_bytes.min(PACK_BYTES);
+        options.settle_chunks = options.settle_chunks.min(SETTLE_CHUNKS);
         if matches!(options.index, IndexChoice::Redb) && !options.redb_path().exists() {
             return Err(OpenError::Absent);
         }

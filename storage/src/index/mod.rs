@@ -49,11 +49,15 @@ pub enum Table {
     Fragmented = 19,
     /// pack -> bytes of frames that are referred to. Derived: brought forward from the log like the position.
     PackCounts = 20,
+    /// vault | segment -> nothing: segments of an upload under way, which no content lists yet.
+    Uploads = 21,
+    /// vault | segment -> how many hold it beyond those that its own row counts.
+    Shares = 23,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Store,
         Self::Customers,
         Self::Users,
@@ -73,6 +77,8 @@ impl Table {
         Self::Garbage,
         Self::Fragmented,
         Self::PackCounts,
+        Self::Uploads,
+        Self::Shares,
     ];
 
     /// Its name in the index file.
@@ -98,6 +104,8 @@ impl Table {
             Self::Garbage => "garbage",
             Self::Fragmented => "fragmented",
             Self::PackCounts => "pack_counts",
+            Self::Uploads => "uploads",
+            Self::Shares => "shares",
         }
     }
 

@@ -50,7 +50,7 @@ pub struct Erasure {
 }
 
 /// Tables whose keys begin with the vault.
-const OF_VAULT: [Table; 9] = [
+const OF_VAULT: [Table; 11] = [
     Table::Inodes,
     Table::Dentries,
     Table::InodeHistory,
@@ -60,6 +60,8 @@ const OF_VAULT: [Table; 9] = [
     Table::Locks,
     Table::Snapshots,
     Table::Fragmented,
+    Table::Uploads,
+    Table::Shares,
 ];
 
 /// Whether a row belongs to a vault.
@@ -77,7 +79,9 @@ fn is_of(vault: VaultId, table: Table, key: &[u8]) -> bool {
         | Table::Chunks
         | Table::Locks
         | Table::Snapshots
-        | Table::Fragmented => at(0),
+        | Table::Fragmented
+        | Table::Uploads
+        | Table::Shares => at(0),
         Table::Store
         | Table::Customers
         | Table::Users

@@ -23,8 +23,8 @@ impl Pass<'_> {
     pub(super) fn forget_chunks(&mut self) -> Result<(), Interrupted> {
         let mut from = Vec::new();
         loop {
-            // What lost its last reference at that moment or later may still be looked for.
-            let until = self.store.oldest_epoch().0.to_be_bytes();
+            // What lost its last reference after that moment may still be looked for.
+            let until = (self.store.oldest_epoch().0 + 1).to_be_bytes();
             let piece = self.store.sealed_range(Table::Garbage, &from, &until, PRUNE_CHUNKS_MAX)?;
             let Some((last, _)) = piece.last() else { return Ok(()) };
             from = [&last[..], &[0]].concat();

@@ -1,5 +1,5 @@
 //! Giving space back, in bounded steps beside readers and writers: superseded states older than a vault's window go
-//! (`prune`), then chunks that nobody refers to (`garbage`), then packs of which little is left: what is left is
+//! (`prune`), and what uploads stored that nobody will commit any more (`uploads`), then chunks that nobody refers to (`garbage`), then packs of which little is left: what is left is
 //! carried forward (`repack`). Files that fell into crumbs are written anew (`rewrite`).
 //!
 //! Each step is a transaction like any other, so a crash between any two leaves a whole store; what was not done is found
@@ -11,6 +11,7 @@ mod garbage;
 mod prune;
 mod repack;
 mod rewrite;
+mod uploads;
 
 pub use erase::{CERTIFICATE_ORIGIN, Erasure};
 
@@ -26,6 +27,8 @@ pub struct ReclaimReport {
     pub names_pruned: u64,
     /// Chunks that nobody referred to and that went.
     pub chunks_forgotten: u64,
+    /// Segments of uploads that ended without a commit.
+    pub segments_released: u64,
     /// Segments written anew.
     pub segments_rewritten: u64,
     /// Packs of which the rest was carried forward.
@@ -107,6 +110,7 @@ impl Pass<'_> {
             // One that is locked keeps its history; its chunks can still be carried forward.
             let Ok(vault) = self.store.vault(record.id) else { continue };
             self.prune(&vault)?;
+            self.release_uploads(&vault)?;
             self.rewrite(&vault)?;
             // Handles on which nothing is unsaved do without what has just gone.
             vault.renew_handles();

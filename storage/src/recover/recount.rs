@@ -146,14 +146,23 @@ impl Count<'_, '_> {
     }
 
     fn segments(&mut self, keys: &VaultKeys, contents: &mut Contents) -> Result<(), StoreError> {
-        let mut changed = Vec::new();
+        let (mut changed, mut shares, mut lone) = (Vec::new(), HashSet::new(), Vec::new());
+        self.rows(Table::Shares, &[&keys.records], &mut |at, _| {
+            shares.insert(at.to_vec());
+            Ok(())
+        })?;
         self.rows(Table::Segments, &[&keys.records], &mut |at, row| {
             let mut row: SegmentRow = decode(row)?;
             hold(&mut contents.chunks, &row.extents);
             let number = at.get(16..).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-            let refs = number.and_then(|number| contents.segments.get(&SegmentId(number))).copied();
-            if refs.unwrap_or(0) != row.refs {
-                row.refs = refs.unwrap_or(0);
+            let listed = number.and_then(|number| contents.segments.get(&SegmentId(number))).copied();
+            if listed.is_none() {
+                lone.push(at.to_vec());
+            }
+            // Reclaim holds those that no content lists.
+            let refs = listed.unwrap_or(1);
+            if refs != row.refs || shares.contains(at) {
+                row.refs = refs;
                 changed.push((at.to_vec(), encode(&row)?));
             }
             Ok(())
@@ -161,6 +170,26 @@ impl Count<'_, '_> {
         for (key, row) in changed {
             let value = Some(keys.records.seal(Table::Segments, &key, &row)?);
             self.loader.take(Change { table: Table::Segments, key, value })?;
+        }
+        for key in shares {
+            self.loader.take(Change { table: Table::Shares, key, value: None })?;
+        }
+        self.uploads(lone)
+    }
+
+    /// Whoever uploaded is gone: reclaim releases what no content lists.
+    fn uploads(&mut self, lone: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        let mut stale = Vec::new();
+        self.rows(Table::Uploads, &[self.system_key], &mut |at, _| {
+            stale.push(at.to_vec());
+            Ok(())
+        })?;
+        for key in stale {
+            self.loader.take(Change { table: Table::Uploads, key, value: None })?;
+        }
+        for key in lone {
+            let value = Some(self.system_key.seal(Table::Uploads, &key, &[])?);
+            self.loader.take(Change { table: Table::Uploads, key, value })?;
         }
         Ok(())
     }

@@ -14,8 +14,9 @@ use crate::limits::NAME_BYTES_MAX;
 use crate::quota::{Asking, Growth, Reservation};
 use crate::record::RecordKey;
 use crate::rows::{
-    Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, UsageRow, VaultRow,
-    chunk_key, decode, dentry_key, encode, garbage_key, inode_key, past_key, segment_key, usage_key,
+    Body, ChunkRow, Content, DentryRow, Extent, InodeRow, Moment, PastRow, SegmentRow, ShareRow, UsageRow,
+    VaultRow, chunk_key, decode, dentry_key, encode, garbage_key, inode_key, past_key, segment_key,
+    usage_key,
 };
 use crate::time::UnixNanos;
 
@@ -31,6 +32,15 @@ pub(crate) struct Change<'v> {
     bytes_removed: u64,
     inodes_added: u64,
     inodes_removed: u64,
+}
+
+/// What of a reservation a transaction uses.
+#[derive(Clone, Copy)]
+enum Using {
+    /// All of it.
+    All,
+    /// As many stored bytes as it adds.
+    Stored,
 }
 
 /// How much of a content was released.
@@ -287,12 +297,46 @@ impl<'v> Change<'v> {
         Ok(segment)
     }
 
-    /// Another content lists a segment.
+    /// Another content lists a segment. Its own row stays as it is: it may be a thousand times as long.
     pub(crate) fn share_segment(&mut self, segment: SegmentId) -> Result<(), StoreError> {
         let key = segment_key(self.vault.id(), segment);
-        let mut row: SegmentRow = self.get(Table::Segments, &key)?.ok_or(StoreError::DamagedRecord)?;
-        row.refs += 1;
-        self.put(Table::Segments, &key, &row)
+        let share = self.get::<ShareRow>(Table::Shares, &key)?.unwrap_or_default();
+        self.put(Table::Shares, &key, &ShareRow { more: share.more + 1 })
+    }
+
+    /// A new segment is held by an upload, until a content adopts it.
+    pub(crate) fn hold_segment(&mut self, segment: SegmentId) {
+        let key = segment_key(self.vault.id(), segment);
+        self.txn.put(self.vault.store().system_key(), Table::Uploads, &key, &[]);
+    }
+
+    /// A content lists a segment in place of the upload that held it.
+    pub(crate) fn adopt_segment(&mut self, segment: SegmentId) {
+        self.txn.delete(Table::Uploads, &segment_key(self.vault.id(), segment));
+    }
+
+    /// Gives a segment that only its upload knows other extents.
+    pub(crate) fn rewrite_segment(
+        &mut self,
+        segment: SegmentId,
+        extents: Vec<Extent>,
+        places: &HashMap<ChunkId, FramePlace>,
+    ) -> Result<(), StoreError> {
+        let key = segment_key(self.vault.id(), segment);
+        let row: SegmentRow = self.get(Table::Segments, &key)?.ok_or(StoreError::DamagedRecord)?;
+        self.release(&row.extents);
+        self.refer(&extents, places);
+        self.put(Table::Segments, &key, &SegmentRow { extents, ..row })
+    }
+
+    /// Releases a segment whose upload ended without a commit. Returns how many chunks that concerned.
+    pub(crate) fn abandon_segment(&mut self, segment: SegmentId) -> Result<usize, StoreError> {
+        self.adopt_segment(segment);
+        match self.release_segment(segment) {
+            // It was lost: `check` tells of that.
+            Err(StoreError::DamagedRecord) => Ok(0),
+            released => released,
+        }
     }
 
     /// A content of its own with the same bytes.
@@ -395,6 +439,16 @@ impl<'v> Change<'v> {
 
     fn release_segment(&mut self, segment: SegmentId) -> Result<usize, StoreError> {
         let key = segment_key(self.vault.id(), segment);
+        if let Some(share) = self.get::<ShareRow>(Table::Shares, &key)? {
+            if share.more > 1 {
+                self.put(Table::Shares, &key, &ShareRow { more: share.more - 1 })?;
+            } else {
+                self.txn.delete(Table::Shares, &key);
+            }
+            if share.more > 0 {
+                return Ok(0);
+            }
+        }
         let mut row: SegmentRow = self.get(Table::Segments, &key)?.ok_or(StoreError::DamagedRecord)?;
         row.refs = row.refs.saturating_sub(1);
         if row.refs > 0 {
@@ -443,6 +497,10 @@ impl<'v> Change<'v> {
 
     fn write_references(&mut self) -> Result<(), StoreError> {
         for (chunk, (place, gained)) in std::mem::take(&mut self.chunks) {
+            // It went from one holder to the next.
+            if gained == 0 && place.is_none() {
+                continue;
+            }
             let found = self.chunk(chunk)?;
             let row = match (found, place) {
                 // Its frame does not open; the same bytes have come again.
@@ -519,7 +577,13 @@ impl<'v> Change<'v> {
         reservation: &mut Reservation,
     ) -> Result<Ticket, StoreError> {
         let details = self.vault.keys().audit.clone();
-        self.submit_as(Some((audit, &details)), Some(reservation), Asking::Limits)
+        self.submit_as(Some((audit, &details)), Some((reservation, Using::All)), Asking::Limits)
+    }
+
+    /// As [`Change::submit_silently`], of what an upload stores before it commits: of what was held, the stored bytes that
+    /// this adds are used then.
+    pub(crate) fn submit_settling(self, reservation: &mut Reservation) -> Result<Ticket, StoreError> {
+        self.submit_as(None, Some((reservation, Using::Stored)), Asking::Nobody)
     }
 
     /// As [`Change::submit`], for what the store does by itself: without a record of its own, and whatever the limits are.
@@ -530,15 +594,22 @@ impl<'v> Change<'v> {
     fn submit_as(
         mut self,
         audit: Option<(RecordDraft, &RecordKey)>,
-        reservation: Option<&mut Reservation>,
+        reservation: Option<(&mut Reservation, Using)>,
         asking: Asking,
     ) -> Result<Ticket, StoreError> {
         self.write_references()?;
         self.write_usage()?;
         let vault = self.vault;
         let quotas = vault.store().quotas();
-        let growth =
-            self.growth(reservation.as_ref().map(|reservation| reservation.held()).unwrap_or_default());
+        let held = match &reservation {
+            None => Amounts::default(),
+            Some((reservation, Using::All)) => reservation.held(),
+            Some((reservation, Using::Stored)) => {
+                let grown = u64::try_from(self.stored_grown).unwrap_or(0);
+                Amounts { stored: grown.min(reservation.held().stored), ..Amounts::default() }
+            }
+        };
+        let growth = self.growth(held);
         let settled = match quotas.settle(vault.owner(), vault.id(), growth, asking) {
             Ok(settled) => settled,
             Err(refusal) => {
@@ -553,8 +624,8 @@ impl<'v> Change<'v> {
         }
         let ticket = self.txn.submit()?;
         settled.keep();
-        if let Some(reservation) = reservation {
-            reservation.settled();
+        if let Some((reservation, _)) = reservation {
+            reservation.used(held);
         }
         Ok(ticket)
     }

@@ -40,7 +40,7 @@ use past::View;
 pub use restore::RestoreReport;
 pub use retention::{HoldRecord, RetentionState};
 pub use snapshot::SnapshotRecord;
-use upload::{FileState, OpenFile, Tense, Upload};
+use upload::{Claims, FileState, OpenFile, Tense, Upload};
 
 /// What `stat` shows.
 #[expect(clippy::struct_excessive_bools, reason = "facts of their own")]
@@ -169,6 +169,8 @@ struct VaultInner {
     compressed: AtomicBool,
     /// It is being erased: nothing is changed any more.
     closed: AtomicBool,
+    /// Segments of uploads under way.
+    claims: Arc<Claims>,
 }
 
 /// An inode whose history is not pruned as long as this lives.
@@ -296,6 +298,11 @@ impl Vault {
         for state in states {
             state.renew();
         }
+    }
+
+    /// Who may still commit the segments of uploads under way.
+    pub(crate) fn claims(&self) -> &Arc<Claims> {
+        &self.inner.claims
     }
 
     fn lock_open(&self) -> MutexGuard<'_, HashMap<InodeId, Weak<FileState>>> {

@@ -176,6 +176,7 @@ impl Store {
             views: Mutex::default(),
             compressed: AtomicBool::new(row.compression() == Compression::Lz4),
             closed: AtomicBool::new(false),
+            claims: Arc::default(),
         });
         vaults.insert(id, OpenedVault { keys, vault: Arc::<VaultInner>::clone(&inner) });
         Ok(Vault { inner })

@@ -46,6 +46,8 @@ pub(crate) fn options(blobs: Arc<dyn BlobStore>, index: &MemoryIndex, pack_bytes
         clock: Arc::new(Tick::default()),
         gateway_key: key(),
         pack_bytes,
+        // Few, so that whatever is larger than some chunks is stored before its commit.
+        settle_chunks: 4,
         reserve_bytes: 0,
     }
 }

@@ -10,7 +10,7 @@ use coffre_storage::blob::disk::DiskBlobs;
 use coffre_storage::commit::IndexChoice;
 use coffre_storage::id::{OwnerId, VaultId};
 use coffre_storage::keys::GatewayKey;
-use coffre_storage::limits::PACK_BYTES;
+use coffre_storage::limits::{PACK_BYTES, SETTLE_CHUNKS};
 use coffre_storage::time::{Clock, UnixNanos};
 use coffre_storage::{Store, StoreOptions, Vault};
 use rustix::time::{ClockId, clock_gettime};
@@ -51,6 +51,7 @@ pub(crate) fn options(directory: &Path, gateway_key: &GatewayKey) -> Result<Stor
         clock: Arc::new(Elapsed(Instant::now())),
         gateway_key: gateway_key.clone(),
         pack_bytes: PACK_BYTES,
+        settle_chunks: SETTLE_CHUNKS,
         reserve_bytes: 0,
     })
 }

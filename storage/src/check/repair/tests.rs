@@ -64,6 +64,7 @@ fn options(blobs: &MemoryBlobs, index: &MemoryIndex) -> StoreOptions {
         clock: Arc::new(Tick::default()),
         gateway_key: GatewayKey::from_secret(Secret32::new([7; 32])),
         pack_bytes: 8 << 20,
+        settle_chunks: 4,
         reserve_bytes: 0,
     }
 }

@@ -11,8 +11,8 @@ use crate::id::{ChunkId, CommitNumber, InodeId, PackId, SegmentId, VaultId};
 use crate::index::Table;
 use crate::limits::REPAIR_ROWS_MAX;
 use crate::rows::{
-    ChunkRow, DENTRY_KEY_BYTES, DentryRow, InodeRow, Kind, PastRow, SegmentRow, garbage_key, inode_key,
-    past_key, segment_key,
+    ChunkRow, DENTRY_KEY_BYTES, DentryRow, InodeRow, Kind, PastRow, SegmentRow, ShareRow, garbage_key,
+    inode_key, past_key, segment_key,
 };
 use crate::tree::Vault;
 use crate::tree::change::Change;
@@ -45,6 +45,7 @@ enum Fix<'f> {
     Links(InodeId, Count),
     Parent(InodeId, InodeId),
     Segment(SegmentId, Count),
+    Share(SegmentId),
     Chunk(ChunkId, Count),
     Awaited(ChunkId),
 }
@@ -129,6 +130,9 @@ impl Repair<'_> {
             {
                 Some((*vault, Fix::Segment(*segment, *count)))
             }
+            Finding::ShareOfNobody { vault, segment } if !incomplete.has(*vault) => {
+                Some((*vault, Fix::Share(*segment)))
+            }
             Finding::ChunkReferences { vault, chunk, count }
                 if count.growth() > 0 || !incomplete.has(*vault) =>
             {
@@ -203,6 +207,14 @@ fn apply(change: &mut Change<'_>, fix: &Fix<'_>) -> Result<Option<RepairKind>, S
             correct_inode(change, inode, |row| InodeRow { parent: Some(found), ..row })
         }
         Fix::Segment(segment, count) => correct_segment(change, segment, count),
+        Fix::Share(segment) => {
+            let key = segment_key(change.vault.id(), segment);
+            if change.txn.sealed(Table::Segments, &key)?.is_some() {
+                return Ok(None);
+            }
+            change.delete(Table::Shares, &key);
+            Ok(Some(RepairKind::ReferencesCounted))
+        }
         Fix::Chunk(chunk, count) => {
             let Some(row) = change.chunk(chunk)? else { return Ok(None) };
             let now = ChunkRow { refs: row.refs.saturating_add_signed(count.growth()), ..row };
@@ -288,12 +300,16 @@ fn correct_segment(
 ) -> Result<Option<RepairKind>, StoreError> {
     let key = segment_key(change.vault.id(), segment);
     let Some(row) = change.get::<SegmentRow>(Table::Segments, &key)? else { return Ok(None) };
-    if count.found == 0 && row.refs == count.said {
+    // One that does not open counted nothing for the check either.
+    let more = change.get::<ShareRow>(Table::Shares, &key).ok().flatten().map_or(0, |share| share.more);
+    let said = row.refs.saturating_add(more);
+    change.delete(Table::Shares, &key);
+    if count.found == 0 && said == count.said {
         change.release(&row.extents);
         change.delete(Table::Segments, &key);
         return Ok(Some(RepairKind::SegmentDropped));
     }
-    let refs = row.refs.saturating_add_signed(count.growth());
+    let refs = said.saturating_add_signed(count.growth());
     change.put(Table::Segments, &key, &SegmentRow { refs, ..row })?;
     Ok(Some(RepairKind::ReferencesCounted))
 }

@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::claims::Unsaved;
 use super::dirty::Dirty;
-use super::extents::Extents;
+use super::extents::{Changed, Extents, Segment};
 use crate::allowance::Amounts;
 use crate::commit::Epoch;
 use crate::error::StoreError;
 use crate::frame::{FRAME_OVERHEAD_BYTES, FramePlace};
 use crate::id::{ChunkId, ContentId};
-use crate::limits::{
-    CHUNK_BYTES_MIN, DIRTY_BYTES_TARGET, EXTENTS_CHANGED_MAX, FILE_BYTES_MAX, PINNED_BYTES_MAX, SEGMENT_BYTES,
-};
+use crate::limits::{CHUNK_BYTES_MIN, DIRTY_BYTES_TARGET, FILE_BYTES_MAX, PINNED_BYTES_MAX, SEGMENT_BYTES};
 use crate::quota::Reservation;
 use crate::rows::{Body, Content, Extent, INLINE_EXTENTS_MAX};
 use crate::tree::Vault;
@@ -67,14 +66,17 @@ pub(super) struct Editor {
     pub(super) size: u64,
     /// Bytes that are not holes, committed ones and reserved ones.
     stored: u64,
-    staged: HashMap<ChunkId, FramePlace>,
+    pub(super) staged: HashMap<ChunkId, FramePlace>,
+    /// Chunks that were put into extents since those were stored.
+    pub(super) unsettled: usize,
+    pub(super) unsaved: Unsaved,
     hasher: Option<Box<blake3::Hasher>>,
     hashed: u64,
     pub(super) reservation: Reservation,
     pub(super) reserve: Reserve,
     pub(super) changed: bool,
     /// What the index said when `extents` were looked up stays until this is renewed.
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
 }
 
 /// What the reservation is made of, beside the bytes that were taken.
@@ -102,12 +104,23 @@ impl Reserve {
     pub(super) fn of_new_file(expected: u64) -> Self {
         Self { expected, files: 1, ..Self::default() }
     }
+
+    /// So many bytes of what was staged count as stored from now on.
+    pub(super) fn staged_are_stored(&mut self, bytes: u64) {
+        self.staged = self.staged.saturating_sub(bytes);
+    }
+
+    /// All that was staged counts as stored, or was there before.
+    pub(super) fn forget_staged(&mut self) {
+        self.staged = 0;
+    }
 }
 
 impl Editor {
     /// `epoch` is older than the look at `content`.
     pub(super) fn of(vault: Vault, content: &Content, epoch: Epoch) -> Self {
         let reservation = Reservation::new(Arc::clone(vault.store().quotas()), vault.owner(), vault.id());
+        let unsaved = Unsaved::none(Arc::clone(vault.claims()));
         Self {
             vault,
             extents: Extents::of(&content.body),
@@ -115,6 +128,8 @@ impl Editor {
             size: content.size,
             stored: content.stored,
             staged: HashMap::new(),
+            unsettled: 0,
+            unsaved,
             hasher: (content.size == 0).then(Box::default),
             hashed: 0,
             reservation,
@@ -182,9 +197,6 @@ impl Editor {
         if bytes.is_empty() {
             return Ok(());
         }
-        if self.extents.changed_count() > EXTENTS_CHANGED_MAX {
-            return Err(StoreError::TooLarge("the number of unsaved fragments"));
-        }
         let more = self.holes(offset, end)?;
         self.hold(self.stored + more, self.unsealed() + bytes.len() as u64)?;
         self.stored += more;
@@ -229,6 +241,11 @@ impl Editor {
         let flushed = self.cut(all);
         self.reserve.cutting = 0;
         flushed?;
+        self.hold_again()
+    }
+
+    /// Holds what is left to hold.
+    pub(super) fn hold_again(&mut self) -> Result<(), StoreError> {
         self.hold(self.stored, self.unsealed())
     }
 
@@ -279,6 +296,9 @@ impl Editor {
     }
 
     fn store_chunk(&mut self, start: u64, plain: &[u8]) -> Result<(), StoreError> {
+        if self.is_much() {
+            self.settle()?;
+        }
         let keys = self.vault.keys();
         let chunk = keys.chunk_id(plain);
         if !self.staged.contains_key(&chunk) && !self.is_known(chunk)? {
@@ -292,6 +312,7 @@ impl Editor {
         self.reserve.cutting = self.reserve.cutting.saturating_sub(plain.len() as u64);
         let len = u32::try_from(plain.len()).map_err(|_| StoreError::TooLarge("a chunk"))?;
         let vault = self.vault.clone();
+        self.unsettled += 1;
         self.extents.put(&vault, Extent { start, len, chunk, skip: 0 })
     }
 
@@ -397,7 +418,10 @@ impl Editor {
         let segments = self.extents.segments();
         let inline: Option<Vec<Extent>> = segments
             .iter()
-            .map(|(_, segment)| segment.as_ref().err().cloned())
+            .map(|(_, segment)| match segment {
+                Segment::Changed(Changed { owned: None, extents, .. }) => Some(extents.clone()),
+                Segment::Changed(_) | Segment::Listed(_) | Segment::Owned(_) => None,
+            })
             .collect::<Option<Vec<_>>>()
             .map(|lists| lists.concat())
             .filter(|all| all.len() <= INLINE_EXTENTS_MAX);
@@ -408,11 +432,20 @@ impl Editor {
             let mut list = vec![None; usize::try_from(count).map_err(|_| StoreError::TooLarge("the file"))?];
             for (at, segment) in segments {
                 let id = match segment {
-                    Ok(unchanged) => {
-                        change.share_segment(unchanged)?;
-                        unchanged
+                    Segment::Listed(listed) => {
+                        change.share_segment(listed)?;
+                        listed
                     }
-                    Err(extents) => change.add_segment(extents, &self.staged)?,
+                    Segment::Owned(owned) => {
+                        change.adopt_segment(owned);
+                        owned
+                    }
+                    Segment::Changed(Changed { owned: Some(owned), extents, .. }) => {
+                        change.rewrite_segment(owned, extents, &self.staged)?;
+                        change.adopt_segment(owned);
+                        owned
+                    }
+                    Segment::Changed(Changed { extents, .. }) => change.add_segment(extents, &self.staged)?,
                 };
                 list[at as usize] = Some(id);
             }
@@ -424,10 +457,12 @@ impl Editor {
     }
 
     /// `epoch` is older than the transaction that committed `content`.
-    pub(super) fn settled(&mut self, content: &Content, epoch: Epoch) {
+    pub(super) fn committed(&mut self, content: &Content, epoch: Epoch) {
         self.epoch = epoch;
-        self.extents.settled(&content.body);
+        self.extents.committed(&content.body);
         self.staged.clear();
+        self.unsettled = 0;
+        self.unsaved.set(0);
         self.reserve = Reserve::in_place_of(content.stored, 0);
         self.changed = false;
     }

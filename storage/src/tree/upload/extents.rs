@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::claims::Claim;
 use crate::error::StoreError;
 use crate::id::SegmentId;
 use crate::index::Table;
-use crate::limits::{CHUNK_BYTES_MIN, FRAGMENTS_MAX, SEGMENT_BYTES};
+use crate::limits::{CHUNK_BYTES_MIN, FRAGMENTS_MAX, SEGMENT_BYTES, SEGMENT_EXTENTS_MAX};
 use crate::rows::{Body, Extent, SegmentRow, decode, segment_key};
 use crate::tree::Vault;
 
@@ -19,6 +20,29 @@ pub(super) struct Extents {
     stored: BTreeMap<u64, SegmentId>,
     loaded: BTreeMap<u64, BTreeMap<u64, Extent>>,
     changed: BTreeSet<u64>,
+    /// Of the stored ones, those that no content lists yet.
+    owned: BTreeMap<u64, Claim>,
+    /// Whether one that was stored since the last commit is in crumbs.
+    crumbled: bool,
+}
+
+/// A segment that has anything in it.
+pub(super) enum Segment {
+    /// As the content before lists it.
+    Listed(SegmentId),
+    /// Stored, and listed by no content yet.
+    Owned(SegmentId),
+    /// In memory only.
+    Changed(Changed),
+}
+
+/// What of a segment is in memory only.
+pub(super) struct Changed {
+    /// Which segment of the file.
+    pub(super) at: u64,
+    /// Where an earlier state of it is stored that no content lists.
+    pub(super) owned: Option<SegmentId>,
+    pub(super) extents: Vec<Extent>,
 }
 
 /// The part of the extents that lies in one segment.
@@ -63,6 +87,10 @@ fn cut_out(extents: &mut BTreeMap<u64, Extent>, from: u64, to: u64) {
             );
         }
     }
+}
+
+fn is_in_crumbs(extents: &BTreeMap<u64, Extent>) -> bool {
+    extents.values().filter(|extent| (extent.len as usize) < CHUNK_BYTES_MIN).count() > FRAGMENTS_MAX
 }
 
 impl Extents {
@@ -117,6 +145,9 @@ impl Extents {
         for part in split(extent) {
             let at = part.start / SEGMENT_BYTES;
             let segment = self.load(vault, at)?;
+            if segment.len() >= SEGMENT_EXTENTS_MAX {
+                return Err(StoreError::TooLarge("the number of the file's fragments"));
+            }
             cut_out(segment, part.start, part.end());
             segment.insert(part.start, part);
             self.changed.insert(at);
@@ -133,6 +164,7 @@ impl Extents {
             self.changed.insert(border);
         }
         drop(self.stored.split_off(&(border + 1)));
+        drop(self.owned.split_off(&(border + 1)));
         drop(self.loaded.split_off(&(border + 1)));
         drop(self.changed.split_off(&(border + 1)));
         Ok(())
@@ -159,20 +191,56 @@ impl Extents {
         Ok(found)
     }
 
-    /// Segments that have anything: place, stored identity if it is unchanged, extents if it is changed.
-    pub(super) fn segments(&self) -> Vec<(u64, Result<SegmentId, Vec<Extent>>)> {
-        let places: BTreeSet<u64> = self.stored.keys().chain(self.loaded.keys()).copied().collect();
+    /// Segments that have anything, by place.
+    pub(super) fn segments(&self) -> Vec<(u64, Segment)> {
+        let places: BTreeSet<u64> = self.stored.keys().chain(&self.changed).copied().collect();
         places
             .into_iter()
             .filter_map(|at| {
-                if let (false, Some(segment)) = (self.changed.contains(&at), self.stored.get(&at)) {
-                    Some((at, Ok(*segment)))
+                let segment = if self.changed.contains(&at) {
+                    Segment::Changed(self.changed_at(at))
+                } else if let Some(claim) = self.owned.get(&at) {
+                    Segment::Owned(claim.segment())
                 } else {
-                    let extents: Vec<_> = self.loaded.get(&at)?.values().copied().collect();
-                    (!extents.is_empty()).then_some((at, Err(extents)))
-                }
+                    Segment::Listed(*self.stored.get(&at)?)
+                };
+                let is_hole = matches!(&segment, Segment::Changed(changed) if changed.extents.is_empty());
+                (!is_hole).then_some((at, segment))
             })
             .collect()
+    }
+
+    fn changed_at(&self, at: u64) -> Changed {
+        let extents = self.loaded.get(&at).map(|extents| extents.values().copied().collect());
+        let owned = self.owned.get(&at).map(Claim::segment);
+        Changed { at, owned, extents: extents.unwrap_or_default() }
+    }
+
+    /// Changed segments of about so many extents in all; none when nothing is changed.
+    pub(super) fn changed_piece(&self, extents_max: usize) -> Vec<Changed> {
+        let (mut piece, mut extents) = (Vec::new(), 0);
+        for at in &self.changed {
+            let changed = self.changed_at(*at);
+            extents += changed.extents.len();
+            piece.push(changed);
+            if extents >= extents_max {
+                break;
+            }
+        }
+        piece
+    }
+
+    /// A changed segment is stored now: claimed anew, in its own place, or not at all because it became a hole.
+    pub(super) fn settled_at(&mut self, at: u64, claim: Option<Claim>) {
+        self.changed.remove(&at);
+        self.crumbled |= self.loaded.get(&at).is_some_and(is_in_crumbs);
+        if let Some(claim) = claim {
+            self.stored.insert(at, claim.segment());
+            self.owned.insert(at, claim);
+        } else if self.loaded.get(&at).is_none_or(BTreeMap::is_empty) {
+            self.stored.remove(&at);
+            self.owned.remove(&at);
+        }
     }
 
     /// Forgets what can be read again.
@@ -181,12 +249,9 @@ impl Extents {
         self.loaded.retain(|at, _| changed.contains(at));
     }
 
-    /// Whether a changed segment has become so many crumbs that reading it in order is slow.
+    /// Whether a segment that changed since the last commit has become so many crumbs that reading it in order is slow.
     pub(super) fn is_fragmented(&self) -> bool {
-        let crumbs = |extents: &BTreeMap<u64, Extent>| {
-            extents.values().filter(|extent| (extent.len as usize) < CHUNK_BYTES_MIN).count()
-        };
-        self.changed.iter().filter_map(|at| self.loaded.get(at)).any(|at| crumbs(at) > FRAGMENTS_MAX)
+        self.crumbled || self.changed.iter().filter_map(|at| self.loaded.get(at)).any(is_in_crumbs)
     }
 
     /// Extents in memory that only memory has.
@@ -195,7 +260,10 @@ impl Extents {
     }
 
     /// What was changed is stored now as `body`.
-    pub(super) fn settled(&mut self, body: &Body) {
+    pub(super) fn committed(&mut self, body: &Body) {
+        // Their rows went with the transaction.
+        self.owned.clear();
+        self.crumbled = false;
         match body {
             Body::Inline(_) => {
                 self.stored.clear();

@@ -9,12 +9,15 @@
 //! the content of a file others have open is what they read from then on, unless they have unsaved writes of their own: those
 //! go on with what they have, and the last commit wins.
 
+mod claims;
 mod dirty;
 mod editor;
 mod extents;
 mod open_file;
+mod settle;
 mod whole;
 
+pub(crate) use claims::Claims;
 pub use open_file::OpenFile;
 pub(crate) use open_file::{FileState, OpenHold, Tense};
 pub use whole::{Precondition, Upload};

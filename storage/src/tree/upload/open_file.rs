@@ -208,10 +208,14 @@ impl OpenFile {
         let mut change = Change::begin(&self.state.vault)?;
         let old = match change.inode(self.state.inode) {
             Ok(old) => old,
-            // Without a name there is nothing to keep.
+            // Without a name there is nothing to keep but for those who have it open.
             Err(StoreError::NotFound) => {
-                edited.editor.changed = false;
-                return Ok(Pending { value: (), ticket: change.submit(audit)? });
+                drop(change);
+                if edited.editor.changed {
+                    edited.editor.settle()?;
+                    edited.editor.changed = false;
+                }
+                return Ok(Pending { value: (), ticket: Change::begin(&self.state.vault)?.submit(audit)? });
             }
             Err(error) => return Err(error),
         };
@@ -241,7 +245,7 @@ impl OpenFile {
         let content = new.content.clone();
         change.replace_inode(self.state.inode, &old, new)?;
         let ticket = change.submit_holding(audit, &mut edited.editor.reservation)?;
-        edited.editor.settled(&content, epoch);
+        edited.editor.committed(&content, epoch);
         edited.row.content = content;
         Ok(Pending { value: (), ticket })
     }
