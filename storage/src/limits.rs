@@ -24,6 +24,9 @@ pub const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 pub const CHECKPOINT_SECS: u64 = 1;
 /// Changes that replay gathers before it gives them to the index: some 50 MiB, and enough that each page is touched once.
 pub const REPLAY_CHANGES_MAX: usize = 100_000;
+/// Milliseconds after which a transaction is durable although nobody waits for it: short enough that a crash takes little of
+/// what was only opened, listed or closed for reading, long enough that most of it shares a sync with what somebody waits for.
+pub const UNAWAITED_MILLIS_MAX: u64 = 500;
 /// Seconds after which a signed audit checkpoint is made while there is traffic.
 pub const AUDIT_CHECKPOINT_SECS: u64 = 60;
 /// Bytes of a name: what every client's host allows too.

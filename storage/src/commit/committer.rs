@@ -14,7 +14,7 @@ use crate::blob::Blob;
 use crate::error::StoreError;
 use crate::id::{BatchNumber, CommitNumber, PackId, RecordNumber};
 use crate::index::{Change, Table, keep_last};
-use crate::limits::{AUDIT_CHECKPOINT_SECS, BLOCK_BYTES, CHECKPOINT_BYTES, CHECKPOINT_SECS};
+use crate::limits::{AUDIT_CHECKPOINT_SECS, BLOCK_BYTES, CHECKPOINT_BYTES, CHECKPOINT_SECS, UNAWAITED_MILLIS_MAX};
 use crate::log::batch::{BatchKey, BatchPlace, Meta, finish};
 use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::{PackFooter, PackHeader, blob_name};
@@ -200,8 +200,8 @@ impl Committer {
             match state.open.as_ref() {
                 None => return if stopping { Work::Stop } else { Work::Room },
                 Some(open) => {
-                    let close = open.must_sync()
-                        || open.buffer.len() >= target
+                    let close = open.rest().is_some_and(|rest| rest.is_zero())
+                        || open.bytes() >= target
                         || (state.close_wanted && open.has_payload())
                         || ((stopping || asked) && !open.is_idle());
                     // Somebody needs more room than an empty batch has left here: move on.
@@ -217,8 +217,10 @@ impl Committer {
             if self.checkpoint_due(asked) {
                 return Work::Checkpoint;
             }
-            let wait = Duration::from_secs(CHECKPOINT_SECS);
-            state = inner.log.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+            // Nobody tells of transactions that are not waited for: looking this often, none is found too late.
+            let rest = state.open.as_ref().and_then(OpenBatch::rest);
+            let longest = rest.unwrap_or(Duration::from_millis(UNAWAITED_MILLIS_MAX));
+            state = inner.log.sleep(state, longest);
         }
     }
 
@@ -389,8 +391,7 @@ impl Committer {
                 let mut state = inner.log.lock();
                 state.full = true;
                 inner.log.room.notify_all();
-                let wait = Duration::from_secs(CHECKPOINT_SECS);
-                drop(inner.log.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner));
+                drop(inner.log.sleep(state, Duration::from_secs(CHECKPOINT_SECS)));
             }
         }
         inner.log.room.notify_all();

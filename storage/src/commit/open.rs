@@ -258,7 +258,7 @@ impl Store {
             last_commit: AtomicU64::new(sequence.last_commit),
             last_time: AtomicI64::new(sequence.last_time),
             sequence: Mutex::new(sequence),
-            log: LogShared::new(open, pack_bytes),
+            log: Arc::new(LogShared::new(open, pack_bytes)),
             nonces: NonceSequence::start().map_err(StoreError::from)?,
             current: RwLock::new((pack.header.pack, pack.header.salt)),
             salts: RwLock::new(salts),
