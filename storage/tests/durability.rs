@@ -6,7 +6,7 @@
 mod support;
 
 use std::sync::{Arc, mpsc};
-use std::thread::sleep;
+use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 use coffre_storage::audit::Action;
@@ -61,11 +61,8 @@ impl Bed {
         let store = Store::open(options(blobs, &self.index.after_power_cut(), PACK_BYTES)).unwrap();
         let found = store.vault(self.id).unwrap().lookup(InodeId::ROOT, name.as_bytes());
         store.abandon();
-        match found {
-            Ok(_) => true,
-            Err(StoreError::NotFound) => false,
-            Err(error) => panic!("{error}"),
-        }
+        assert!(matches!(found, Ok(_) | Err(StoreError::NotFound)), "{found:?}");
+        found.is_ok()
     }
 }
 
@@ -82,7 +79,7 @@ fn becomes(mut holds: impl FnMut() -> bool) -> bool {
         if begin.elapsed() > PATIENCE {
             return false;
         }
-        sleep(Duration::from_millis(20));
+        park_timeout(Duration::from_millis(20));
     }
     true
 }

@@ -238,8 +238,7 @@ impl LogShared {
         longest: Duration,
     ) -> MutexGuard<'s, LogState> {
         state.asleep = true;
-        let mut state =
-            self.wake.wait_timeout(state, longest).unwrap_or_else(PoisonError::into_inner).0;
+        let mut state = self.wake.wait_timeout(state, longest).unwrap_or_else(PoisonError::into_inner).0;
         state.asleep = false;
         state
     }
@@ -473,8 +472,11 @@ mod tests {
         let (log, overlay) = (LogShared::new(open, 64 << 20), Overlay::default());
         let is_full = |state: &LogState| state.open.as_ref().is_some_and(|open| open.bytes() >= log.target());
         let append = |number: u64| {
-            let change =
-                Change { table: Table::Store, key: number.to_be_bytes().to_vec(), value: Some(vec![1; 100_000]) };
+            let change = Change {
+                table: Table::Store,
+                key: number.to_be_bytes().to_vec(),
+                value: Some(vec![1; 100_000]),
+            };
             log.append_commit(Submission {
                 bytes: 100_000,
                 changes: vec![change],

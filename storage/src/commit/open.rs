@@ -283,6 +283,7 @@ impl Store {
             audit,
             synced_through: BatchNumber(position.batch),
             position,
+            unapplied: Vec::new(),
             unsynced: false,
             bytes_since: 0,
             changed: true,
