@@ -14,6 +14,11 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub const FRAGMENTS_MAX: usize = 64;
 /// A batch is closed at this many bytes even if the previous sync is still running.
 pub const BATCH_BYTES_TARGET: usize = 8 * 1024 * 1024;
+/// Bytes up to which a batch counts as small: what its sync costs is not its bytes.
+pub const SMALL_BATCH_BYTES: usize = 128 * 1024;
+/// Zeros written behind a small batch now and then. A sync of blocks that were written before costs about half of one of
+/// blocks that are only allocated, whose state the file system must write too; a hundred small batches share the zeros.
+pub const ZEROS_AHEAD_BYTES: usize = 1024 * 1024;
 /// Alignment of batches in a pack: `O_DIRECT`'s, and the unit in which lengths show from outside.
 pub const BLOCK_BYTES: usize = 4096;
 /// Size of a pack on disk.
@@ -22,8 +27,14 @@ pub const PACK_BYTES: u64 = 256 * 1024 * 1024;
 pub const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 /// Seconds after which the index is synced when anything changed.
 pub const CHECKPOINT_SECS: u64 = 1;
+/// Changes of durable batches after which the index takes them, if no checkpoint comes before: some forty files. It takes that
+/// many for little more than those of one file, and whoever commits meanwhile waits a millisecond or two.
+pub const UNAPPLIED_CHANGES_MAX: usize = 512;
 /// Changes that replay gathers before it gives them to the index: some 50 MiB, and enough that each page is touched once.
 pub const REPLAY_CHANGES_MAX: usize = 100_000;
+/// Milliseconds after which a transaction is durable although nobody waits for it: short enough that a crash takes little of
+/// what was only opened, listed or closed for reading, long enough that most of it shares a sync with what somebody waits for.
+pub const UNAWAITED_MILLIS_MAX: u64 = 500;
 /// Seconds after which a signed audit checkpoint is made while there is traffic.
 pub const AUDIT_CHECKPOINT_SECS: u64 = 60;
 /// Bytes of a name: what every client's host allows too.

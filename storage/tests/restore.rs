@@ -310,6 +310,8 @@ fn a_restore_that_a_failing_disk_interrupted_goes_on_when_it_is_run_again() {
         rename(vault, "d2/f2", "d2/gone");
         world.blobs.fail_at(world.blobs.calls() + fail_after);
         let outcome = restore(&past, "");
+        // How many calls a restore makes depends on how transactions fall into batches: the fault may not have come.
+        world.blobs.fail_at(0);
         interrupted += u32::from(outcome.is_err());
         let (time, id) = (past.time(), vault.id());
         world.store.abandon();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use minicbor::{Decode, Encode};
 
+use super::ahead::ZerosAhead;
 use super::log_state::{Life, OpenBatch, Writing};
 use super::sequence::Sequence;
 use super::{Inner, lock};
@@ -14,7 +15,10 @@ use crate::blob::Blob;
 use crate::error::StoreError;
 use crate::id::{BatchNumber, CommitNumber, PackId, RecordNumber};
 use crate::index::{Change, Table, keep_last};
-use crate::limits::{AUDIT_CHECKPOINT_SECS, BLOCK_BYTES, CHECKPOINT_BYTES, CHECKPOINT_SECS};
+use crate::limits::{
+    AUDIT_CHECKPOINT_SECS, BLOCK_BYTES, CHECKPOINT_BYTES, CHECKPOINT_SECS, UNAPPLIED_CHANGES_MAX,
+    UNAWAITED_MILLIS_MAX,
+};
 use crate::log::batch::{BatchKey, BatchPlace, Meta, finish};
 use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::{PackFooter, PackHeader, blob_name};
@@ -100,6 +104,7 @@ pub(super) struct OpenPack {
     pub(super) key: BatchKey,
     pub(super) batches: u64,
     pub(super) last: BatchNumber,
+    ahead: ZerosAhead,
 }
 
 impl OpenPack {
@@ -121,7 +126,7 @@ impl OpenPack {
             return Err(error);
         }
         let key = BatchKey::new(&header.batch_key(packs));
-        Ok(Self { header, blob, key, batches: 0, last: BatchNumber(0) })
+        Ok(Self { header, blob, key, batches: 0, last: BatchNumber(0), ahead: ZerosAhead::new(bytes) })
     }
 
     /// Closes it: footer behind the last batch, rest given back.
@@ -138,8 +143,10 @@ pub(super) struct Committer {
     pub(super) inner: Arc<Inner>,
     pub(super) pack: Option<OpenPack>,
     pub(super) audit: AuditWriter,
-    /// Where the index stands after everything applied.
+    /// Where the log stands: the index does too, once it has taken `unapplied`.
     pub(super) position: Position,
+    /// Changes of batches that are durable, which the index takes many at a time.
+    pub(super) unapplied: Vec<Change>,
     pub(super) synced_through: BatchNumber,
     pub(super) unsynced: bool,
     pub(super) bytes_since: u64,
@@ -200,8 +207,8 @@ impl Committer {
             match state.open.as_ref() {
                 None => return if stopping { Work::Stop } else { Work::Room },
                 Some(open) => {
-                    let close = open.must_sync()
-                        || open.buffer.len() >= target
+                    let close = open.rest().is_some_and(|rest| rest.is_zero())
+                        || open.bytes() >= target
                         || (state.close_wanted && open.has_payload())
                         || ((stopping || asked) && !open.is_idle());
                     // Somebody needs more room than an empty batch has left here: move on.
@@ -217,8 +224,10 @@ impl Committer {
             if self.checkpoint_due(asked) {
                 return Work::Checkpoint;
             }
-            let wait = Duration::from_secs(CHECKPOINT_SECS);
-            state = inner.log.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+            // Nobody tells of transactions that are not waited for: looking this often, none is found too late.
+            let rest = state.open.as_ref().and_then(OpenBatch::rest);
+            let longest = rest.unwrap_or(Duration::from_millis(UNAWAITED_MILLIS_MAX));
+            state = inner.log.sleep(state, longest);
         }
     }
 
@@ -260,6 +269,9 @@ impl Committer {
         }
         outcome?;
         self.inner.log.room.notify_all();
+        if self.unapplied.len() >= UNAPPLIED_CHANGES_MAX {
+            self.apply()?;
+        }
         if self.inner.log.lock().open.is_none() {
             self.move_on(self.position.offset)?;
         }
@@ -283,6 +295,8 @@ impl Committer {
             last_commit: CommitNumber(sequence.last_commit),
         };
         let tag = finish(&pack.key, &place, &mut buffer, meta.encode()).ok_or(StoreError::Randomness)?;
+        let len = buffer.len();
+        buffer.pad_to(len + pack.ahead.behind(offset, len));
         let buffer = Arc::new(buffer);
         {
             let mut state = self.inner.log.lock();
@@ -291,11 +305,11 @@ impl Committer {
         }
         self.inner.log.room.notify_all();
         pack.blob.write_at(offset, buffer.bytes())?;
-        let end = offset + buffer.len() as u64;
+        let end = offset + len as u64;
         pack.batches += 1;
         pack.last = number;
         self.unsynced = true;
-        self.bytes_since += buffer.len() as u64;
+        self.bytes_since += len as u64;
         self.position.pack = pack_id.0;
         self.position.offset = end;
         self.position.last_begin = Some(offset);
@@ -306,7 +320,7 @@ impl Committer {
             self.unsynced = false;
             self.synced_through = number;
         }
-        self.apply(number, meta, &sequence)?;
+        self.note(meta, &sequence);
         {
             let mut state = self.inner.log.lock();
             state.writing = None;
@@ -317,22 +331,27 @@ impl Committer {
         Ok(())
     }
 
-    /// Gives a batch's changes and records to the index and the audit log.
-    fn apply(&mut self, number: BatchNumber, mut meta: Meta, sequence: &Sequence) -> Result<(), StoreError> {
-        if !meta.changes.is_empty() {
-            keep_last(&mut meta.changes);
-            self.inner.index.apply(&meta.changes)?;
-            self.inner.overlay.applied(&meta.changes, number);
-            self.changed = true;
-        }
+    /// Takes note of what a batch that is in the log made true.
+    fn note(&mut self, meta: Meta, sequence: &Sequence) {
+        self.changed |= !meta.changes.is_empty() || !meta.records.is_empty();
+        self.unapplied.extend(meta.changes);
         self.inner.counts.apply(&meta.deltas);
         for (at, record) in meta.records.iter().enumerate() {
             self.audit.append(RecordNumber(meta.first_record + at as u64), record);
-            self.changed = true;
         }
         self.position.last_commit = self.position.last_commit.max(sequence.last_commit);
         self.position.last_time = self.position.last_time.max(sequence.last_time);
         self.position.last_number = self.position.last_number.max(sequence.last_number);
+    }
+
+    /// Gives the index what it has not taken yet: of many batches at once, the last change of each key only.
+    fn apply(&mut self) -> Result<(), StoreError> {
+        if !self.unapplied.is_empty() {
+            keep_last(&mut self.unapplied);
+            self.inner.index.apply(&self.unapplied)?;
+            self.inner.overlay.applied(&self.unapplied, BatchNumber(self.position.batch));
+            self.unapplied.clear();
+        }
         Ok(())
     }
 
@@ -389,8 +408,7 @@ impl Committer {
                 let mut state = inner.log.lock();
                 state.full = true;
                 inner.log.room.notify_all();
-                let wait = Duration::from_secs(CHECKPOINT_SECS);
-                drop(inner.log.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner));
+                drop(inner.log.sleep(state, Duration::from_secs(CHECKPOINT_SECS)));
             }
         }
         inner.log.room.notify_all();
@@ -399,6 +417,7 @@ impl Committer {
 
     fn checkpoint(&mut self, sign: bool) -> Result<(), StoreError> {
         let wanted = self.inner.log.lock().checkpoints_wanted;
+        self.apply()?;
         if self.unsynced
             && let Some(pack) = &self.pack
         {

@@ -182,7 +182,11 @@ impl PartWriter<'_> {
         Ok(())
     }
 
-    fn append(&mut self, part: ExportPart, waiting: Option<Arc<TicketCell>>) -> Result<(), StoreError> {
+    fn append(
+        &mut self,
+        part: ExportPart,
+        waiting: Option<Arc<TicketCell>>,
+    ) -> Result<BatchNumber, StoreError> {
         let encoded = part.encode();
         self.bytes += encoded.len() as u64;
         self.store.inner.log.append_part(encoded, waiting)
@@ -193,8 +197,8 @@ impl PartWriter<'_> {
         let parts = self.next.part + 1;
         let last = ExportPart { rows: std::mem::take(&mut self.next.rows), parts: Some(parts), ..self.next };
         let cell = TicketCell::new(self.store.last_commit());
-        self.append(last, Some(Arc::clone(&cell)))?;
-        Ticket(cell).wait()?;
+        let batch = self.append(last, Some(Arc::clone(&cell)))?;
+        Ticket::new(cell, &self.store.inner.log, batch).wait()?;
         Ok((parts, self.rows, self.bytes))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::overlay::Overlay;
 use super::sequence::Sequence;
@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::frame::FramePlace;
 use crate::id::{BatchNumber, PackId};
 use crate::index::Change;
-use crate::limits::{BATCH_BYTES_TARGET, BLOCK_BYTES};
+use crate::limits::{BATCH_BYTES_TARGET, BLOCK_BYTES, UNAWAITED_MILLIS_MAX};
 use crate::log::batch::{FrameRow, HEADER_BYTES, Meta, blocks_for};
 use crate::log::buffer::AlignedBuffer;
 
@@ -36,6 +36,10 @@ pub(super) struct OpenBatch {
     pub(super) meta: Meta,
     pub(super) sequence: Sequence,
     pub(super) cells: Vec<Arc<TicketCell>>,
+    /// Somebody waits for one of the tickets.
+    awaited: bool,
+    /// When it is closed although nobody waits; absent while it holds no transaction.
+    due: Option<Instant>,
     meta_bytes: usize,
 }
 
@@ -59,8 +63,28 @@ impl OpenBatch {
             meta: Meta::default(),
             sequence,
             cells: Vec::new(),
+            awaited: false,
+            due: None,
             meta_bytes: META_BYTES,
         }
+    }
+
+    fn add_cell(&mut self, cell: Arc<TicketCell>) {
+        self.cells.push(cell);
+        self.due.get_or_insert_with(|| Instant::now() + Duration::from_millis(UNAWAITED_MILLIS_MAX));
+    }
+
+    /// Bytes that it will have, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.buffer.len() + self.meta_bytes
+    }
+
+    /// How long it may stay open for more to come; nothing when only its size or a wish ends it.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        if self.awaited {
+            return Some(Duration::ZERO);
+        }
+        self.due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 
     fn fits(&self, frame_bytes: usize, meta_bytes: usize) -> bool {
@@ -80,11 +104,7 @@ impl OpenBatch {
     /// Whether nothing at all is in it. What a new pack begins with counts: whoever asks for a checkpoint after another pack
     /// was begun finds the position in that one.
     pub(super) fn is_idle(&self) -> bool {
-        !self.has_payload() && !self.must_sync() && self.meta.changes.is_empty()
-    }
-
-    pub(super) fn must_sync(&self) -> bool {
-        !self.cells.is_empty()
+        !self.has_payload() && self.cells.is_empty() && self.meta.changes.is_empty()
     }
 
     /// Notes what packs gained or lost.
@@ -143,6 +163,8 @@ pub(super) struct LogState {
     /// The open batch is to be closed as it is.
     pub(super) close_wanted: bool,
     pub(super) life: Life,
+    /// The committer sleeps.
+    pub(super) asleep: bool,
     pub(super) checkpoints_wanted: u64,
     pub(super) checkpoints_done: u64,
     pub(super) last_number: BatchNumber,
@@ -185,6 +207,7 @@ impl LogShared {
             room_wanted: 0,
             close_wanted: false,
             life: Life::Running,
+            asleep: false,
             checkpoints_wanted: 0,
             checkpoints_done: 0,
             last_number,
@@ -201,8 +224,37 @@ impl LogShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_for_room<'s>(&'s self, state: MutexGuard<'s, LogState>) -> MutexGuard<'s, LogState> {
-        self.wake.notify_one();
+    /// Wakes the committer if it sleeps.
+    fn rouse(&self, state: &mut LogState) {
+        if std::mem::take(&mut state.asleep) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The committer's rest, until somebody rouses it.
+    pub(super) fn sleep<'s>(
+        &'s self,
+        mut state: MutexGuard<'s, LogState>,
+        longest: Duration,
+    ) -> MutexGuard<'s, LogState> {
+        state.asleep = true;
+        let mut state = self.wake.wait_timeout(state, longest).unwrap_or_else(PoisonError::into_inner).0;
+        state.asleep = false;
+        state
+    }
+
+    /// Somebody waits for a ticket of this batch: it is closed as soon as it can be. (One that is not open any more is on
+    /// its way.)
+    pub(super) fn hurry(&self, batch: BatchNumber) {
+        let mut state = self.lock();
+        if let Some(open) = state.open.as_mut().filter(|open| open.number == batch && !open.awaited) {
+            open.awaited = true;
+            self.rouse(&mut state);
+        }
+    }
+
+    fn wait_for_room<'s>(&'s self, mut state: MutexGuard<'s, LogState>) -> MutexGuard<'s, LogState> {
+        self.rouse(&mut state);
         self.room.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -241,8 +293,8 @@ impl LogShared {
         }
     }
 
-    /// Appends a transaction to the open batch and shows its changes to readers.
-    pub(super) fn append_commit(&self, submission: Submission<'_>) -> Result<(), StoreError> {
+    /// Appends a transaction to the open batch, which is told, and shows its changes to readers.
+    pub(super) fn append_commit(&self, submission: Submission<'_>) -> Result<BatchNumber, StoreError> {
         let Submission { changes, records, first_record, sequence, bytes, deltas, cell, overlay } =
             submission;
         let meta_bytes =
@@ -268,9 +320,13 @@ impl LogShared {
                 open.add_deltas(&deltas);
                 open.meta_bytes += meta_bytes - deltas.len() * DELTA_ROW_BYTES;
                 open.sequence = sequence;
-                open.cells.push(cell);
-                self.wake.notify_one();
-                return Ok(());
+                open.add_cell(cell);
+                let number = open.number;
+                // Whoever waits rouses the committer; it looks by itself before the batch is due.
+                if open.bytes() >= self.target {
+                    self.rouse(&mut state);
+                }
+                return Ok(number);
             }
             state.close_wanted = true;
             state.room_wanted = state.room_wanted.max(alone);
@@ -278,12 +334,13 @@ impl LogShared {
         }
     }
 
-    /// Appends a part of an export: one to a batch, so that whoever commits meanwhile waits for one part at most.
+    /// Appends a part of an export to the open batch, which is told: one to a batch, so that whoever commits meanwhile waits
+    /// for one part at most.
     pub(super) fn append_part(
         &self,
         part: Vec<u8>,
         waiting: Option<Arc<TicketCell>>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<BatchNumber, StoreError> {
         let meta_bytes = part.len() + CHANGE_ROW_BYTES;
         let alone = (blocks_for(0, meta_bytes + META_BYTES + 512) * BLOCK_BYTES) as u64;
         if alone > self.room_max {
@@ -298,9 +355,12 @@ impl LogShared {
                 Some(open) if open.meta.export.is_none() && open.fits(0, meta_bytes) => {
                     open.meta.export = Some(part);
                     open.meta_bytes += meta_bytes;
-                    open.cells.extend(waiting);
-                    self.wake.notify_one();
-                    return Ok(());
+                    if let Some(cell) = waiting {
+                        open.add_cell(cell);
+                    }
+                    let number = open.number;
+                    self.rouse(&mut state);
+                    return Ok(number);
                 }
                 Some(open) if open.meta.export.is_some() => {}
                 Some(_) | None => state.room_wanted = state.room_wanted.max(alone),
@@ -319,7 +379,7 @@ impl LogShared {
             }
             // More than any pack has left.
             state.room_wanted = u64::MAX;
-            self.wake.notify_one();
+            self.rouse(&mut state);
             let woken = self.room.wait_timeout(state, Duration::from_millis(200));
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -382,7 +442,7 @@ impl LogShared {
         let mut state = self.lock();
         state.checkpoints_wanted += 1;
         let wanted = state.checkpoints_wanted;
-        self.wake.notify_one();
+        self.rouse(&mut state);
         while state.checkpoints_done < wanted {
             if state.poisoned || state.life == Life::Abandoned {
                 return Err(StoreError::Poisoned);
@@ -395,5 +455,68 @@ impl LogShared {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::CommitNumber;
+    use crate::index::Table;
+
+    #[test]
+    fn changes_that_nobody_waits_for_are_written_when_they_are_many() {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let buffer = AlignedBuffer::with_capacity(0);
+        let open = OpenBatch::new(BatchNumber(1), PackId(1), 0, 64 << 20, buffer, Sequence::default());
+        let (log, overlay) = (LogShared::new(open, 64 << 20), Overlay::default());
+        let is_full = |state: &LogState| state.open.as_ref().is_some_and(|open| open.bytes() >= log.target());
+        let append = |number: u64| {
+            let change = Change {
+                table: Table::Store,
+                key: number.to_be_bytes().to_vec(),
+                value: Some(vec![1; 100_000]),
+            };
+            log.append_commit(Submission {
+                bytes: 100_000,
+                changes: vec![change],
+                records: Vec::new(),
+                first_record: 0,
+                sequence: Sequence::default(),
+                deltas: BTreeMap::new(),
+                cell: TicketCell::new(CommitNumber(number)),
+                overlay: &overlay,
+            })
+            .unwrap();
+        };
+        append(0);
+        assert!(log.lock().open.as_ref().unwrap().rest().is_some_and(|rest| !rest.is_zero()));
+        std::thread::scope(|scope| {
+            let asleep = scope.spawn(|| {
+                let begin = Instant::now();
+                let mut state = log.lock();
+                while !is_full(&state) && begin.elapsed() < PATIENCE {
+                    state = log.sleep(state, PATIENCE);
+                }
+                (is_full(&state), begin.elapsed())
+            });
+            while !log.lock().asleep {
+                std::thread::yield_now();
+            }
+            (1..=BATCH_BYTES_TARGET as u64 / 100_000).for_each(append);
+            let (full, slept) = asleep.join().unwrap();
+            assert!(full && slept < PATIENCE, "the committer was not roused");
+        });
+    }
+
+    #[test]
+    fn a_ticket_of_a_batch_that_was_taken_hurries_no_other() {
+        let buffer = AlignedBuffer::with_capacity(0);
+        let open = OpenBatch::new(BatchNumber(7), PackId(1), 0, 64 << 20, buffer, Sequence::default());
+        let log = LogShared::new(open, 64 << 20);
+        log.hurry(BatchNumber(6));
+        assert_eq!(log.lock().open.as_ref().unwrap().rest(), None);
+        log.hurry(BatchNumber(7));
+        assert_eq!(log.lock().open.as_ref().unwrap().rest(), Some(Duration::ZERO));
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! A [`Txn`] holds the store's one writer lock while it reads and decides. Submitting it gives its changes to the open
 //! batch and to the overlay (so that every later read sees them) and releases the lock. The committer closes
-//! a batch when the previous sync returns or at `BATCH_BYTES_TARGET`, writes it, syncs once, applies its changes to
-//! the index without a sync, drops them from the overlay and completes the tickets. Order of truth: log, then index,
-//! then acknowledgement. A write or sync error poisons the store.
+//! a batch when somebody waits for a ticket in it and the previous sync has returned, at `BATCH_BYTES_TARGET`, or
+//! `UNAWAITED_MILLIS_MAX` after its first transaction when nobody waits; it writes it, syncs once and
+//! completes the tickets. The index takes the changes of many batches at once, without a sync, and the overlay drops them
+//! then. Order of truth: log, then acknowledgement, then index. What is durable is always a beginning of what was submitted, so whoever waits for one ticket has
+//! all earlier ones too. A write or sync error poisons the store, whether anybody waits or not.
 
+mod ahead;
 mod cache;
 mod committer;
 mod counts;
@@ -135,7 +138,7 @@ pub(crate) struct Inner {
     /// Held by a repair: it corrects by differences, so two at once would correct twice.
     repairing: Mutex<()>,
     sequence: Mutex<Sequence>,
-    log: LogShared,
+    log: Arc<LogShared>,
     nonces: NonceSequence,
     /// The pack whose salt new frames use.
     current: RwLock<(PackId, [u8; 32])>,

@@ -1,9 +1,11 @@
-//! Durability of a submitted transaction, to wait for or to be told of.
+//! Durability of a submitted transaction, to wait for or to be told of. Whoever does either hurries the batch that holds it;
+//! a ticket that is dropped or kept hurries nothing, and what it stands for is durable soon all the same.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use super::log_state::LogShared;
 use crate::error::StoreError;
-use crate::id::CommitNumber;
+use crate::id::{BatchNumber, CommitNumber};
 
 type Outcome = Result<CommitNumber, StoreError>;
 type Callback = Box<dyn FnOnce(Outcome) + Send>;
@@ -46,28 +48,44 @@ impl TicketCell {
 
 /// Durability of one submitted transaction.
 #[derive(Debug)]
-pub struct Ticket(pub(super) Arc<TicketCell>);
+pub struct Ticket {
+    cell: Arc<TicketCell>,
+    log: Arc<LogShared>,
+    batch: BatchNumber,
+}
 
 impl Ticket {
+    /// Of a transaction that lies in a batch.
+    pub(super) fn new(cell: Arc<TicketCell>, log: &Arc<LogShared>, batch: BatchNumber) -> Self {
+        Self { cell, log: Arc::clone(log), batch }
+    }
+
     /// Waits until it is durable.
     ///
     /// # Errors
     /// `Poisoned` when the log could not be written; `DiskFull`.
     pub fn wait(self) -> Outcome {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.log.hurry(self.batch);
+        let mut state = self.cell.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match &*state {
                 State::Done(outcome) => return outcome.clone(),
-                State::Waiting(_) => state = self.0.done.wait(state).unwrap_or_else(PoisonError::into_inner),
+                State::Waiting(_) => {
+                    state = self.cell.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
             }
         }
     }
 
     /// Calls `done` once with the outcome, from the committer's thread (or at once): keep it short.
     pub fn notify(self, done: Callback) {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.cell.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *state {
-            State::Waiting(callback) => *callback = Some(done),
+            State::Waiting(callback) => {
+                *callback = Some(done);
+                drop(state);
+                self.log.hurry(self.batch);
+            }
             State::Done(outcome) => {
                 let outcome = outcome.clone();
                 drop(state);

@@ -202,7 +202,7 @@ impl Txn<'_> {
             .collect();
         let cell = TicketCell::new(self.number());
         let inner = &self.store.inner;
-        inner.log.append_commit(super::log_state::Submission {
+        let batch = inner.log.append_commit(super::log_state::Submission {
             changes,
             records: std::mem::take(&mut self.records),
             first_record: self.shared.next_record,
@@ -216,6 +216,6 @@ impl Txn<'_> {
         inner.last_time.store(self.own.last_time, Ordering::Release);
         inner.last_commit.store(self.own.last_commit, Ordering::Release);
         *self.shared = self.own.clone();
-        Ok(Ticket(cell))
+        Ok(Ticket::new(cell, &inner.log, batch))
     }
 }
