@@ -49,11 +49,13 @@ pub enum Table {
     Fragmented = 19,
     /// pack -> bytes of frames that are referred to. Derived: brought forward from the log like the position.
     PackCounts = 20,
+    /// vault | content -> digests of the whole, once somebody asked for them.
+    Digests = 22,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Store,
         Self::Customers,
         Self::Users,
@@ -73,6 +75,7 @@ impl Table {
         Self::Garbage,
         Self::Fragmented,
         Self::PackCounts,
+        Self::Digests,
     ];
 
     /// Its name in the index file.
@@ -98,6 +101,7 @@ impl Table {
             Self::Garbage => "garbage",
             Self::Fragmented => "fragmented",
             Self::PackCounts => "pack_counts",
+            Self::Digests => "digests",
         }
     }
 

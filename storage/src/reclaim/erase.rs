@@ -50,7 +50,7 @@ pub struct Erasure {
 }
 
 /// Tables whose keys begin with the vault.
-const OF_VAULT: [Table; 9] = [
+const OF_VAULT: [Table; 10] = [
     Table::Inodes,
     Table::Dentries,
     Table::InodeHistory,
@@ -60,6 +60,7 @@ const OF_VAULT: [Table; 9] = [
     Table::Locks,
     Table::Snapshots,
     Table::Fragmented,
+    Table::Digests,
 ];
 
 /// Whether a row belongs to a vault.
@@ -77,7 +78,8 @@ fn is_of(vault: VaultId, table: Table, key: &[u8]) -> bool {
         | Table::Chunks
         | Table::Locks
         | Table::Snapshots
-        | Table::Fragmented => at(0),
+        | Table::Fragmented
+        | Table::Digests => at(0),
         Table::Store
         | Table::Customers
         | Table::Users

@@ -7,7 +7,7 @@ use crate::audit::Action;
 use crate::check::{Count, Finding};
 use crate::error::StoreError;
 use crate::frame::{Codec, FramePlace};
-use crate::id::{ChunkId, CommitNumber, InodeId, PackId, SegmentId, VaultId};
+use crate::id::{ChunkId, CommitNumber, ContentId, InodeId, PackId, SegmentId, VaultId};
 use crate::index::Table;
 use crate::limits::REPAIR_ROWS_MAX;
 use crate::rows::{
@@ -47,6 +47,7 @@ enum Fix<'f> {
     Segment(SegmentId, Count),
     Chunk(ChunkId, Count),
     Awaited(ChunkId),
+    Digests(ContentId),
 }
 
 impl Repair<'_> {
@@ -137,6 +138,9 @@ impl Repair<'_> {
             Finding::NotAwaited { vault, chunk } if !incomplete.has(*vault) => {
                 Some((*vault, Fix::Awaited(*chunk)))
             }
+            Finding::DigestsOfNothing { vault, content } if !incomplete.has(*vault) => {
+                Some((*vault, Fix::Digests(*content)))
+            }
             _ => None,
         });
         self.fix(by_vault(fixes))
@@ -219,6 +223,7 @@ fn apply(change: &mut Change<'_>, fix: &Fix<'_>) -> Result<Option<RepairKind>, S
             await_reclaim(change, chunk);
             Ok(Some(RepairKind::ChunkListed))
         }
+        Fix::Digests(content) => Ok(change.forget_digests(content)?.then_some(RepairKind::DigestsDropped)),
     }
 }
 

@@ -96,6 +96,8 @@ struct Editor {
     reservation: Reservation,
     reserve: Reserve,
     changed: bool,
+    /// The committed content that reads show; nothing from the first write on, until it is committed as another.
+    shown: Option<ContentId>,
     /// What the index said when `extents` were looked up stays until this is renewed.
     epoch: Epoch,
 }
@@ -131,6 +133,7 @@ impl Editor {
             reservation,
             reserve: Reserve { replaced: content.stored, ..Reserve::default() },
             changed: false,
+            shown: Some(content.id),
             epoch,
         }
     }
@@ -209,6 +212,7 @@ impl Editor {
         self.dirty.write(offset, bytes);
         self.size = self.size.max(end);
         self.changed = true;
+        self.shown = None;
         if self.dirty.bytes() > DIRTY_BYTES_TARGET { self.flush(false) } else { Ok(()) }
     }
 
@@ -230,7 +234,10 @@ impl Editor {
         } else if size != self.hashed {
             self.hasher = None;
         }
-        self.changed |= size != self.size;
+        if size != self.size {
+            self.changed = true;
+            self.shown = None;
+        }
         self.size = size;
         Ok(())
     }
@@ -441,6 +448,7 @@ impl Editor {
         self.staged.clear();
         self.reserve = Reserve { replaced: content.stored, ..Reserve::default() };
         self.changed = false;
+        self.shown = Some(content.id);
     }
 }
 
@@ -616,6 +624,20 @@ impl OpenFile {
         let mut edited = self.state.writable()?;
         edited.time_set = false;
         edited.editor.truncate(size)
+    }
+
+    /// The committed content that reads show now; nothing while something is unsaved.
+    pub fn settled_content(&self) -> Option<ContentId> {
+        self.state.lock().editor.shown
+    }
+
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.state.vault
+    }
+
+    /// Whether this shows a moment of the past.
+    pub(crate) fn is_past(&self) -> bool {
+        self.state.tense == Tense::Past
     }
 
     /// Whether anything is written and not yet committed.
