@@ -77,6 +77,13 @@ pub const FRESH_GRACE_SECS: i64 = 24 * 3600;
 /// Bytes copied at a time between two vaults.
 pub const COPY_PIECE_BYTES: usize = 1024 * 1024;
 
+/// Files being hashed at once: others who want to wait their turn, so that transfers have the rest of the machine.
+pub const HASHING_MAX: usize = 2;
+/// Bytes of a file read and hashed at a time.
+pub const HASH_PIECE_BYTES: usize = 1024 * 1024;
+/// Pieces of one turn: some 10 ms, so that a small file does not wait long behind a huge one.
+pub const HASH_TURN_PIECES: usize = 4;
+
 /// Whole hours that a listing of `/.snapshots` shows: a day's.
 pub const SNAPSHOT_HOURS: i64 = 24;
 /// Midnights that a listing of `/.snapshots` shows at most: ten years and a leap day or two; older ones are still found by
@@ -128,6 +135,8 @@ pub const SFTP_IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 pub const SFTP_NAMES_MAX: usize = 100;
 /// Replies are joined up to this size: one SSH packet.
 pub const SFTP_REPLY_BATCH_BYTES: usize = 32 * 1024;
+/// Bytes of a block that has a digest of its own, at least: the draft's bound.
+pub const CHECK_BLOCK_BYTES_MIN: u64 = 256;
 /// Extended attributes in a request, all ignored.
 pub const SFTP_ATTRIBUTE_EXTENSIONS_MAX: u32 = 64;
 

@@ -4,6 +4,7 @@
 //! operation that returned `Ok` is durable together with its audit record, with one exception: what an open makes (a
 //! new file, a cut one) is durable when its handle is synced or closed, as POSIX has it.
 
+pub mod digest;
 pub mod error;
 mod fresh;
 mod open_file;
@@ -44,6 +45,7 @@ struct VfsInner {
     /// What append-only credentials made lately and may still finish.
     fresh: FreshFiles,
     started: UnixNanos,
+    hashing: digest::Turns,
 }
 
 /// One session's view of files. Cheap to clone.
@@ -127,7 +129,14 @@ impl Vfs {
     /// The door to a store.
     pub fn new(store: Store) -> Self {
         let started = store.clock_now();
-        Self { inner: Arc::new(VfsInner { store, fresh: FreshFiles::default(), started }) }
+        Self {
+            inner: Arc::new(VfsInner {
+                store,
+                fresh: FreshFiles::default(),
+                started,
+                hashing: digest::Turns::default(),
+            }),
+        }
     }
 
     /// A session's view.
