@@ -19,7 +19,7 @@ mod tree;
 use std::sync::Arc;
 
 pub use coffre_storage::StoreError;
-pub use coffre_storage::audit::{Action, DetailKey, RecordDraft};
+pub use coffre_storage::audit::{Action, DetailKey, Outcome, RecordDraft};
 pub use coffre_storage::id::{ContentId, InodeId, VaultId};
 pub use coffre_storage::time::UnixNanos;
 pub use coffre_storage::tree::{AttributeChange, Attributes, Kind, Replace};
