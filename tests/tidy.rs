@@ -12,7 +12,7 @@ const CRATES: [&str; 4] = ["storage", "auth", "gateway", "tests"];
 const BANNED: [&str; 7] = ["manager", "helper", "util", "common", "data", "info", "misc"];
 
 /// What each module of the gateway may import from the gateway. [`ASSEMBLY`] puts the parts together and may import all.
-const GATEWAY: [(&str, &[&str]); 18] = [
+const GATEWAY: [(&str, &[&str]); 19] = [
     ("clock", &[]),
     ("limits", &[]),
     ("units", &[]),
@@ -26,7 +26,8 @@ const GATEWAY: [(&str, &[&str]); 18] = [
     ("vfs", &["clock", "limits", "session"]),
     ("accounts", &["clock", "limits", "session", "units", "vfs"]),
     ("sftp", &["clock", "limits", "session", "vfs"]),
-    ("ssh", &["accounts", "clock", "limits", "session", "sftp", "vfs"]),
+    ("exec", &["limits", "session", "vfs"]),
+    ("ssh", &["accounts", "clock", "exec", "limits", "session", "sftp", "vfs"]),
     ("webdav", &["accounts", "clock", "limits", "session", "vfs"]),
     // Reads vaults of the past itself, with a record for each file; writes outside of the store.
     ("export", &["limits", "units"]),

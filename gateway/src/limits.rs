@@ -77,6 +77,13 @@ pub const FRESH_GRACE_SECS: i64 = 24 * 3600;
 /// Bytes copied at a time between two vaults.
 pub const COPY_PIECE_BYTES: usize = 1024 * 1024;
 
+/// Files being hashed at once: others who want to wait their turn, so that transfers have the rest of the machine.
+pub const HASHING_MAX: usize = 2;
+/// Bytes of a file read and hashed at a time.
+pub const HASH_PIECE_BYTES: usize = 1024 * 1024;
+/// Pieces of one turn: some 10 ms, so that a small file does not wait long behind a huge one.
+pub const HASH_TURN_PIECES: usize = 4;
+
 /// Whole hours that a listing of `/.snapshots` shows: a day's.
 pub const SNAPSHOT_HOURS: i64 = 24;
 /// Midnights that a listing of `/.snapshots` shows at most: ten years and a leap day or two; older ones are still found by
@@ -94,6 +101,11 @@ pub const UNAUTHENTICATED_SOFT: usize = 100;
 pub const AUTH_ATTEMPTS_MAX: usize = 10;
 /// Session channels of one connection.
 pub const CHANNELS_MAX: usize = 10;
+/// Channels of one connection, one after the other: russh keeps 4 KiB of each that the server closed first. rclone opens
+/// one for each digest, and closes them itself.
+pub const CHANNELS_OPENED_MAX: u32 = 50_000;
+/// How long a client has to close a channel whose end it was told of, before the server closes it: most do at once.
+pub const CHANNEL_CLOSE_WAIT: std::time::Duration = std::time::Duration::from_millis(50);
 /// Bytes a client may send ahead on a channel: 16 MiB fill a line of 20 ms at 6 Gbit/s.
 pub const WINDOW_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Bytes a client may send ahead before it has shown that its requests are taken: half of it starts the first grant.
@@ -128,8 +140,23 @@ pub const SFTP_IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 pub const SFTP_NAMES_MAX: usize = 100;
 /// Replies are joined up to this size: one SSH packet.
 pub const SFTP_REPLY_BATCH_BYTES: usize = 32 * 1024;
+/// Bytes of a block that has a digest of its own, at least: the draft's bound.
+pub const CHECK_BLOCK_BYTES_MIN: u64 = 256;
 /// Extended attributes in a request, all ignored.
 pub const SFTP_ATTRIBUTE_EXTENSIONS_MAX: u32 = 64;
+
+// ---- exec ----
+
+/// Bytes of a command line: some of the longest paths, escaped.
+pub const EXEC_COMMAND_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of a command line that its record keeps: a record has 32 KiB.
+pub const EXEC_RECORD_BYTES_MAX: usize = 16 * 1024;
+/// Words of a command line: clients name one file, people some.
+pub const EXEC_WORDS_MAX: usize = 1024;
+/// Bytes that a command reads or writes at once: one piece is read ahead of what is sent.
+pub const EXEC_PIECE_BYTES: usize = 256 * 1024;
+/// Bytes of a line of the scp protocol: the longest name, and numbers.
+pub const SCP_LINE_BYTES_MAX: usize = 1024;
 
 // ---- webdav ----
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use coffre_auth::Principal;
 use coffre_storage::audit::{Action, Actor, Protocol, RecordDraft};
@@ -21,6 +22,15 @@ pub struct Session {
     pub source: IpAddr,
     /// Fires at revocation, expiry, disable, drain: the protocol closes the connection.
     pub ended: CancellationToken,
+}
+
+/// Bytes that a connection's channels carried.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// From the client.
+    pub received: AtomicU64,
+    /// To the client.
+    pub sent: AtomicU64,
 }
 
 /// A session shared by the tasks of a connection.

@@ -435,6 +435,10 @@ pub(crate) fn snapshot_key(vault: VaultId, number: u64) -> Vec<u8> {
     number_key(vault, number)
 }
 
+pub(crate) fn digest_key(vault: VaultId, content: ContentId) -> Vec<u8> {
+    number_key(vault, content.0)
+}
+
 /// commit | vault | chunk.
 pub(crate) fn garbage_key(commit: CommitNumber, vault: VaultId, chunk: ChunkId) -> Vec<u8> {
     [&commit.0.to_be_bytes()[..], &vault.0, &chunk.0].concat()

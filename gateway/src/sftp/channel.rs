@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::dispatch::{Dispatcher, Effect};
 use super::wire::{self, Assembly, WireError};
 use crate::limits::{SFTP_IN_FLIGHT_BYTES_MAX, SFTP_IN_FLIGHT_MAX, SFTP_REPLY_BATCH_BYTES};
+use crate::session::Traffic;
 
 /// Bytes that the inboxes of all sessions hold.
 static QUEUED: AtomicUsize = AtomicUsize::new(0);
@@ -143,15 +144,6 @@ impl Drop for Inbox {
 
 /// A request under way, and what it holds.
 type Answering = Pin<Box<dyn Future<Output = (Bytes, Hold)> + Send>>;
-
-/// Bytes of one connection.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    /// From the client.
-    pub received: AtomicU64,
-    /// To the client.
-    pub sent: AtomicU64,
-}
 
 /// Bytes of the requests of a channel whose replies have not left.
 #[derive(Debug, Default)]

@@ -11,6 +11,7 @@ use russh_sftp::protocol::{OpenFlags, StatusCode};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::attributes;
+use super::check_file;
 use super::handles::{Handles, Open, OpenDirectory, SharedFile};
 use super::status;
 use super::wire::{Extended, Frame, Malformed, Reply, Request, RequestId, WireAttributes, WireError};
@@ -196,6 +197,13 @@ impl Dispatcher {
                     })
                 })
             }
+            Request::Extended(Extended::CheckHandle { handle, check }) => self.on_file(id, &handle, |file| {
+                let work = async move {
+                    let guard = file.read().await;
+                    Ok(check_file::answer(id, guard.as_ref().ok_or(UNKNOWN_HANDLE)?, &check).await?)
+                };
+                Effect::run(answered(id, work), 0)
+            }),
             request @ (Request::Open { .. }
             | Request::LStat { .. }
             | Request::SetStat { .. }
@@ -433,10 +441,15 @@ impl Operations {
                 };
                 self.real_path(id, &path).await
             }
-            // Answered before they get here.
-            Extended::FStatVfs { .. } | Extended::FSync { .. } | Extended::CopyData { .. } => {
-                Err(UNKNOWN_HANDLE)
+            Extended::CheckName { path, check } => {
+                let path = VaultPath::parse(&path)?;
+                Ok(check_file::answer_by_name(id, &self.namespace, &path, &check).await?)
             }
+            // Answered before they get here.
+            Extended::FStatVfs { .. }
+            | Extended::FSync { .. }
+            | Extended::CopyData { .. }
+            | Extended::CheckHandle { .. } => Err(UNKNOWN_HANDLE),
             Extended::HomeDirectory => Ok(one_name(id, b"/")),
             Extended::UsersGroupsById { users, groups } => {
                 // An empty name for each: the client shows the number.

@@ -3,6 +3,7 @@
 
 pub mod attributes;
 pub mod channel;
+pub mod check_file;
 pub mod dispatch;
 pub mod handles;
 pub mod status;

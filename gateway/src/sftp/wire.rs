@@ -138,6 +138,23 @@ pub enum Extended {
     CopyData { from: Bytes, offset: u64, len: u64, to: Bytes, to_offset: u64 },
     HomeDirectory,
     UsersGroupsById { users: u32, groups: u32 },
+    CheckHandle { handle: Bytes, check: CheckFile },
+    CheckName { path: Bytes, check: CheckFile },
+}
+
+/// What is asked about a file's digests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckFile {
+    /// Names, in the client's order, with commas between.
+    pub algorithms: Bytes,
+    /// Where the range begins.
+    pub offset: u64,
+    /// Its bytes; 0: to the end.
+    pub len: u64,
+    /// Bytes of a block; 0: one digest of all.
+    pub block: u32,
+    /// The reply begins with the extension's name.
+    pub is_echoed: bool,
 }
 
 /// A frame that is coming in, piece by piece.
@@ -321,12 +338,24 @@ fn extended(name: &[u8], mut fields: Fields) -> Result<Request, Malformed> {
             let count = |list: Bytes| u32::try_from(list.len() / 4).map_err(|_| Malformed);
             Extended::UsersGroupsById { users: count(fields.string()?)?, groups: count(fields.string()?)? }
         }
+        b"check-file-handle" | b"check-file" => Extended::CheckHandle {
+            handle: fields.string()?,
+            check: check_file(&mut fields, name == b"check-file")?,
+        },
+        b"check-file-name" => {
+            Extended::CheckName { path: fields.string()?, check: check_file(&mut fields, false)? }
+        }
         _ => return Ok(Request::Unknown),
     }))
 }
 
+fn check_file(fields: &mut Fields, is_echoed: bool) -> Result<CheckFile, Malformed> {
+    let (algorithms, offset, len, block) = (fields.string()?, fields.u64()?, fields.u64()?, fields.u32()?);
+    Ok(CheckFile { algorithms, offset, len, block, is_echoed })
+}
+
 /// Extensions announced in VERSION, with their versions.
-const EXTENSIONS: [(&str, &str); 11] = [
+const EXTENSIONS: [(&str, &str); 12] = [
     ("posix-rename@openssh.com", "1"),
     ("statvfs@openssh.com", "2"),
     ("fstatvfs@openssh.com", "2"),
@@ -338,6 +367,8 @@ const EXTENSIONS: [(&str, &str); 11] = [
     ("copy-data", "1"),
     ("home-directory", "1"),
     ("users-groups-by-id@openssh.com", "1"),
+    // The names of the digests, as the draft's own versions of SFTP announce them.
+    ("check-file", "sha256,sha512,sha384,sha224,sha1,md5"),
 ];
 
 /// Length, type, number, length of the data.
@@ -374,6 +405,11 @@ impl Reply {
     /// Puts a counted string.
     pub fn string(&mut self, value: &[u8]) {
         self.u32(u32::try_from(value.len()).unwrap_or(u32::MAX));
+        self.0.put_slice(value);
+    }
+
+    /// Puts bytes as they are, to the end of the packet.
+    pub fn bytes(&mut self, value: &[u8]) {
         self.0.put_slice(value);
     }
 

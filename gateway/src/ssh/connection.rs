@@ -11,16 +11,18 @@ use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as Ssh, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, MethodKind, MethodSet};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admission, Admitted};
 use crate::accounts::{Accounts, LoginError};
+use crate::exec::{self, Pipe};
 use crate::limits::{
-    CHANNELS_MAX, INBOX_BYTES_ALL, INBOX_BYTES_MARK, TRICKLE_REST, WINDOW_BYTES_ALL, WINDOW_BYTES_MAX,
-    WINDOW_BYTES_MIN,
+    CHANNELS_MAX, CHANNELS_OPENED_MAX, INBOX_BYTES_ALL, INBOX_BYTES_MARK, TRICKLE_REST, WINDOW_BYTES_ALL,
+    WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
 };
-use crate::session::SharedSession;
-use crate::sftp::channel::{self, Inbox, Traffic};
+use crate::session::{SharedSession, Traffic};
+use crate::sftp::channel::{self, Inbox};
 use crate::sftp::dispatch::{Dispatcher, LinkOrder};
 use crate::vfs::Vfs;
 
@@ -46,6 +48,7 @@ pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) drain: CancellationToken,
     pub(super) channels: HashMap<ChannelId, ChannelState>,
+    pub(super) channels_opened: u32,
 }
 
 /// What a channel is.
@@ -54,9 +57,9 @@ pub(super) enum ChannelState {
     /// Open, nothing asked of it.
     Bare(ChannelWriteHalf<Msg>),
     /// Carries SFTP.
-    Sftp(Arc<Inbox>),
-    /// Was told no.
-    Refused,
+    Sftp(Arc<Inbox>, JoinHandle<()>),
+    /// Runs a command.
+    Exec(Arc<Pipe>, JoinHandle<()>),
 }
 
 /// The share of the window budget that each connection has.
@@ -88,12 +91,31 @@ impl Connection {
         }
     }
 
+    /// Takes a channel of which nothing was asked yet, to make something of it.
+    fn take_bare(&mut self, id: ChannelId) -> Option<ChannelWriteHalf<Msg>> {
+        match self.channels.remove(&id)? {
+            ChannelState::Bare(channel) => Some(channel),
+            busy @ (ChannelState::Sftp(..) | ChannelState::Exec(..)) => {
+                self.channels.insert(id, busy);
+                None
+            }
+        }
+    }
+
+    /// A second request on a channel that has its purpose: the channel ends.
+    fn end_channel(&mut self, id: ChannelId, ssh: &mut Ssh) -> Result<(), russh::Error> {
+        if let Some(state) = self.channels.remove(&id) {
+            state.cut();
+        }
+        ssh.channel_failure(id)?;
+        ssh.close(id)
+    }
+
     /// What no subsystem serves: a reason on standard error, exit status 1.
     fn refuse(&mut self, id: ChannelId, ssh: &mut Ssh) -> Result<(), russh::Error> {
-        if let Some(state @ ChannelState::Bare(_)) = self.channels.get_mut(&id) {
-            *state = ChannelState::Refused;
+        if self.take_bare(id).is_some() {
             ssh.channel_success(id)?;
-            ssh.extended_data(id, 1, &b"This server offers SFTP only.\r\n"[..])?;
+            ssh.extended_data(id, 1, &b"There is no shell here: use sftp, scp or rclone.\r\n"[..])?;
             ssh.exit_status_request(id, 1)?;
             ssh.eof(id)?;
             ssh.close(id)
@@ -145,6 +167,12 @@ impl Handler for Connection {
         _ssh: &mut Ssh,
     ) -> Result<(), Self::Error> {
         let live = self.shared.session.get().is_some_and(|session| session.is_live());
+        // A channel that this side closed is not told of again.
+        self.channels.retain(|_, state| !state.is_over());
+        self.channels_opened += 1;
+        if self.channels_opened > CHANNELS_OPENED_MAX {
+            return Err(russh::Error::Inconsistent);
+        }
         if !live || self.drain.is_cancelled() || self.channels.len() >= CHANNELS_MAX {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
@@ -163,35 +191,42 @@ impl Handler for Connection {
         name: &str,
         ssh: &mut Ssh,
     ) -> Result<(), Self::Error> {
-        let Some(session) = self.shared.session.get().filter(|_| name == "sftp") else {
+        let Some(session) = self.shared.session.get().filter(|_| name == "sftp").map(Arc::clone) else {
             return ssh.channel_failure(id);
         };
-        let Some(state) = self.channels.get_mut(&id) else { return ssh.channel_failure(id) };
-        let inbox = Arc::new(Inbox::default());
-        let ChannelState::Bare(write) = std::mem::replace(state, ChannelState::Sftp(Arc::clone(&inbox)))
-        else {
-            // A second request on a channel that has its purpose: the channel ends.
-            *state = ChannelState::Refused;
-            ssh.channel_failure(id)?;
-            return ssh.close(id);
-        };
-        let namespace = self.vfs.namespace(Arc::clone(session));
+        let Some(write) = self.take_bare(id) else { return self.end_channel(id, ssh) };
+        let namespace = self.vfs.namespace(Arc::clone(&session));
         let Ok(dispatcher) = Dispatcher::new(namespace, LinkOrder::of_client(ssh.remote_sshid())) else {
-            *state = ChannelState::Refused;
-            return ssh.channel_failure(id);
+            return self.end_channel(id, ssh);
         };
-        let ends = (session.ended.clone(), self.drain.clone());
-        tokio::spawn(channel::serve(dispatcher, inbox, write, Arc::clone(&self.shared.traffic), ends));
+        let inbox = Arc::new(Inbox::default());
+        let (ends, traffic) = ((session.ended.clone(), self.drain.clone()), Arc::clone(&self.shared.traffic));
+        let served = tokio::spawn(channel::serve(dispatcher, Arc::clone(&inbox), write, traffic, ends));
+        self.channels.insert(id, ChannelState::Sftp(inbox, served));
         ssh.channel_success(id)
     }
 
     async fn exec_request(
         &mut self,
         id: ChannelId,
-        _command: &[u8],
+        command: &[u8],
         ssh: &mut Ssh,
     ) -> Result<(), Self::Error> {
-        self.refuse(id, ssh)
+        let Some(session) = self.shared.session.get().map(Arc::clone) else {
+            return ssh.channel_failure(id);
+        };
+        let Some(channel) = self.take_bare(id) else { return self.end_channel(id, ssh) };
+        let input = Arc::new(Pipe::default());
+        let served = tokio::spawn(exec::serve(exec::Order {
+            namespace: self.vfs.namespace(Arc::clone(&session)),
+            line: command.to_vec().into(),
+            input: Arc::clone(&input),
+            channel,
+            traffic: Arc::clone(&self.shared.traffic),
+            ended: session.ended.clone(),
+        }));
+        self.channels.insert(id, ChannelState::Exec(input, served));
+        ssh.channel_success(id)
     }
 
     async fn shell_request(&mut self, id: ChannelId, ssh: &mut Ssh) -> Result<(), Self::Error> {
@@ -224,9 +259,9 @@ impl Handler for Connection {
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _ssh: &mut Ssh) -> Result<(), Self::Error> {
         self.shared.traffic.received.fetch_add(data.len() as u64, Ordering::Relaxed);
-        if let Some(ChannelState::Sftp(inbox)) = self.channels.get(&id) {
+        if let Some(state) = self.channels.get(&id) {
             // More than a whole window waiting: the client ignores what it was granted.
-            let waiting = inbox.push(data);
+            let waiting = state.push(data);
             if waiting > 2 * WINDOW_BYTES_MAX as usize {
                 return Err(russh::Error::Inconsistent);
             }
@@ -238,11 +273,11 @@ impl Handler for Connection {
     }
 
     fn adjust_window(&mut self, id: ChannelId, _current: u32) -> u32 {
-        let waiting = match self.channels.get(&id) {
-            Some(ChannelState::Sftp(inbox)) => inbox.waiting(),
-            Some(ChannelState::Bare(_) | ChannelState::Refused) | None => return WINDOW_BYTES_MIN,
+        let Some(waiting) = self.channels.get(&id).and_then(ChannelState::waiting) else {
+            return WINDOW_BYTES_MIN;
         };
-        let crowded = Inbox::waiting_everywhere() > INBOX_BYTES_ALL && waiting > WINDOW_BYTES_MIN as usize;
+        let everywhere = Inbox::waiting_everywhere() + Pipe::waiting_everywhere();
+        let crowded = everywhere > INBOX_BYTES_ALL && waiting > WINDOW_BYTES_MIN as usize;
         if waiting > INBOX_BYTES_MARK || crowded {
             WINDOW_WHILE_FULL
         } else {
@@ -251,27 +286,68 @@ impl Handler for Connection {
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _ssh: &mut Ssh) -> Result<(), Self::Error> {
-        if let Some(ChannelState::Sftp(inbox)) = self.channels.get(&id) {
-            inbox.end();
+        if let Some(state) = self.channels.get(&id) {
+            state.end();
         }
         Ok(())
     }
 
     async fn channel_close(&mut self, id: ChannelId, _ssh: &mut Ssh) -> Result<(), Self::Error> {
-        if let Some(ChannelState::Sftp(inbox)) = self.channels.remove(&id) {
-            inbox.end();
+        if let Some(state) = self.channels.remove(&id) {
+            state.cut();
         }
         Ok(())
     }
 }
 
+impl ChannelState {
+    /// Takes what the client sent; tells how much waits now.
+    fn push(&self, bytes: &[u8]) -> usize {
+        match self {
+            Self::Sftp(inbox, _) => inbox.push(bytes),
+            Self::Exec(pipe, _) => pipe.push(bytes),
+            Self::Bare(_) => 0,
+        }
+    }
+
+    /// Bytes that wait, where somebody takes them.
+    fn waiting(&self) -> Option<usize> {
+        match self {
+            Self::Sftp(inbox, _) => Some(inbox.waiting()),
+            Self::Exec(pipe, _) => Some(pipe.waiting()),
+            Self::Bare(_) => None,
+        }
+    }
+
+    /// The client sends no more.
+    fn end(&self) {
+        match self {
+            Self::Sftp(inbox, _) => inbox.end(),
+            Self::Exec(pipe, _) => pipe.end(),
+            Self::Bare(_) => {}
+        }
+    }
+
+    /// The channel is no more.
+    fn cut(&self) {
+        match self {
+            Self::Exec(pipe, _) => pipe.cut(),
+            Self::Sftp(..) | Self::Bare(_) => self.end(),
+        }
+    }
+
+    /// Whether what served it has ended.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Sftp(_, served) | Self::Exec(_, served) => served.is_finished(),
+            Self::Bare(_) => false,
+        }
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
-        for state in self.channels.values() {
-            if let ChannelState::Sftp(inbox) = state {
-                inbox.end();
-            }
-        }
+        self.channels.values().for_each(ChannelState::cut);
     }
 }
 

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
 use crate::limits::{AUTH_ATTEMPTS_MAX, KEEPALIVE_SECS, SSH_PACKET_BYTES_MAX, WINDOW_BYTES_START};
-use crate::sftp::channel::Traffic;
+use crate::session::Traffic;
 use crate::vfs::Vfs;
 use admission::{Admission, Admitted};
 use connection::{Connection, Shared};
@@ -132,6 +132,7 @@ impl Served {
             shared: Arc::clone(&shared),
             drain: self.drain.clone(),
             channels: HashMap::new(),
+            channels_opened: 0,
         };
         let grace = Duration::from_secs(self.options.login_grace_secs);
         let begun = tokio::time::Instant::now();

@@ -4,6 +4,7 @@
 //! operation that returned `Ok` is durable together with its audit record, with one exception: what an open makes (a
 //! new file, a cut one) is durable when its handle is synced or closed, as POSIX has it.
 
+pub mod digest;
 pub mod error;
 mod fresh;
 mod open_file;
@@ -18,7 +19,7 @@ mod tree;
 use std::sync::Arc;
 
 pub use coffre_storage::StoreError;
-pub use coffre_storage::audit::{Action, DetailKey, RecordDraft};
+pub use coffre_storage::audit::{Action, DetailKey, Outcome, RecordDraft};
 pub use coffre_storage::id::{ContentId, InodeId, VaultId};
 pub use coffre_storage::time::UnixNanos;
 pub use coffre_storage::tree::{AttributeChange, Attributes, Kind, Replace};
@@ -44,6 +45,7 @@ struct VfsInner {
     /// What append-only credentials made lately and may still finish.
     fresh: FreshFiles,
     started: UnixNanos,
+    hashing: digest::Turns,
 }
 
 /// One session's view of files. Cheap to clone.
@@ -127,7 +129,14 @@ impl Vfs {
     /// The door to a store.
     pub fn new(store: Store) -> Self {
         let started = store.clock_now();
-        Self { inner: Arc::new(VfsInner { store, fresh: FreshFiles::default(), started }) }
+        Self {
+            inner: Arc::new(VfsInner {
+                store,
+                fresh: FreshFiles::default(),
+                started,
+                hashing: digest::Turns::default(),
+            }),
+        }
     }
 
     /// A session's view.

@@ -14,6 +14,7 @@ use coffre_storage::{StoreError, Ticket};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use super::digest::Turns;
 use super::resolve::{Inside, Node, Resolved};
 use super::snapshots::SNAPSHOTS;
 use super::tree::Tree;
@@ -160,13 +161,7 @@ impl FileHandle {
     /// [`VfsError`].
     pub async fn read_onto(&self, offset: u64, len: usize, mut into: Vec<u8>) -> Result<Vec<u8>, VfsError> {
         let shared = &self.shared;
-        shared.namespace.live()?;
-        if shared.read.is_none() {
-            return Err(VfsError::WrongMode);
-        }
-        if let Some(opened) = shared.opened.lock().await.take() {
-            durable(opened).await?;
-        }
+        self.readable().await?;
         let before = into.len();
         let result = if shared.file.is_in_memory(offset, len) {
             shared.file.read_onto(offset, len, &mut into).map(|()| into).map_err(VfsError::from)
@@ -184,6 +179,23 @@ impl FileHandle {
                 Err(error)
             }
         }
+    }
+
+    /// What may be read from now on: policy allowed it, and the record of the open is durable.
+    pub(super) async fn readable(&self) -> Result<&OpenFile, VfsError> {
+        let shared = &self.shared;
+        shared.namespace.live()?;
+        if shared.read.is_none() {
+            return Err(VfsError::WrongMode);
+        }
+        if let Some(opened) = shared.opened.lock().await.take() {
+            durable(opened).await?;
+        }
+        Ok(&shared.file)
+    }
+
+    pub(super) fn turns(&self) -> Turns {
+        self.shared.namespace.vfs.inner.hashing.clone()
     }
 
     /// Writes (at the end in append mode). Back-pressure: returns when the bytes are in the open file.

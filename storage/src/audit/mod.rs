@@ -153,6 +153,9 @@ pub enum Action {
     ExportBegin,
     #[n(101)]
     ExportEnd,
+    /// A command over SSH.
+    #[n(110)]
+    Command,
 }
 
 /// How it ended.
@@ -322,6 +325,7 @@ impl Action {
             Self::Recover => "recover",
             Self::ExportBegin => "export-begin",
             Self::ExportEnd => "export-end",
+            Self::Command => "command",
         }
     }
 }

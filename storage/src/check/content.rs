@@ -12,7 +12,7 @@ use crate::rows::{Body, ChunkRow, Content, Extent, SegmentRow, ShareRow, decode}
 /// References, counted.
 #[derive(Default)]
 pub(super) struct Holdings {
-    contents: HashSet<ContentId>,
+    pub(super) contents: HashSet<ContentId>,
     segments: HashMap<SegmentId, u64>,
     chunks: HashMap<ChunkId, u64>,
     /// Plaintext bytes of all chunks.

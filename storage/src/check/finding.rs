@@ -1,6 +1,6 @@
 //! What a check may find, each with what a repair needs to know of it.
 
-use crate::id::{ChunkId, CommitNumber, InodeId, OwnerId, PackId, SegmentId, VaultId};
+use crate::id::{ChunkId, CommitNumber, ContentId, InodeId, OwnerId, PackId, SegmentId, VaultId};
 use crate::index::Table;
 use crate::rows::UsageRow;
 
@@ -199,6 +199,10 @@ pub enum Finding {
         number: u64,
         why: &'static str,
     },
+    DigestsOfNothing {
+        vault: VaultId,
+        content: ContentId,
+    },
     Number {
         table: Table,
         number: u64,
@@ -347,6 +351,9 @@ impl std::fmt::Display for Finding {
                 write!(f, "vault {vault}: a record of table {} {why}", table.name())
             }
             Self::Snapshot { vault, number, why } => write!(f, "vault {vault}: snapshot {number} {why}"),
+            Self::DigestsOfNothing { vault, content } => {
+                write!(f, "vault {vault}: digests are kept of content {}, which is not there", content.0)
+            }
             Self::Number { table, number, sequence } => {
                 write!(f, "table {} uses number {number}, the sequence is at {sequence} only", table.name())
             }

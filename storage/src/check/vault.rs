@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use super::content::Holdings;
 use super::{Check, Count, Finding, UsageCounts, number_of};
 use crate::error::StoreError;
-use crate::id::{CommitNumber, InodeId, VaultId};
+use crate::id::{CommitNumber, ContentId, InodeId, VaultId};
 use crate::index::Table;
 use crate::keys::VaultKeys;
 use crate::rows::{Body, DentryRow, InodeRow, SnapshotRow, UsageRow, VaultRow, decode, usage_key};
 use crate::tree::Kind;
+use crate::tree::digest::DigestRow;
 
 /// What is known of an inode once all have been seen.
 struct Seen {
@@ -71,6 +72,7 @@ impl Check<'_> {
         self.segments(keys, &mut counted.holdings)?;
         self.chunks(keys, &mut counted.holdings)?;
         self.snapshots(keys)?;
+        self.digests(keys, &counted.holdings)?;
         self.usage(id, vault, &counted)
     }
 
@@ -170,6 +172,19 @@ impl Check<'_> {
             }
             if row.expires.is_none_or(|expires| expires > now) && !names.insert(row.name) {
                 own.find(Finding::Snapshot { vault, number, why: "has the name of another" });
+            }
+            Ok(())
+        })
+    }
+
+    /// Digests are kept of contents that some state lists.
+    fn digests(&mut self, keys: &VaultKeys, holdings: &Holdings) -> Result<(), StoreError> {
+        let vault = keys.vault;
+        self.rows((&[&keys.records], Table::Digests), &vault.0, |own, at, row| {
+            decode::<DigestRow>(row)?;
+            let content = ContentId(number_of(at)?);
+            if !holdings.contents.contains(&content) {
+                own.find(Finding::DigestsOfNothing { vault, content });
             }
             Ok(())
         })

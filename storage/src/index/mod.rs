@@ -53,11 +53,13 @@ pub enum Table {
     Uploads = 21,
     /// vault | segment -> how many hold it beyond those that its own row counts.
     Shares = 23,
+    /// vault | content -> digests of the whole, once somebody asked for them.
+    Digests = 22,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Store,
         Self::Customers,
         Self::Users,
@@ -79,6 +81,7 @@ impl Table {
         Self::PackCounts,
         Self::Uploads,
         Self::Shares,
+        Self::Digests,
     ];
 
     /// Its name in the index file.
@@ -106,6 +109,7 @@ impl Table {
             Self::PackCounts => "pack_counts",
             Self::Uploads => "uploads",
             Self::Shares => "shares",
+            Self::Digests => "digests",
         }
     }
 

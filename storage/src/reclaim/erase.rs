@@ -50,7 +50,7 @@ pub struct Erasure {
 }
 
 /// Tables whose keys begin with the vault.
-const OF_VAULT: [Table; 11] = [
+const OF_VAULT: [Table; 12] = [
     Table::Inodes,
     Table::Dentries,
     Table::InodeHistory,
@@ -62,6 +62,7 @@ const OF_VAULT: [Table; 11] = [
     Table::Fragmented,
     Table::Uploads,
     Table::Shares,
+    Table::Digests,
 ];
 
 /// Whether a row belongs to a vault.
@@ -81,7 +82,8 @@ fn is_of(vault: VaultId, table: Table, key: &[u8]) -> bool {
         | Table::Snapshots
         | Table::Fragmented
         | Table::Uploads
-        | Table::Shares => at(0),
+        | Table::Shares
+        | Table::Digests => at(0),
         Table::Store
         | Table::Customers
         | Table::Users

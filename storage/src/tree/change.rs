@@ -349,7 +349,9 @@ impl<'v> Change<'v> {
                 }
             }
         }
-        Ok(Content { id: ContentId(self.txn.next_number()), ..content.clone() })
+        let id = ContentId(self.txn.next_number());
+        self.share_digests(content.id, id)?;
+        Ok(Content { id, ..content.clone() })
     }
 
     pub(crate) fn delete(&mut self, table: Table, key: &[u8]) {
@@ -401,6 +403,7 @@ impl<'v> Change<'v> {
         let list = match &content.body {
             Body::Inline(extents) => {
                 self.release(extents);
+                self.forget_digests(content.id)?;
                 return Ok(Released::All { chunks: extents.len() });
             }
             Body::Segments(list) => list,
@@ -415,6 +418,7 @@ impl<'v> Change<'v> {
                 return Ok(Released::Rest { content });
             }
         }
+        self.forget_digests(content.id)?;
         Ok(Released::All { chunks })
     }
 

@@ -6,6 +6,7 @@
 mod accounting;
 pub(crate) mod change;
 mod copy_out;
+pub mod digest;
 mod incident;
 mod operations;
 pub(crate) mod past;

@@ -42,6 +42,8 @@ pub enum RepairKind {
     ChunkListed,
     /// Segments that no content lists.
     SegmentDropped,
+    /// Digests of contents that no state lists.
+    DigestsDropped,
     /// Names that led nowhere.
     NameDropped,
     /// Inodes without a name.
@@ -70,6 +72,7 @@ impl RepairKind {
             Self::ReferencesCounted => "references-counted",
             Self::ChunkListed => "chunks-listed",
             Self::SegmentDropped => "segments-dropped",
+            Self::DigestsDropped => "digests-dropped",
             Self::NameDropped => "names-dropped",
             Self::InodeDropped => "inodes-dropped",
             Self::TreeCorrected => "tree-corrected",

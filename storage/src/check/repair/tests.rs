@@ -116,6 +116,9 @@ impl Made {
         vault.add_snapshot("kept", None, draft(Action::VaultChange)).unwrap().wait().unwrap();
         put(&vault, b"gone", &noise(5, 30_000));
         vault.remove(InodeId::ROOT, b"gone", draft(Action::Remove)).unwrap().wait().unwrap();
+        let file = vault.open(vault.lookup(InodeId::ROOT, b"a").unwrap().inode).unwrap();
+        let digests = crate::tree::digest::Digests { sha256: [1; 32], sha1: [2; 20], md5: [3; 16] };
+        file.keep_digests(file.settled_content().unwrap(), &digests).unwrap();
         let files = vec![
             (&b"a"[..], noise(2, 60_000)),
             (b"empty", Vec::new()),
@@ -268,6 +271,18 @@ fn what_hangs_from_nothing_is_dropped() {
 }
 
 #[test]
+fn digests_of_a_content_that_is_not_there_are_dropped() {
+    let made = Made::new();
+    let key = crate::rows::digest_key(made.id, crate::id::ContentId(1));
+    let row = made.rows(Table::Digests).remove(0).1;
+    made.force(Table::Digests, &key, Some(&row));
+    let report = made.is_repaired(false);
+    assert_eq!(report.repaired[&RepairKind::DigestsDropped], 1);
+    assert_eq!(made.rows(Table::Digests).len(), 1, "the others stay");
+    made.store.shutdown().unwrap();
+}
+
+#[test]
 fn every_damaged_record_is_restored_from_the_log() {
     let made = Made::new();
     for table in [
@@ -278,6 +293,7 @@ fn every_damaged_record_is_restored_from_the_log() {
         Table::Segments,
         Table::Chunks,
         Table::Snapshots,
+        Table::Digests,
     ] {
         let rows = made.rows(table);
         assert!(!rows.is_empty(), "{}", table.name());

@@ -7,7 +7,7 @@ use crate::audit::Action;
 use crate::check::{Count, Finding};
 use crate::error::StoreError;
 use crate::frame::{Codec, FramePlace};
-use crate::id::{ChunkId, CommitNumber, InodeId, PackId, SegmentId, VaultId};
+use crate::id::{ChunkId, CommitNumber, ContentId, InodeId, PackId, SegmentId, VaultId};
 use crate::index::Table;
 use crate::limits::REPAIR_ROWS_MAX;
 use crate::rows::{
@@ -48,6 +48,7 @@ enum Fix<'f> {
     Share(SegmentId),
     Chunk(ChunkId, Count),
     Awaited(ChunkId),
+    Digests(ContentId),
 }
 
 impl Repair<'_> {
@@ -141,6 +142,9 @@ impl Repair<'_> {
             Finding::NotAwaited { vault, chunk } if !incomplete.has(*vault) => {
                 Some((*vault, Fix::Awaited(*chunk)))
             }
+            Finding::DigestsOfNothing { vault, content } if !incomplete.has(*vault) => {
+                Some((*vault, Fix::Digests(*content)))
+            }
             _ => None,
         });
         self.fix(by_vault(fixes))
@@ -231,6 +235,7 @@ fn apply(change: &mut Change<'_>, fix: &Fix<'_>) -> Result<Option<RepairKind>, S
             await_reclaim(change, chunk);
             Ok(Some(RepairKind::ChunkListed))
         }
+        Fix::Digests(content) => Ok(change.forget_digests(content)?.then_some(RepairKind::DigestsDropped)),
     }
 }
 

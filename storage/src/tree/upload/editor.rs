@@ -75,6 +75,8 @@ pub(super) struct Editor {
     pub(super) reservation: Reservation,
     pub(super) reserve: Reserve,
     pub(super) changed: bool,
+    /// The committed content that reads show; nothing from the first write on, until it is committed as another.
+    pub(super) shown: Option<ContentId>,
     /// What the index said when `extents` were looked up stays until this is renewed.
     pub(super) epoch: Epoch,
 }
@@ -135,6 +137,7 @@ impl Editor {
             reservation,
             reserve: Reserve::in_place_of(content.stored, 0),
             changed: false,
+            shown: Some(content.id),
             epoch,
         }
     }
@@ -210,6 +213,7 @@ impl Editor {
         self.dirty.write(offset, bytes);
         self.size = self.size.max(end);
         self.changed = true;
+        self.shown = None;
         if self.dirty.bytes() > DIRTY_BYTES_TARGET { self.flush(false) } else { Ok(()) }
     }
 
@@ -231,7 +235,10 @@ impl Editor {
         } else if size != self.hashed {
             self.hasher = None;
         }
-        self.changed |= size != self.size;
+        if size != self.size {
+            self.changed = true;
+            self.shown = None;
+        }
         self.size = size;
         Ok(())
     }
@@ -465,5 +472,6 @@ impl Editor {
         self.unsaved.set(0);
         self.reserve = Reserve::in_place_of(content.stored, 0);
         self.changed = false;
+        self.shown = Some(content.id);
     }
 }

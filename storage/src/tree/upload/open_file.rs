@@ -7,7 +7,7 @@ use super::editor::Editor;
 use crate::audit::RecordDraft;
 use crate::commit::{Epoch, Pending};
 use crate::error::StoreError;
-use crate::id::InodeId;
+use crate::id::{ContentId, InodeId};
 use crate::rows::{IncidentKind, InodeRow};
 use crate::tree::change::Change;
 use crate::tree::{Attributes, IncidentDraft, Kept, Vault};
@@ -184,6 +184,20 @@ impl OpenFile {
         let mut edited = self.state.writable()?;
         edited.time_set = false;
         edited.editor.truncate(size)
+    }
+
+    /// The committed content that reads show now; nothing while something is unsaved.
+    pub fn settled_content(&self) -> Option<ContentId> {
+        self.state.lock().editor.shown
+    }
+
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.state.vault
+    }
+
+    /// Whether this shows a moment of the past.
+    pub(crate) fn is_past(&self) -> bool {
+        self.state.tense == Tense::Past
     }
 
     /// Whether anything is written and not yet committed.
