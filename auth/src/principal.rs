@@ -85,6 +85,8 @@ impl Mount {
 pub struct Principal {
     /// The customer.
     pub customer: CustomerId,
+    /// The customer's name, for display to its users.
+    pub customer_name: String,
     /// The user.
     pub user: UserId,
     /// The user's name, for display to the user itself.

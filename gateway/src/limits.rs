@@ -132,12 +132,19 @@ pub const SFTP_FRAME_BYTES_MAX: u32 = 256 * 1024 + 1024;
 pub const SFTP_DATA_BYTES_MAX: u32 = 255 * 1024;
 /// Handles of a channel.
 pub const SFTP_HANDLES_MAX: usize = 256;
-/// Requests of a channel being worked on.
+/// Requests of a channel whose answers have not left: what OpenSSH keeps under way.
 pub const SFTP_IN_FLIGHT_MAX: usize = 64;
-/// Bytes of the requests of a channel being worked on: four of the largest reads, and 16 clients stay below 256 MiB.
+/// Bytes of these requests and of their answers, above which none is taken: four of the largest reads, and 16 clients stay
+/// below 256 MiB.
 pub const SFTP_IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
-/// Names in one reply of a listing: at most 80 KiB with the longest names.
+/// Names in one reply of a listing.
 pub const SFTP_NAMES_MAX: usize = 100;
+/// Bytes of one reply of a listing: each of its names twice, with attributes, owner and group of 64 bytes each.
+pub const SFTP_LISTING_BYTES_MAX: usize = (SFTP_NAMES_MAX + 2) * 768;
+/// Bytes of a reply with one path in it, which is there twice.
+pub const SFTP_NAME_REPLY_BYTES_MAX: usize = 2 * 4096 + 64;
+/// Owners, and groups, that one request may ask the names of: the reply stays below 144 KiB.
+pub const SFTP_IDS_MAX: usize = 1024;
 /// Replies are joined up to this size: one SSH packet.
 pub const SFTP_REPLY_BATCH_BYTES: usize = 32 * 1024;
 /// Bytes of a block that has a digest of its own, at least: the draft's bound.

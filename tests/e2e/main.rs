@@ -1,6 +1,7 @@
 //! The binary against the programs people have. Each test has a gateway of its own.
 
 mod access;
+mod answers;
 mod audit;
 mod canary;
 mod crash;
@@ -10,6 +11,7 @@ mod erase;
 mod exec;
 mod export;
 mod hostile;
+mod hostile_sftp;
 mod hostile_web;
 mod lftp;
 mod litmus;

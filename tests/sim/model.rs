@@ -115,6 +115,7 @@ fn namespace(store: &Store, vault: VaultId) -> Namespace {
     let mount = Mount { path: Vec::new(), vault: vault.0, subtree: Vec::new(), rights: RightsSet::ReadWrite };
     let principal = Principal {
         customer: CustomerId([1; 16]),
+        customer_name: "model".into(),
         user: UserId([2; 16]),
         user_name: "model/model".into(),
         credential: CredentialId("model".into()),

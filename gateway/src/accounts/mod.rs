@@ -91,6 +91,7 @@ impl Directory {
             }
             Principal {
                 customer: customer.id,
+                customer_name: customer.name.clone(),
                 user: user.id,
                 user_name: user.name.clone(),
                 credential: credential.id.clone(),

@@ -1,5 +1,9 @@
 //! Attributes on the wire (draft section 5) and the long names of listings (section 7).
 
+use std::borrow::Cow;
+
+use coffre_auth::Principal;
+
 use super::wire::{Reply, WireAttributes};
 use crate::vfs::{AttributeChange, Attributes, Kind, UnixNanos};
 
@@ -45,8 +49,38 @@ pub fn put(reply: &mut Reply, attributes: &Attributes) {
     reply.u32(secs(attributes.mtime));
 }
 
-/// A line as `ls -l` prints it; clients parse it when they should not.
-pub fn long_name(name: &[u8], attributes: &Attributes) -> Vec<u8> {
+/// The names that stand for the numbers of owners. A file that nobody gave an owner has number 0: it is the user's, and its
+/// group is the customer. Other numbers are kept for the client that set them, and nobody here has a name for them.
+#[derive(Debug)]
+pub struct Owners {
+    /// The session's user.
+    pub user: String,
+    /// Its customer.
+    pub group: String,
+}
+
+impl Owners {
+    /// As a session sees them.
+    pub fn of(principal: &Principal) -> Self {
+        Self { user: principal.user_name.clone(), group: principal.customer_name.clone() }
+    }
+
+    /// The name of an owner, if it has one.
+    pub fn user(&self, uid: u32) -> Option<&str> {
+        (uid == 0).then_some(&self.user)
+    }
+
+    /// The name of a group, if it has one.
+    pub fn group(&self, gid: u32) -> Option<&str> {
+        (gid == 0).then_some(&self.group)
+    }
+}
+
+/// Seconds after which a time is shown with its year and not its hour: half a year, as `ls` has it.
+const RECENT_SECS: i64 = 365 * 24 * 60 * 60 / 2;
+
+/// A line as OpenSSH's server prints it (`ls_file`); clients parse it when they should not. Times are UTC.
+pub fn long_name(name: &[u8], attributes: &Attributes, owners: &Owners, now: UnixNanos) -> Vec<u8> {
     let kind = match attributes.kind {
         Kind::File => '-',
         Kind::Directory => 'd',
@@ -60,11 +94,15 @@ pub fn long_name(name: &[u8], attributes: &Attributes) -> Vec<u8> {
         }
     }
     let mode: String = mode.into_iter().collect();
-    let time = jiff::Timestamp::from_second(attributes.mtime.0.div_euclid(NANOS))
-        .unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let time = time.to_zoned(jiff::tz::TimeZone::UTC).strftime("%b %e  %Y").to_string();
-    let (links, uid, gid, size) = (attributes.links, attributes.uid, attributes.gid, attributes.size);
-    let mut line = format!("{kind}{mode} {links:>4} {uid:<8} {gid:<8} {size:>8} {time} ").into_bytes();
+    let (then, now) = (attributes.mtime.0.div_euclid(NANOS), now.0.div_euclid(NANOS));
+    let form = if now - RECENT_SECS < then && then <= now { "%b %e %H:%M" } else { "%b %e  %Y" };
+    let time = jiff::Timestamp::from_second(then).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let time = time.to_zoned(jiff::tz::TimeZone::UTC).strftime(form).to_string();
+    let number = |id: u32| Cow::from(id.to_string());
+    let user = owners.user(attributes.uid).map_or_else(|| number(attributes.uid), Cow::from);
+    let group = owners.group(attributes.gid).map_or_else(|| number(attributes.gid), Cow::from);
+    let (links, size) = (attributes.links, attributes.size);
+    let mut line = format!("{kind}{mode}  {links:>3} {user:<8} {group:<8} {size:>8} {time} ").into_bytes();
     line.extend_from_slice(name);
     line
 }
@@ -94,10 +132,39 @@ mod tests {
         }
     }
 
+    fn owners() -> Owners {
+        Owners { user: "alice".into(), group: "clinic-nord".into() }
+    }
+
+    fn line(attributes: &Attributes, now_secs: i64) -> String {
+        let line = long_name(b"x y", attributes, &owners(), UnixNanos(now_secs * NANOS));
+        String::from_utf8(line).unwrap()
+    }
+
     #[test]
-    fn a_long_name_reads_as_ls_prints_it() {
-        let line = String::from_utf8(long_name(b"x y", &attributes())).unwrap();
-        assert_eq!(line, "drwsr-xr-x    1 7        8        5000000000 Jan  2  1970 x y");
+    fn a_long_name_reads_as_openssh_prints_it() {
+        let given = attributes();
+        let year = 365 * 86_400;
+        assert_eq!(line(&given, year), "drwsr-xr-x    1 7        8        5000000000 Jan  2  1970 x y");
+        let own = Attributes { kind: Kind::File, uid: 0, gid: 0, size: 7, links: 12, ..given };
+        assert_eq!(line(&own, year), "-rwsr-xr-x   12 alice    clinic-nord        7 Jan  2  1970 x y");
+    }
+
+    #[test]
+    fn a_time_of_the_last_half_year_is_shown_with_its_hour_and_others_with_their_year() {
+        let given = attributes();
+        let shows = |now: i64, time: &str| line(&given, now).ends_with(&format!(" {time} x y"));
+        assert!(shows(86_400, "Jan  2 00:00"), "now");
+        assert!(shows(86_400 + RECENT_SECS - 1, "Jan  2 00:00"));
+        assert!(shows(86_400 + RECENT_SECS, "Jan  2  1970"), "half a year later");
+        assert!(shows(86_399, "Jan  2  1970"), "in the future");
+    }
+
+    #[test]
+    fn only_what_nobody_gave_an_owner_has_names() {
+        let owners = owners();
+        assert_eq!((owners.user(0), owners.group(0)), (Some("alice"), Some("clinic-nord")));
+        assert_eq!((owners.user(1000), owners.group(1000)), (None, None));
     }
 
     #[test]

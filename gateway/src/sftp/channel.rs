@@ -3,8 +3,9 @@
 //!
 //! The SSH session's own loop only pushes into the inbox and never waits (it would stop reading window adjustments, and
 //! both sides would hang). The inbox is bounded by the window: the session grants little while it is above its mark.
-//! A request holds its bytes until its reply is with the transport; the dispatcher takes no more while too many are held,
-//! so a client that does not read its replies stops itself.
+//! A request holds its place and its bytes, with those of its answer, until the answer is with the transport; no more is
+//! taken while too much is held, so a client that does not read its answers stops itself. What runs is never held up
+//! by what leaves: nobody else waits for a client that does not read.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -14,13 +15,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
+use futures_util::stream::FuturesUnordered;
 use russh::ChannelWriteHalf;
 use russh::server::Msg;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch::{Dispatcher, Effect};
+use super::order::{Order, Slot};
 use super::wire::{self, Assembly, WireError};
 use crate::limits::{SFTP_IN_FLIGHT_BYTES_MAX, SFTP_IN_FLIGHT_MAX, SFTP_REPLY_BATCH_BYTES};
 use crate::session::Traffic;
@@ -142,24 +144,28 @@ impl Drop for Inbox {
     }
 }
 
-/// A request under way, and what it holds.
-type Answering = Pin<Box<dyn Future<Output = (Bytes, Hold)> + Send>>;
+/// A request under way: where its answer leaves, the answer, and what both hold.
+type Answering = Pin<Box<dyn Future<Output = (Slot, Bytes, Hold)> + Send>>;
 
-/// Bytes of the requests of a channel whose replies have not left.
+/// What the requests of a channel hold whose answers have not left.
 #[derive(Debug, Default)]
 struct Held {
+    requests: AtomicUsize,
     bytes: AtomicUsize,
     less: Notify,
 }
 
 impl Held {
+    /// A request's share, with its answer's.
     fn hold(self: &Arc<Self>, bytes: usize) -> Hold {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Hold { held: Arc::clone(self), bytes }
     }
 
     fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) >= SFTP_IN_FLIGHT_BYTES_MAX
+        self.requests.load(Ordering::Relaxed) >= SFTP_IN_FLIGHT_MAX
+            || self.bytes.load(Ordering::Relaxed) >= SFTP_IN_FLIGHT_BYTES_MAX
     }
 }
 
@@ -172,12 +178,14 @@ struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.held.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-            self.held.less.notify_one();
-        }
+        self.held.requests.fetch_sub(1, Ordering::Relaxed);
+        self.held.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.held.less.notify_one();
     }
 }
+
+/// Answers on their way to the transport. There is room for every request that a channel may hold.
+type Replies = mpsc::Sender<(Bytes, Hold)>;
 
 /// Serves a channel until the client ends it, breaks the protocol, or `ended` fires. Files that are still open then are
 /// committed as broken when the dispatcher goes.
@@ -218,40 +226,39 @@ pub async fn serve(
 async fn converse(
     dispatcher: &mut Dispatcher,
     inbox: &Inbox,
-    replies: &mpsc::Sender<(Bytes, Hold)>,
+    replies: &Replies,
     drain: &CancellationToken,
 ) -> Result<(), WireError> {
-    // Answers leave in the order of their requests: OpenSSH 9.2 cuts a download short, without an error, at the place
-    // where it saw the first answer out of order.
-    let mut running = FuturesOrdered::new();
-    let held = Arc::new(Held::default());
+    let mut running = FuturesUnordered::<Answering>::new();
+    let mut order = Order::default();
+    let in_flight = Arc::new(Held::default());
     let mut open = true;
+    // The writer may be gone with its client: what runs still ends, its answers are nobody's.
+    let leave = |answer| drop(replies.try_send(answer));
     loop {
         let draining = drain.is_cancelled() && dispatcher.is_idle();
         if running.is_empty() && (!open || draining) {
             return Ok(());
         }
-        let full = held.is_full();
-        let room = open && !draining && running.len() < SFTP_IN_FLIGHT_MAX && !full;
+        let full = in_flight.is_full();
+        let room = open && !draining && !full;
         tokio::select! {
-            Some(ready) = running.next(), if !running.is_empty() => {
-                // The writer is gone with its client: what runs still ends, its replies are nobody's.
-                drop(replies.send(ready).await);
+            Some((slot, answer, hold)) = running.next(), if !running.is_empty() => {
+                order.done(slot, (answer, hold), leave);
             }
-            () = held.less.notified(), if full => {}
+            () = in_flight.less.notified(), if full => {}
             frame = inbox.frame(), if room => match frame? {
                 None => open = false,
-                Some(frame) => match dispatcher.accept(wire::parse(frame)?)? {
-                    // In its turn, after what runs.
-                    Effect::Reply(reply) => {
-                        let nothing = held.hold(0);
-                        running.push_back(Box::pin(async move { (reply, nothing) }) as Answering);
+                Some(frame) => {
+                    let bytes = frame.len();
+                    match dispatcher.accept(wire::parse(frame)?)? {
+                        Effect::Reply(reply) => leave((reply, in_flight.hold(bytes))),
+                        Effect::Run { work, lane, answer_bytes_max } => {
+                            let (slot, hold) = (order.slot(lane), in_flight.hold(bytes + answer_bytes_max));
+                            running.push(Box::pin(async move { (slot, work.await, hold) }));
+                        }
                     }
-                    Effect::Run(work, bytes) => {
-                        let share = held.hold(bytes);
-                        running.push_back(Box::pin(async move { (work.await, share) }));
-                    }
-                },
+                }
             },
             () = drain.cancelled(), if !drain.is_cancelled() => {}
         }

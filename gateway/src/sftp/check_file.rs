@@ -4,13 +4,12 @@
 //! The reply is the draft's: the algorithm's name, then the digests to the end of the packet. Under the name `check-file`,
 //! which paramiko sends, the extension's name comes first: that is what paramiko's client takes off.
 
-use bytes::Bytes;
-use russh_sftp::protocol::StatusCode;
-
+use super::handles::SharedFile;
+use super::status::{Answer, Failure};
 use super::wire::{CheckFile, Reply, RequestId};
 use crate::limits::{CHECK_BLOCK_BYTES_MIN, SFTP_FRAME_BYTES_MAX};
+use crate::vfs::FileHandle;
 use crate::vfs::digest::{Algorithm, Blocks};
-use crate::vfs::{FileHandle, Namespace, OpenOptions, VaultPath, VfsError};
 
 /// Bytes of a reply besides the digests.
 const REPLY_BYTES: usize = 64;
@@ -22,31 +21,25 @@ fn chosen(list: &[u8]) -> Option<Algorithm> {
 }
 
 /// Answers about an open file.
-///
-/// # Errors
-/// [`VfsError`]; what is wrong with the request itself is a status.
-pub async fn answer(id: RequestId, file: &FileHandle, check: &CheckFile) -> Result<Bytes, VfsError> {
-    let refused = |code, reason: &str| Ok(Reply::status(id, code, reason));
-    let Some(algorithm) = chosen(&check.algorithms) else {
-        return refused(StatusCode::OpUnsupported, "none of these digests is known here");
-    };
+pub(super) async fn on_handle(id: RequestId, file: SharedFile, check: CheckFile) -> Answer {
+    let guard = file.read().await;
+    answer(id, guard.as_ref().ok_or(Failure::UNKNOWN_HANDLE)?, &check).await
+}
+
+async fn answer(id: RequestId, file: &FileHandle, check: &CheckFile) -> Answer {
+    let algorithm = chosen(&check.algorithms).ok_or(Failure::UNKNOWN_DIGEST)?;
     let block = u64::from(check.block);
     if block != 0 && block < CHECK_BLOCK_BYTES_MIN {
-        return refused(StatusCode::Failure, "a block has at least 256 bytes");
+        return Err(Failure::SMALL_BLOCK);
     }
     if check.offset > file.attributes().await?.size {
-        return refused(StatusCode::Eof, "the file ends before this offset");
+        return Err(Failure::END_OF_FILE);
     }
     // A length of 0 means to the end.
     let len = if check.len == 0 { u64::MAX } else { check.len };
     let room = (SFTP_FRAME_BYTES_MAX as usize).saturating_sub(REPLY_BYTES) / algorithm.bytes();
     let blocks = Blocks { offset: check.offset, len, block };
-    let Some(digests) = file.block_digests(algorithm, blocks, room as u64).await? else {
-        return refused(
-            StatusCode::Failure,
-            "more blocks than fit in a reply: ask for larger ones, or fewer",
-        );
-    };
+    let digests = file.block_digests(algorithm, blocks, room as u64).await?.ok_or(Failure::MANY_BLOCKS)?;
     let mut reply = Reply::extended(id);
     if check.is_echoed {
         reply.string(b"check-file");
@@ -56,19 +49,11 @@ pub async fn answer(id: RequestId, file: &FileHandle, check: &CheckFile) -> Resu
     Ok(reply.finish())
 }
 
-/// Answers about a file by its name: opened, read and closed like any other.
-///
-/// # Errors
-/// [`VfsError`].
-pub async fn answer_by_name(
-    id: RequestId,
-    namespace: &Namespace,
-    path: &VaultPath,
-    check: &CheckFile,
-) -> Result<Bytes, VfsError> {
-    let file = namespace.open(path, OpenOptions { read: true, ..OpenOptions::default() }).await?;
+/// Answers about a file that was opened for this.
+pub(super) async fn answer_and_close(id: RequestId, file: FileHandle, check: &CheckFile) -> Answer {
     let reply = answer(id, &file, check).await?;
-    file.close().await.map(|()| reply)
+    file.close().await?;
+    Ok(reply)
 }
 
 #[cfg(test)]

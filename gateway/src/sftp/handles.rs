@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::RwLock;
 
+use super::attributes::Owners;
+use super::status::Failure;
 use crate::limits::SFTP_HANDLES_MAX;
 use crate::vfs::{Attributes, DirectoryHandle, FileHandle};
 
@@ -19,7 +21,12 @@ pub struct OpenDirectory {
     pub handle: DirectoryHandle,
     /// For `.` and `..`, until they are sent.
     pub dots: Option<Attributes>,
+    /// Whose names the lines show.
+    pub owners: Arc<Owners>,
 }
+
+/// An open directory, which gives its next names to one request at a time.
+pub type SharedDirectory = Arc<tokio::sync::Mutex<OpenDirectory>>;
 
 /// What a handle names.
 #[derive(Debug, Clone)]
@@ -27,8 +34,11 @@ pub enum Open {
     /// A file.
     File(SharedFile),
     /// A directory.
-    Directory(Arc<tokio::sync::Mutex<OpenDirectory>>),
+    Directory(SharedDirectory),
 }
+
+/// Which of the channel's handles; never used twice.
+pub type HandleNumber = u64;
 
 /// The handles of a channel. Opens under way hold their place.
 #[derive(Debug)]
@@ -39,9 +49,9 @@ pub struct Handles {
 
 #[derive(Debug, Default)]
 struct Table {
-    next: u32,
+    next: HandleNumber,
     opening: usize,
-    open: HashMap<u32, Open>,
+    open: HashMap<HandleNumber, Open>,
 }
 
 /// A place held for an open under way; given back on drop.
@@ -73,22 +83,26 @@ impl Handles {
         Some(Place(Some(Arc::clone(self))))
     }
 
-    fn number(&self, name: &[u8]) -> Option<u32> {
+    fn number(&self, name: &[u8]) -> Option<HandleNumber> {
         let (tag, number) = name.split_first_chunk::<4>()?;
-        let number: [u8; 4] = number.try_into().ok()?;
-        (*tag == self.tag).then(|| u32::from_be_bytes(number))
+        let number: [u8; 8] = number.try_into().ok()?;
+        (*tag == self.tag).then(|| HandleNumber::from_be_bytes(number))
     }
 
     /// What a handle names.
-    pub fn get(&self, name: &[u8]) -> Option<Open> {
-        self.lock().open.get(&self.number(name)?).cloned()
+    pub fn get(&self, name: &[u8]) -> Option<(HandleNumber, Open)> {
+        let number = self.number(name)?;
+        Some((number, self.lock().open.get(&number)?.clone()))
     }
 
     /// The open file that a handle names.
-    pub fn file(&self, name: &[u8]) -> Option<SharedFile> {
-        match self.get(name)? {
-            Open::File(file) => Some(file),
-            Open::Directory(_) => None,
+    ///
+    /// # Errors
+    /// [`Failure::UNKNOWN_HANDLE`], for a directory too.
+    pub fn file(&self, name: &[u8]) -> Result<(HandleNumber, SharedFile), Failure> {
+        match self.get(name) {
+            Some((number, Open::File(file))) => Ok((number, file)),
+            Some((_, Open::Directory(_))) | None => Err(Failure::UNKNOWN_HANDLE),
         }
     }
 
@@ -106,14 +120,14 @@ impl Handles {
 
 impl Place {
     /// Puts what was opened into the place, and names it.
-    pub fn fill(mut self, open: Open) -> [u8; 8] {
-        let Some(handles) = self.0.take() else { return [0; 8] };
+    pub fn fill(mut self, open: Open) -> [u8; 12] {
+        let Some(handles) = self.0.take() else { return [0; 12] };
         let mut table = handles.lock();
         table.opening -= 1;
         table.next = table.next.wrapping_add(1);
         let number = table.next;
         table.open.insert(number, open);
-        let mut name = [0; 8];
+        let mut name = [0; 12];
         name[..4].copy_from_slice(&handles.tag);
         name[4..].copy_from_slice(&number.to_be_bytes());
         name
@@ -147,7 +161,7 @@ mod tests {
         let name = one.reserve().unwrap().fill(Open::File(Arc::default()));
         assert!(one.get(&name).is_some());
         assert!(two.get(&name).is_none() || one.tag == two.tag);
-        assert!(one.get(&name[..7]).is_none() && one.get(b"").is_none());
+        assert!(one.get(&name[..11]).is_none() && one.get(b"").is_none());
         assert!(one.take(&name).is_some() && one.get(&name).is_none());
     }
 }

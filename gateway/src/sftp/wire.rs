@@ -9,8 +9,11 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use russh_sftp::protocol::{StatusCode, VERSION};
 
-use super::status;
-use crate::limits::{SFTP_ATTRIBUTE_EXTENSIONS_MAX, SFTP_FRAME_BYTES_MAX};
+use super::status::{self, Failure};
+use crate::limits::{
+    SFTP_ATTRIBUTE_EXTENSIONS_MAX, SFTP_DATA_BYTES_MAX, SFTP_FRAME_BYTES_MAX, SFTP_HANDLES_MAX, SFTP_IDS_MAX,
+};
+use crate::vfs::{FileRoom, SpaceState};
 
 /// A request's number, chosen by the client.
 pub type RequestId = u32;
@@ -47,48 +50,72 @@ pub struct WireAttributes {
     pub times: Option<(u32, u32)>,
 }
 
-/// A request after INIT.
+/// A request after INIT, by what it works on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are those of the draft, section 6")]
 pub enum Request {
+    /// On what a handle names.
+    OnHandle(Bytes, HandleRequest),
+    /// On what paths name.
+    OnPath(PathRequest),
+    /// About the server itself.
+    OfServer(ServerRequest),
+    /// A type or extension that we do not know.
+    Unknown,
+}
+
+/// A request on an open file or directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of the draft, section 6, and of OpenSSH's PROTOCOL")]
+pub enum HandleRequest {
+    Close,
+    Read {
+        offset: u64,
+        len: u32,
+    },
+    Write {
+        offset: u64,
+        data: Bytes,
+    },
+    FStat,
+    FSetStat {
+        attributes: WireAttributes,
+    },
+    ReadDir,
+    FStatVfs,
+    FSync,
+    /// The handle is the one to copy from.
+    CopyData {
+        offset: u64,
+        len: u64,
+        to: Bytes,
+        to_offset: u64,
+    },
+    CheckFile(CheckFile),
+}
+
+/// A request on names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of the draft, section 6, and of OpenSSH's PROTOCOL")]
+pub enum PathRequest {
     Open {
         path: Bytes,
         /// Bits of `OpenFlags`.
         pflags: u32,
         attributes: WireAttributes,
     },
-    Close {
-        handle: Bytes,
-    },
-    Read {
-        handle: Bytes,
-        offset: u64,
-        len: u32,
-    },
-    Write {
-        handle: Bytes,
-        offset: u64,
-        data: Bytes,
-    },
     LStat {
         path: Bytes,
-    },
-    FStat {
-        handle: Bytes,
     },
     SetStat {
         path: Bytes,
         attributes: WireAttributes,
     },
-    FSetStat {
-        handle: Bytes,
+    LSetStat {
+        path: Bytes,
         attributes: WireAttributes,
     },
     OpenDir {
         path: Bytes,
-    },
-    ReadDir {
-        handle: Bytes,
     },
     Remove {
         path: Bytes,
@@ -103,12 +130,26 @@ pub enum Request {
     RealPath {
         path: Bytes,
     },
+    ExpandPath {
+        path: Bytes,
+    },
     Stat {
+        path: Bytes,
+    },
+    StatVfs {
         path: Bytes,
     },
     Rename {
         from: Bytes,
         to: Bytes,
+    },
+    PosixRename {
+        from: Bytes,
+        to: Bytes,
+    },
+    HardLink {
+        existing: Bytes,
+        path: Bytes,
     },
     ReadLink {
         path: Bytes,
@@ -118,28 +159,10 @@ pub enum Request {
         first: Bytes,
         second: Bytes,
     },
-    Extended(Extended),
-    /// A type or extension that we do not know.
-    Unknown,
-}
-
-/// An extended request that we know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are those of OpenSSH's PROTOCOL and of the drafts")]
-pub enum Extended {
-    PosixRename { from: Bytes, to: Bytes },
-    StatVfs { path: Bytes },
-    FStatVfs { handle: Bytes },
-    HardLink { existing: Bytes, path: Bytes },
-    FSync { handle: Bytes },
-    LSetStat { path: Bytes, attributes: WireAttributes },
-    Limits,
-    ExpandPath { path: Bytes },
-    CopyData { from: Bytes, offset: u64, len: u64, to: Bytes, to_offset: u64 },
-    HomeDirectory,
-    UsersGroupsById { users: u32, groups: u32 },
-    CheckHandle { handle: Bytes, check: CheckFile },
-    CheckName { path: Bytes, check: CheckFile },
+    CheckFile {
+        path: Bytes,
+        check: CheckFile,
+    },
 }
 
 /// What is asked about a file's digests.
@@ -155,6 +178,33 @@ pub struct CheckFile {
     pub block: u32,
     /// The reply begins with the extension's name.
     pub is_echoed: bool,
+}
+
+/// Which of SYMLINK's two paths is the target. The draft says the second; OpenSSH and who follows it send it first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkOrder {
+    /// As OpenSSH sends it.
+    TargetFirst,
+    /// As the draft says.
+    LinkFirst,
+}
+
+impl LinkOrder {
+    /// By the identification string of the client: these keep the draft's order with servers that are not OpenSSH.
+    pub fn of_client(ident: &[u8]) -> Self {
+        let standard = [&b"AsyncSSH"[..], b"WinSCP", b"SSHJ", b"PuTTY"];
+        let is_standard = standard.iter().any(|name| ident.windows(name.len()).any(|part| part == *name));
+        if is_standard { Self::LinkFirst } else { Self::TargetFirst }
+    }
+}
+
+/// A request that needs no file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of OpenSSH's PROTOCOL")]
+pub enum ServerRequest {
+    Limits,
+    HomeDirectory { user: Bytes },
+    UsersGroupsById { users: Vec<u32>, groups: Vec<u32> },
 }
 
 /// A frame that is coming in, piece by piece.
@@ -233,6 +283,16 @@ impl Fields {
         Ok(self.0.split_to(len))
     }
 
+    /// A string that is a list of numbers.
+    fn numbers(&mut self) -> Result<Vec<u32>, Malformed> {
+        let list = self.string()?;
+        let (numbers, rest) = list.as_chunks::<4>();
+        if !rest.is_empty() || numbers.len() > SFTP_IDS_MAX {
+            return Err(Malformed);
+        }
+        Ok(numbers.iter().copied().map(u32::from_be_bytes).collect())
+    }
+
     fn attributes(&mut self) -> Result<WireAttributes, Malformed> {
         const SIZE: u32 = 0x1;
         const UIDGID: u32 = 0x2;
@@ -288,65 +348,77 @@ pub fn parse(body: Bytes) -> Result<Frame, WireError> {
 }
 
 fn request(kind: u8, mut fields: Fields) -> Result<Request, Malformed> {
+    use HandleRequest as H;
+    use PathRequest as P;
     Ok(match kind {
-        3 => {
-            Request::Open { path: fields.string()?, pflags: fields.u32()?, attributes: fields.attributes()? }
-        }
-        4 => Request::Close { handle: fields.string()? },
-        5 => Request::Read { handle: fields.string()?, offset: fields.u64()?, len: fields.u32()? },
-        6 => Request::Write { handle: fields.string()?, offset: fields.u64()?, data: fields.string()? },
-        7 => Request::LStat { path: fields.string()? },
-        8 => Request::FStat { handle: fields.string()? },
-        9 => Request::SetStat { path: fields.string()?, attributes: fields.attributes()? },
-        10 => Request::FSetStat { handle: fields.string()?, attributes: fields.attributes()? },
-        11 => Request::OpenDir { path: fields.string()? },
-        12 => Request::ReadDir { handle: fields.string()? },
-        13 => Request::Remove { path: fields.string()? },
-        14 => Request::MkDir { path: fields.string()?, attributes: fields.attributes()? },
-        15 => Request::RmDir { path: fields.string()? },
-        16 => Request::RealPath { path: fields.string()? },
-        17 => Request::Stat { path: fields.string()? },
-        18 => Request::Rename { from: fields.string()?, to: fields.string()? },
-        19 => Request::ReadLink { path: fields.string()? },
-        20 => Request::Symlink { first: fields.string()?, second: fields.string()? },
+        3 => Request::OnPath(P::Open {
+            path: fields.string()?,
+            pflags: fields.u32()?,
+            attributes: fields.attributes()?,
+        }),
+        4 => Request::OnHandle(fields.string()?, H::Close),
+        5 => Request::OnHandle(fields.string()?, H::Read { offset: fields.u64()?, len: fields.u32()? }),
+        6 => Request::OnHandle(fields.string()?, H::Write { offset: fields.u64()?, data: fields.string()? }),
+        7 => Request::OnPath(P::LStat { path: fields.string()? }),
+        8 => Request::OnHandle(fields.string()?, H::FStat),
+        9 => Request::OnPath(P::SetStat { path: fields.string()?, attributes: fields.attributes()? }),
+        10 => Request::OnHandle(fields.string()?, H::FSetStat { attributes: fields.attributes()? }),
+        11 => Request::OnPath(P::OpenDir { path: fields.string()? }),
+        12 => Request::OnHandle(fields.string()?, H::ReadDir),
+        13 => Request::OnPath(P::Remove { path: fields.string()? }),
+        14 => Request::OnPath(P::MkDir { path: fields.string()?, attributes: fields.attributes()? }),
+        15 => Request::OnPath(P::RmDir { path: fields.string()? }),
+        16 => Request::OnPath(P::RealPath { path: fields.string()? }),
+        17 => Request::OnPath(P::Stat { path: fields.string()? }),
+        18 => Request::OnPath(P::Rename { from: fields.string()?, to: fields.string()? }),
+        19 => Request::OnPath(P::ReadLink { path: fields.string()? }),
+        20 => Request::OnPath(P::Symlink { first: fields.string()?, second: fields.string()? }),
         200 => extended(&fields.string()?, fields)?,
         _ => Request::Unknown,
     })
 }
 
 fn extended(name: &[u8], mut fields: Fields) -> Result<Request, Malformed> {
-    Ok(Request::Extended(match name {
-        b"posix-rename@openssh.com" => Extended::PosixRename { from: fields.string()?, to: fields.string()? },
-        b"statvfs@openssh.com" => Extended::StatVfs { path: fields.string()? },
-        b"fstatvfs@openssh.com" => Extended::FStatVfs { handle: fields.string()? },
-        b"hardlink@openssh.com" => Extended::HardLink { existing: fields.string()?, path: fields.string()? },
-        b"fsync@openssh.com" => Extended::FSync { handle: fields.string()? },
+    use HandleRequest as H;
+    use PathRequest as P;
+    Ok(match name {
+        b"posix-rename@openssh.com" => {
+            Request::OnPath(P::PosixRename { from: fields.string()?, to: fields.string()? })
+        }
+        b"statvfs@openssh.com" => Request::OnPath(P::StatVfs { path: fields.string()? }),
+        b"fstatvfs@openssh.com" => Request::OnHandle(fields.string()?, H::FStatVfs),
+        b"hardlink@openssh.com" => {
+            Request::OnPath(P::HardLink { existing: fields.string()?, path: fields.string()? })
+        }
+        b"fsync@openssh.com" => Request::OnHandle(fields.string()?, H::FSync),
         b"lsetstat@openssh.com" => {
-            Extended::LSetStat { path: fields.string()?, attributes: fields.attributes()? }
+            Request::OnPath(P::LSetStat { path: fields.string()?, attributes: fields.attributes()? })
         }
-        b"limits@openssh.com" => Extended::Limits,
-        b"expand-path@openssh.com" => Extended::ExpandPath { path: fields.string()? },
-        b"copy-data" => Extended::CopyData {
-            from: fields.string()?,
-            offset: fields.u64()?,
-            len: fields.u64()?,
-            to: fields.string()?,
-            to_offset: fields.u64()?,
-        },
-        b"home-directory" => Extended::HomeDirectory,
-        b"users-groups-by-id@openssh.com" => {
-            let count = |list: Bytes| u32::try_from(list.len() / 4).map_err(|_| Malformed);
-            Extended::UsersGroupsById { users: count(fields.string()?)?, groups: count(fields.string()?)? }
+        b"expand-path@openssh.com" => Request::OnPath(P::ExpandPath { path: fields.string()? }),
+        b"copy-data" => Request::OnHandle(
+            fields.string()?,
+            H::CopyData {
+                offset: fields.u64()?,
+                len: fields.u64()?,
+                to: fields.string()?,
+                to_offset: fields.u64()?,
+            },
+        ),
+        b"check-file-handle" | b"check-file" => {
+            let handle = fields.string()?;
+            Request::OnHandle(handle, H::CheckFile(check_file(&mut fields, name == b"check-file")?))
         }
-        b"check-file-handle" | b"check-file" => Extended::CheckHandle {
-            handle: fields.string()?,
-            check: check_file(&mut fields, name == b"check-file")?,
-        },
         b"check-file-name" => {
-            Extended::CheckName { path: fields.string()?, check: check_file(&mut fields, false)? }
+            Request::OnPath(P::CheckFile { path: fields.string()?, check: check_file(&mut fields, false)? })
         }
-        _ => return Ok(Request::Unknown),
-    }))
+        b"limits@openssh.com" => Request::OfServer(ServerRequest::Limits),
+        b"home-directory" => Request::OfServer(ServerRequest::HomeDirectory { user: fields.string()? }),
+        b"users-groups-by-id@openssh.com" => Request::OfServer(ServerRequest::UsersGroupsById {
+            users: fields.numbers()?,
+            groups: fields.numbers()?,
+        }),
+        _ => Request::Unknown,
+    })
 }
 
 fn check_file(fields: &mut Fields, is_echoed: bool) -> Result<CheckFile, Malformed> {
@@ -413,6 +485,13 @@ impl Reply {
         self.0.put_slice(value);
     }
 
+    /// Puts a counted string of counted strings.
+    pub fn strings<'s>(&mut self, values: impl Iterator<Item = &'s str> + Clone) {
+        let len: usize = values.clone().map(|value| value.len().saturating_add(4)).sum();
+        self.u32(u32::try_from(len).unwrap_or(u32::MAX));
+        values.for_each(|value| self.string(value.as_bytes()));
+    }
+
     /// The finished frame.
     pub fn finish(mut self) -> Bytes {
         let len = u32::try_from(self.0.len().saturating_sub(4)).unwrap_or(u32::MAX);
@@ -434,12 +513,23 @@ impl Reply {
     }
 
     /// `SSH_FXP_STATUS`.
-    pub fn status(id: RequestId, code: StatusCode, reason: &str) -> Bytes {
+    fn status(id: RequestId, code: StatusCode, reason: &str) -> Bytes {
         let mut reply = Self::numbered(101, id, reason.len().saturating_add(24));
         reply.u32(status::number(code));
         reply.string(reason.as_bytes());
         reply.string(b"en");
         reply.finish()
+    }
+
+    /// `SSH_FXP_STATUS` of a request that did what it was to do.
+    pub fn ok(id: RequestId) -> Bytes {
+        Self::status(id, StatusCode::Ok, "Success")
+    }
+
+    /// `SSH_FXP_STATUS` of one that did not.
+    pub fn failure(id: RequestId, failure: &Failure) -> Bytes {
+        let (code, reason) = failure.told();
+        Self::status(id, code, &reason)
     }
 
     /// `SSH_FXP_HANDLE`.
@@ -479,6 +569,15 @@ impl Reply {
         reply
     }
 
+    /// `SSH_FXP_NAME` of one name, which has no attributes to speak of.
+    pub fn name(id: RequestId, name: &[u8]) -> Bytes {
+        let mut reply = Self::names(id, 1);
+        reply.string(name);
+        reply.string(name);
+        reply.u32(0);
+        reply.finish()
+    }
+
     /// `SSH_FXP_ATTRS`, to which attributes are added.
     pub fn attributes(id: RequestId) -> Self {
         Self::numbered(105, id, 32)
@@ -487,6 +586,30 @@ impl Reply {
     /// `SSH_FXP_EXTENDED_REPLY`.
     pub fn extended(id: RequestId) -> Self {
         Self::numbered(201, id, 96)
+    }
+
+    /// The answer to limits@openssh.com.
+    pub fn limits(id: RequestId) -> Bytes {
+        let mut reply = Self::extended(id);
+        let handles = u64::try_from(SFTP_HANDLES_MAX).unwrap_or(0);
+        let (frame, data) = (u64::from(SFTP_FRAME_BYTES_MAX), u64::from(SFTP_DATA_BYTES_MAX));
+        [frame, data, data, handles].into_iter().for_each(|limit| reply.u64(limit));
+        reply.finish()
+    }
+
+    /// The answer to statvfs@openssh.com and fstatvfs@openssh.com.
+    pub fn space(id: RequestId, space: &SpaceState) -> Bytes {
+        const BLOCK: u64 = 4096;
+        /// Where files are not limited: as many as anybody asks for.
+        const UNLIMITED: FileRoom = FileRoom { total: 0xffff_ffff, free: 0xffff_ffff };
+        const NAME_BYTES_MAX: u64 = 255;
+        let mut reply = Self::extended(id);
+        let (total, free) = (space.total_bytes / BLOCK, space.free_bytes / BLOCK);
+        let files = space.files.unwrap_or(UNLIMITED);
+        [BLOCK, BLOCK, total, free, free, files.total, files.free, files.free, 0, 0, NAME_BYTES_MAX]
+            .into_iter()
+            .for_each(|field| reply.u64(field));
+        reply.finish()
     }
 }
 
@@ -536,10 +659,12 @@ mod tests {
     fn the_tail_of_a_write_is_ignored() {
         let body = [&[6, 0, 0, 0, 5][..], &string(b"h"), &7_u64.to_be_bytes(), &string(b"data"), b"garbage"]
             .concat();
-        let Frame::Request(5, Ok(Request::Write { offset: 7, data, .. })) = parse(body.into()).unwrap()
+        let Frame::Request(5, Ok(Request::OnHandle(handle, HandleRequest::Write { offset: 7, data }))) =
+            parse(body.into()).unwrap()
         else {
             panic!()
         };
+        assert_eq!(&handle[..], b"h");
         assert_eq!(&data[..], b"data");
     }
 
@@ -570,7 +695,10 @@ mod tests {
     #[test]
     fn names_are_bytes() {
         let body = [&[7, 0, 0, 0, 1][..], &string(b"/\xe9t\xe9")].concat();
-        let Frame::Request(1, Ok(Request::LStat { path })) = parse(body.into()).unwrap() else { panic!() };
+        let Frame::Request(1, Ok(Request::OnPath(PathRequest::LStat { path }))) = parse(body.into()).unwrap()
+        else {
+            panic!()
+        };
         assert_eq!(&path[..], b"/\xe9t\xe9");
     }
 

@@ -23,7 +23,8 @@ use crate::limits::{
 };
 use crate::session::{SharedSession, Traffic};
 use crate::sftp::channel::{self, Inbox};
-use crate::sftp::dispatch::{Dispatcher, LinkOrder};
+use crate::sftp::dispatch::Dispatcher;
+use crate::sftp::wire::LinkOrder;
 use crate::vfs::Vfs;
 
 /// A window that is granted while too much waits: small enough that nothing grows, and a client still knows we live.

@@ -7,6 +7,7 @@
 pub mod digest;
 pub mod error;
 mod fresh;
+mod open_directory;
 mod open_file;
 mod operations;
 pub mod path;
@@ -15,6 +16,7 @@ mod resolve;
 mod snapshots;
 mod space;
 mod tree;
+mod upload;
 
 use std::sync::Arc;
 
@@ -26,9 +28,11 @@ pub use coffre_storage::tree::{AttributeChange, Attributes, Kind, Replace};
 pub use coffre_storage::upload::Precondition;
 use coffre_storage::{Pending, Store, Ticket};
 pub use error::VfsError;
-pub use open_file::{DirectoryHandle, FileHandle, UploadHandle};
+pub use open_directory::DirectoryHandle;
+pub use open_file::FileHandle;
 pub use path::VaultPath;
 pub use snapshots::SNAPSHOTS;
+pub use upload::UploadHandle;
 
 use crate::session::SharedSession;
 use fresh::FreshFiles;

@@ -1,6 +1,5 @@
-//! Open files, open directories, uploads under way.
+//! Open files.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,19 +7,16 @@ use bytes::Bytes;
 use coffre_auth::Rights;
 use coffre_auth::permit::{Permit, action};
 use coffre_storage::audit::{Action, DetailKey, RecordDraft};
-use coffre_storage::tree::Cursor;
-use coffre_storage::upload::{Completion, OpenFile, Upload};
+use coffre_storage::upload::{Completion, OpenFile};
 use coffre_storage::{StoreError, Ticket};
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
 
 use super::digest::Turns;
-use super::resolve::{Inside, Node, Resolved};
-use super::snapshots::SNAPSHOTS;
+use super::resolve::Inside;
 use super::tree::Tree;
 use super::{
-    AttributeChange, Attributes, Creation, DirectoryEntry, Follow, Kind, Namespace, OpenOptions,
-    Precondition, VaultPath, VfsError, blocking, durable, durable_value,
+    AttributeChange, Attributes, Creation, Follow, Kind, Namespace, OpenOptions, SpaceState, VaultPath,
+    VfsError, blocking, durable,
 };
 
 /// An open file of one session. Dropped without [`FileHandle::close`], what was written is committed as broken.
@@ -267,6 +263,14 @@ impl FileHandle {
         blocking(move || Ok(file.attributes()?)).await
     }
 
+    /// Space where it lies.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn space(&self) -> Result<SpaceState, VfsError> {
+        self.shared.namespace.space_of(Some(self.shared.inside.tree.id())).await
+    }
+
     /// FSETSTAT. A new size is durable with the next sync or close; attributes are when this returns.
     ///
     /// # Errors
@@ -382,176 +386,6 @@ impl Drop for FileHandle {
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(finish)),
             Err(_) => finish(),
-        }
-    }
-}
-
-/// An open directory of one session.
-#[derive(Debug)]
-pub struct DirectoryHandle {
-    namespace: Namespace,
-    node: Node,
-    /// What no vault holds, shown first: mount points in it, or points in time.
-    ahead: VecDeque<DirectoryEntry>,
-    shadowed: Vec<Vec<u8>>,
-    cursor: Option<Cursor>,
-    ended: bool,
-}
-
-impl DirectoryHandle {
-    pub(super) fn open(own: &Namespace, resolved: Resolved) -> Result<Self, VfsError> {
-        let ahead: VecDeque<DirectoryEntry> = match &resolved.node {
-            Node::Snapshots => own.points()?.into(),
-            Node::Above(_) | Node::Inside(_) => own.mount_entries(&resolved.path, &resolved.when)?.into(),
-        };
-        if let Node::Inside(inside) = &resolved.node {
-            if inside.attributes.kind != Kind::Directory {
-                return Err(StoreError::NotADirectory.into());
-            }
-            own.permit_read(inside, Rights::List)?;
-        }
-        let mut shadowed: Vec<Vec<u8>> = ahead.iter().map(|entry| entry.name.clone()).collect();
-        if resolved.when.inner(resolved.path.components()).is_empty() {
-            shadowed.push(SNAPSHOTS.to_vec());
-        }
-        let ended = !matches!(resolved.node, Node::Inside(_));
-        Ok(Self { namespace: own.clone(), node: resolved.node, ahead, shadowed, cursor: None, ended })
-    }
-
-    pub(super) fn inside(&self) -> Option<&Inside> {
-        match &self.node {
-            Node::Inside(inside) => Some(inside),
-            Node::Above(_) | Node::Snapshots => None,
-        }
-    }
-
-    /// The next up to `max` entries (without `.` and `..`); empty at the end.
-    ///
-    /// # Errors
-    /// [`VfsError`].
-    pub async fn next(&mut self, max: usize) -> Result<Vec<DirectoryEntry>, VfsError> {
-        self.namespace.live()?;
-        if !self.ahead.is_empty() {
-            let count = self.ahead.len().min(max);
-            return Ok(self.ahead.drain(..count).collect());
-        }
-        while !self.ended {
-            let Some(inside) = self.inside().cloned() else { break };
-            let cursor = self.cursor;
-            let (entries, next) =
-                blocking(move || Ok(inside.tree.list(inside.attributes.inode, cursor, max)?)).await?;
-            self.cursor = next;
-            self.ended = next.is_none();
-            let shown: Vec<DirectoryEntry> = entries
-                .into_iter()
-                .filter(|entry| !self.shadowed.contains(&entry.name))
-                .map(|entry| DirectoryEntry { name: entry.name, attributes: entry.attributes })
-                .collect();
-            if !shown.is_empty() {
-                return Ok(shown);
-            }
-        }
-        Ok(Vec::new())
-    }
-
-    /// Attributes of the directory itself.
-    ///
-    /// # Errors
-    /// [`VfsError`].
-    pub async fn attributes(&self) -> Result<Attributes, VfsError> {
-        match self.inside().cloned() {
-            None => Ok(self.namespace.attributes_of(&self.node)),
-            Some(inside) => blocking(move || Ok(inside.tree.attributes(inside.attributes.inode)?)).await,
-        }
-    }
-}
-
-/// An upload under way. Dropped without [`UploadHandle::commit`], nothing happened.
-#[derive(Debug)]
-pub struct UploadHandle {
-    namespace: Namespace,
-    path: VaultPath,
-    /// The upload, or the piece that is being sealed with it.
-    state: UploadState,
-}
-
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is the usual one")]
-enum UploadState {
-    Idle(Upload),
-    Sealing(JoinHandle<Result<Upload, StoreError>>),
-    Failed,
-}
-
-impl UploadHandle {
-    pub(super) fn new(namespace: Namespace, path: VaultPath, upload: Upload) -> Self {
-        Self { namespace, path, state: UploadState::Idle(upload) }
-    }
-
-    async fn settled(&mut self) -> Result<Upload, VfsError> {
-        match std::mem::replace(&mut self.state, UploadState::Failed) {
-            UploadState::Idle(upload) => Ok(upload),
-            UploadState::Sealing(task) => Ok(task.await.map_err(|_| VfsError::Interrupted)??),
-            UploadState::Failed => Err(VfsError::Interrupted),
-        }
-    }
-
-    /// Takes the next bytes; sealing runs on the pool, one piece ahead.
-    ///
-    /// # Errors
-    /// [`VfsError`]: the upload is lost then.
-    pub async fn write(&mut self, bytes: Bytes) -> Result<(), VfsError> {
-        self.namespace.live()?;
-        let mut upload = match self.settled().await {
-            Ok(upload) => upload,
-            Err(error) => return Err(self.failed(error).await),
-        };
-        self.state =
-            UploadState::Sealing(tokio::task::spawn_blocking(move || upload.write(&bytes).map(|()| upload)));
-        Ok(())
-    }
-
-    /// Makes it the file, durable when this returns; true when the name is new.
-    ///
-    /// # Errors
-    /// [`VfsError`]: nothing changed then.
-    pub async fn commit(
-        mut self,
-        precondition: Precondition,
-        attributes: AttributeChange,
-    ) -> Result<(Attributes, bool), VfsError> {
-        let upload = match self.settled().await {
-            Ok(upload) => upload,
-            Err(error) => return Err(self.failed(error).await),
-        };
-        let path = self.path.clone();
-        let pending = self
-            .namespace
-            .audited(self.namespace.about(Action::FileWrite, &self.path), move |own| {
-                let place = own.upload_place(&path)?;
-                let (vault, parent) = (&place.parent.vault, place.parent.inode);
-                let record =
-                    RecordDraft { vault: Some(vault.id()), ..own.about(Action::FileWrite, &place.path) };
-                let done = upload.commit((parent, &place.name), precondition, &attributes, record)?;
-                let (inode, new) = done.value;
-                if new {
-                    own.note_fresh(&place, inode);
-                }
-                let attributes = vault.attributes(inode)?;
-                Ok(coffre_storage::Pending { value: (attributes, new), ticket: done.ticket })
-            })
-            .await?;
-        durable_value(pending).await
-    }
-
-    async fn failed(&mut self, error: VfsError) -> VfsError {
-        match error.outcome() {
-            Some(outcome) => {
-                let record = self.namespace.about(Action::FileWrite, &self.path);
-                let record = RecordDraft { outcome, reason: Some(error.to_string()), ..record };
-                self.namespace.record(record).await.err().unwrap_or(error)
-            }
-            None => error,
         }
     }
 }

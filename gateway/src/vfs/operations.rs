@@ -621,14 +621,25 @@ impl Namespace {
     /// [`VfsError`].
     pub async fn space(&self, path: &VaultPath) -> Result<SpaceState, VfsError> {
         let path = path.clone();
-        self.audited(self.about(Action::Stat, &path), move |own| {
-            let resolved = own.resolve(&path, Follow::Yes)?;
+        let vault = self
+            .audited(self.about(Action::Stat, &path), move |own| {
+                Ok(match own.resolve(&path, Follow::Yes)?.node {
+                    Node::Above(_) | Node::Snapshots => None,
+                    Node::Inside(inside) => Some(inside.tree.id()),
+                })
+            })
+            .await?;
+        self.space_of(vault).await
+    }
+
+    /// Space in a vault, or above all vaults.
+    pub(super) async fn space_of(&self, vault: Option<VaultId>) -> Result<SpaceState, VfsError> {
+        self.live()?;
+        let own = self.clone();
+        blocking(move || {
             let store = &own.vfs.inner.store;
             let owner = coffre_storage::id::OwnerId(own.session.principal.customer.0);
-            let vault = match &resolved.node {
-                Node::Above(_) | Node::Snapshots => None,
-                Node::Inside(inside) => Some(store.quotas().vault(inside.tree.id())),
-            };
+            let vault = vault.map(|vault| store.quotas().vault(vault));
             let disk_free = store.blobs().free_bytes().map_err(StoreError::from)?;
             Ok(space::state(&store.quotas().customer(owner), vault.as_ref(), disk_free))
         })

@@ -160,6 +160,7 @@ impl Namespace {
         }
     }
 
+    /// The store's time.
     pub(super) fn now(&self) -> UnixNanos {
         self.vfs.inner.store.clock_now()
     }

@@ -1,0 +1,104 @@
+//! Open directories: what no vault holds first, then the vault's names in batches.
+
+use std::collections::VecDeque;
+
+use coffre_auth::Rights;
+use coffre_storage::StoreError;
+use coffre_storage::tree::Cursor;
+
+use super::resolve::{Inside, Node, Resolved};
+use super::snapshots::SNAPSHOTS;
+use super::{Attributes, DirectoryEntry, Kind, Namespace, SpaceState, UnixNanos, VfsError, blocking};
+
+/// An open directory of one session.
+#[derive(Debug)]
+pub struct DirectoryHandle {
+    namespace: Namespace,
+    node: Node,
+    /// What no vault holds, shown first: mount points in it, or points in time.
+    ahead: VecDeque<DirectoryEntry>,
+    shadowed: Vec<Vec<u8>>,
+    cursor: Option<Cursor>,
+    ended: bool,
+}
+
+impl DirectoryHandle {
+    pub(super) fn open(own: &Namespace, resolved: Resolved) -> Result<Self, VfsError> {
+        let ahead: VecDeque<DirectoryEntry> = match &resolved.node {
+            Node::Snapshots => own.points()?.into(),
+            Node::Above(_) | Node::Inside(_) => own.mount_entries(&resolved.path, &resolved.when)?.into(),
+        };
+        if let Node::Inside(inside) = &resolved.node {
+            if inside.attributes.kind != Kind::Directory {
+                return Err(StoreError::NotADirectory.into());
+            }
+            own.permit_read(inside, Rights::List)?;
+        }
+        let mut shadowed: Vec<Vec<u8>> = ahead.iter().map(|entry| entry.name.clone()).collect();
+        if resolved.when.inner(resolved.path.components()).is_empty() {
+            shadowed.push(SNAPSHOTS.to_vec());
+        }
+        let ended = !matches!(resolved.node, Node::Inside(_));
+        Ok(Self { namespace: own.clone(), node: resolved.node, ahead, shadowed, cursor: None, ended })
+    }
+
+    pub(super) fn inside(&self) -> Option<&Inside> {
+        match &self.node {
+            Node::Inside(inside) => Some(inside),
+            Node::Above(_) | Node::Snapshots => None,
+        }
+    }
+
+    /// The next up to `max` entries (without `.` and `..`); empty at the end.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn next(&mut self, max: usize) -> Result<Vec<DirectoryEntry>, VfsError> {
+        self.namespace.live()?;
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(max);
+            return Ok(self.ahead.drain(..count).collect());
+        }
+        while !self.ended {
+            let Some(inside) = self.inside().cloned() else { break };
+            let cursor = self.cursor;
+            let (entries, next) =
+                blocking(move || Ok(inside.tree.list(inside.attributes.inode, cursor, max)?)).await?;
+            self.cursor = next;
+            self.ended = next.is_none();
+            let shown: Vec<DirectoryEntry> = entries
+                .into_iter()
+                .filter(|entry| !self.shadowed.contains(&entry.name))
+                .map(|entry| DirectoryEntry { name: entry.name, attributes: entry.attributes })
+                .collect();
+            if !shown.is_empty() {
+                return Ok(shown);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// The store's time, to show the entries' times by.
+    pub fn now(&self) -> UnixNanos {
+        self.namespace.now()
+    }
+
+    /// Space where it lies.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn space(&self) -> Result<SpaceState, VfsError> {
+        self.namespace.space_of(self.inside().map(|inside| inside.tree.id())).await
+    }
+
+    /// Attributes of the directory itself.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn attributes(&self) -> Result<Attributes, VfsError> {
+        match self.inside().cloned() {
+            None => Ok(self.namespace.attributes_of(&self.node)),
+            Some(inside) => blocking(move || Ok(inside.tree.attributes(inside.attributes.inode)?)).await,
+        }
+    }
+}
