@@ -265,10 +265,12 @@ impl LogShared {
         (state.open.is_none() && state.full).then_some(StoreError::DiskFull)
     }
 
-    /// Appends a frame to the open batch; waits while it is full and the one before is being written.
+    /// Appends a frame of `len` bytes to the open batch; waits while it is full and the one before is being written. `fill`
+    /// puts exactly so many bytes behind what is there.
     pub(super) fn append_frame(
         &self,
-        sealed: &[u8],
+        len: usize,
+        fill: impl FnOnce(&mut AlignedBuffer) -> Result<(), StoreError>,
         row: impl FnOnce(PackId, u64) -> FrameRow,
     ) -> Result<FramePlace, StoreError> {
         let mut state = self.lock();
@@ -278,12 +280,14 @@ impl LogShared {
             }
             let target = self.target;
             if let Some(open) = state.open.as_mut()
-                && (open.buffer.len() + sealed.len() <= target || !open.has_frames())
-                && open.fits(sealed.len(), FRAME_ROW_BYTES)
+                && (open.buffer.len() + len <= target || !open.has_frames())
+                && open.fits(len, FRAME_ROW_BYTES)
             {
-                let row = row(open.pack, open.offset + open.buffer.len() as u64);
+                let before = open.buffer.len();
+                fill(&mut open.buffer)?;
+                debug_assert_eq!(open.buffer.len(), before + len);
+                let row = row(open.pack, open.offset + before as u64);
                 let place = row.place;
-                open.buffer.extend(sealed);
                 open.meta.frames.push(row);
                 open.meta_bytes += FRAME_ROW_BYTES;
                 return Ok(place);

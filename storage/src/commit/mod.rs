@@ -38,6 +38,7 @@ use crate::keys::{GatewayKey, GatewayLabel, Secret32, VaultKeys};
 use crate::limits::CHUNK_BYTES_MAX;
 use crate::log::batch::FrameRow;
 use crate::log::pack::blob_name;
+use crate::log::buffer::AlignedBuffer;
 use crate::quota::Quotas;
 use crate::record::RecordKey;
 use crate::rows::{ChunkRow, chunk_key, decode};
@@ -412,7 +413,11 @@ impl Store {
 
     /// Appends a frame of another pack as it is.
     pub(crate) fn append_moved(&self, frame: &FrameRow, sealed: &[u8]) -> Result<FramePlace, StoreError> {
-        self.inner.log.append_frame(sealed, |pack, offset| FrameRow {
+        let fill = |buffer: &mut AlignedBuffer| {
+            buffer.extend(sealed);
+            Ok(())
+        };
+        self.inner.log.append_frame(sealed.len(), fill, |pack, offset| FrameRow {
             place: FramePlace { pack, offset, ..frame.place },
             ..frame.clone()
         })
@@ -511,9 +516,12 @@ impl Store {
         let packed = compression.pack(plaintext);
         let codec = if packed.is_some() { Codec::Lz4 } else { Codec::Plain };
         let context = FrameContext { vault: keys.vault, key_epoch: KEY_EPOCH, chunk, plain_bytes, codec };
-        let sealed = frame::seal(&key, &self.inner.nonces, &context, packed.as_deref().unwrap_or(plaintext))?;
-        let stored_bytes = u32::try_from(sealed.len()).map_err(|_| StoreError::TooLarge("a chunk"))?;
-        self.inner.log.append_frame(&sealed, |pack, offset| FrameRow {
+        let bytes = packed.as_deref().unwrap_or(plaintext);
+        let sealed_bytes = bytes.len() + frame::FRAME_OVERHEAD_BYTES;
+        let stored_bytes = u32::try_from(sealed_bytes).map_err(|_| StoreError::TooLarge("a chunk"))?;
+        let fill =
+            |buffer: &mut AlignedBuffer| frame::seal_onto(buffer, &key, &self.inner.nonces, &context, bytes);
+        self.inner.log.append_frame(sealed_bytes, fill, |pack, offset| FrameRow {
             vault: keys.vault,
             chunk,
             place: FramePlace { pack, offset, stored_bytes, plain_bytes, codec, salt_of },
