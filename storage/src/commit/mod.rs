@@ -2,7 +2,8 @@
 //!
 //! A [`Txn`] holds the store's one writer lock while it reads and decides. Submitting it gives its changes to the open
 //! batch and to the overlay (so that every later read sees them) and releases the lock. The committer closes
-//! a batch when somebody waits for a ticket in it and the previous sync has returned, at `BATCH_BYTES_TARGET`, or
+//! a batch when somebody waits for a ticket in it and the previous sync has returned (a little later, when those who were
+//! answered then are likely to come back in time: `gather`), at `BATCH_BYTES_TARGET`, or
 //! `UNAWAITED_MILLIS_MAX` after its first transaction when nobody waits; it writes it, syncs once and
 //! completes the tickets. The index takes the changes of many batches at once, without a sync, and the overlay drops them
 //! then. Order of truth: log, then acknowledgement, then index. What is durable is always a beginning of what was submitted, so whoever waits for one ticket has
@@ -15,6 +16,7 @@ mod counts;
 mod epochs;
 mod export;
 mod extent;
+mod gather;
 mod log_state;
 mod open;
 mod overlay;
@@ -37,8 +39,8 @@ use crate::index::{Entries, Index, SharedIndex, Table};
 use crate::keys::{GatewayKey, GatewayLabel, Secret32, VaultKeys};
 use crate::limits::CHUNK_BYTES_MAX;
 use crate::log::batch::FrameRow;
-use crate::log::pack::blob_name;
 use crate::log::buffer::AlignedBuffer;
+use crate::log::pack::blob_name;
 use crate::quota::Quotas;
 use crate::record::RecordKey;
 use crate::rows::{ChunkRow, chunk_key, decode};
