@@ -10,6 +10,7 @@ use crate::error::StoreError;
 use crate::id::{ChunkId, PackId, VaultId};
 use crate::keys::{Secret32, frame_key};
 use crate::limits::{CHUNK_BYTES_MAX, COMPRESSED_BYTES_MIN};
+use crate::log::buffer::AlignedBuffer;
 
 /// Bytes that a frame is longer than its chunk.
 pub const FRAME_OVERHEAD_BYTES: usize = NONCE_BYTES + TAG_BYTES;
@@ -156,26 +157,30 @@ impl NonceSequence {
     }
 }
 
-/// Seals a chunk into a frame.
+/// Seals a chunk behind what a buffer holds: its frame is `FRAME_OVERHEAD_BYTES` longer. In place, so that the bytes are moved
+/// once.
 ///
 /// # Errors
-/// `TooLarge` when the cipher refuses.
-pub fn seal(
+/// `TooLarge` when the cipher refuses; the buffer is as it was.
+pub fn seal_onto(
+    buffer: &mut AlignedBuffer,
     key: &FrameKey,
     nonces: &NonceSequence,
     context: &FrameContext,
     plaintext: &[u8],
-) -> Result<Vec<u8>, StoreError> {
-    let nonce = nonces.next();
-    let mut frame = Vec::with_capacity(plaintext.len() + FRAME_OVERHEAD_BYTES);
-    frame.extend_from_slice(&nonce);
-    frame.extend_from_slice(plaintext);
-    let tag = key
-        .0
-        .seal(nonce, &context.aad(), &mut frame[NONCE_BYTES..])
-        .ok_or(StoreError::TooLarge("a chunk"))?;
-    frame.extend_from_slice(&tag);
-    Ok(frame)
+) -> Result<(), StoreError> {
+    let (start, nonce) = (buffer.len(), nonces.next());
+    buffer.extend(&nonce);
+    buffer.extend(plaintext);
+    let body = &mut buffer.bytes_mut()[start + NONCE_BYTES..];
+    if let Some(tag) = key.0.seal(nonce, &context.aad(), body) {
+        buffer.extend(&tag);
+        Ok(())
+    } else {
+        // Never leave plaintext where a frame is expected.
+        buffer.cut_to(start);
+        Err(StoreError::TooLarge("a chunk"))
+    }
 }
 
 /// Opens a frame in place: the plaintext, or nothing when any byte or the context differs.
@@ -202,7 +207,11 @@ mod tests {
             plain_bytes: 5,
             codec: Codec::Plain,
         };
-        let frame = seal(&key, &nonces, &context, b"plain").unwrap();
+        let mut buffer = AlignedBuffer::default();
+        buffer.extend(b"before");
+        seal_onto(&mut buffer, &key, &nonces, &context, b"plain").unwrap();
+        let frame = buffer.bytes().strip_prefix(b"before").unwrap().to_vec();
+        assert_eq!(frame.len(), 5 + FRAME_OVERHEAD_BYTES);
         assert_eq!(open(&key, &context, &mut frame.clone()).unwrap(), b"plain");
         let others = [
             FrameContext { vault: VaultId([9; 16]), ..context },

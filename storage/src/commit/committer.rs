@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use minicbor::{Decode, Encode};
 
 use super::ahead::ZerosAhead;
+use super::gather::{Gather, Hope};
 use super::log_state::{Life, OpenBatch, Writing};
 use super::sequence::Sequence;
 use super::{Inner, lock};
@@ -154,11 +155,17 @@ pub(super) struct Committer {
     pub(super) last_checkpoint: Instant,
     pub(super) last_signed: Instant,
     pub(super) spare: Option<AlignedBuffer>,
+    pub(super) gather: Gather,
+    /// How many waited for the open batch when the one before was answered.
+    pub(super) early: usize,
+    /// For whom the open batch is held open, and until when.
+    pub(super) hope: Option<(Hope, Instant)>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 enum Work {
-    Write(OpenBatch),
+    /// A batch, and its meta section.
+    Write(OpenBatch, Vec<u8>),
     Checkpoint,
     Room,
     Stop,
@@ -168,7 +175,7 @@ impl Committer {
     pub(super) fn run(mut self) {
         loop {
             let outcome = match self.next_work() {
-                Work::Write(batch) => self.write(batch),
+                Work::Write(batch, meta) => self.write(batch, meta),
                 Work::Checkpoint => self.checkpoint(false),
                 Work::Room => {
                     self.find_room();
@@ -207,13 +214,20 @@ impl Committer {
             match state.open.as_ref() {
                 None => return if stopping { Work::Stop } else { Work::Room },
                 Some(open) => {
-                    let close = open.rest().is_some_and(|rest| rest.is_zero())
-                        || open.bytes() >= target
+                    let close = open.bytes() >= target
                         || (state.close_wanted && open.has_payload())
                         || ((stopping || asked) && !open.is_idle());
                     // Somebody needs more room than an empty batch has left here: move on.
                     if close || state.room_wanted > open.room {
                         return self.take(&mut state);
+                    }
+                    if open.rest().is_some_and(|rest| rest.is_zero()) {
+                        let Some((others, longest)) = self.hope_for_others(open.waiting) else {
+                            return self.take(&mut state);
+                        };
+                        state.hoped = others;
+                        state = inner.log.sleep(state, longest);
+                        continue;
                     }
                     state.close_wanted = false;
                 }
@@ -231,15 +245,29 @@ impl Committer {
         }
     }
 
+    /// How many are to wait for the batch before it is closed, and how long it stays open for them.
+    fn hope_for_others(&mut self, waiting: usize) -> Option<(usize, Duration)> {
+        if self.hope.is_none() {
+            let hope = self.gather.hope(std::mem::take(&mut self.early))?;
+            self.hope = Some((hope, Instant::now() + hope.longest));
+        }
+        let (hope, until) = self.hope?;
+        let longest = until.saturating_duration_since(Instant::now());
+        if waiting < hope.waiting && !longest.is_zero() {
+            return Some((hope.waiting, longest));
+        }
+        self.gather.ended(hope, waiting);
+        None
+    }
+
     /// Takes the open batch and, where the pack has room for another, opens that one at once.
     fn take(&mut self, state: &mut super::log_state::LogState) -> Work {
         let Some(mut batch) = state.open.take() else { return Work::Room };
         batch.meta.sequence = batch.sequence.last_number;
         batch.meta.time = batch.sequence.last_time;
-        let encoded = batch.meta.encode().len();
-        let blocks =
-            crate::log::batch::blocks_for(batch.buffer.len() - crate::log::batch::HEADER_BYTES, encoded)
-                as u64;
+        let encoded = batch.meta.encode();
+        let frames_bytes = batch.buffer.len() - crate::log::batch::HEADER_BYTES;
+        let blocks = crate::log::batch::blocks_for(frames_bytes, encoded.len()) as u64;
         let (used, wanted) = (blocks * BLOCK, state.room_wanted);
         let left = batch.room.saturating_sub(used);
         let enough =
@@ -257,13 +285,19 @@ impl Committer {
             state.last_number = number;
         }
         state.close_wanted = false;
+        (self.hope, self.early, state.hoped) = (None, 0, 0);
         state.sealing = Some((batch.pack, batch.offset));
-        Work::Write(batch)
+        Work::Write(batch, encoded)
     }
 
-    fn write(&mut self, mut batch: OpenBatch) -> Result<(), StoreError> {
-        let cells = std::mem::take(&mut batch.cells);
-        let outcome = self.write_batch(batch, !cells.is_empty());
+    fn write(&mut self, mut batch: OpenBatch, encoded: Vec<u8>) -> Result<(), StoreError> {
+        let (cells, waiting) = (std::mem::take(&mut batch.cells), batch.waiting);
+        let outcome = self.write_batch(batch, encoded, !cells.is_empty());
+        self.early = self.inner.log.lock().open.as_ref().map_or(0, |open| open.waiting);
+        if let Ok(sync) = &outcome {
+            self.gather.answered(waiting, *sync);
+        }
+        let outcome = outcome.map(drop);
         for cell in cells {
             cell.complete(outcome.clone());
         }
@@ -283,7 +317,13 @@ impl Committer {
         if self.checkpoint_due(asked) { self.checkpoint(false) } else { Ok(()) }
     }
 
-    fn write_batch(&mut self, batch: OpenBatch, must_sync: bool) -> Result<(), StoreError> {
+    /// Writes a batch, and tells how long its sync took.
+    fn write_batch(
+        &mut self,
+        batch: OpenBatch,
+        encoded: Vec<u8>,
+        must_sync: bool,
+    ) -> Result<Duration, StoreError> {
         let OpenBatch { number, pack: pack_id, offset, mut buffer, meta, sequence, .. } = batch;
         let pack = self.pack.as_mut().ok_or(StoreError::Poisoned)?;
         let place = BatchPlace {
@@ -294,7 +334,7 @@ impl Committer {
             synced_through: self.synced_through,
             last_commit: CommitNumber(sequence.last_commit),
         };
-        let tag = finish(&pack.key, &place, &mut buffer, meta.encode()).ok_or(StoreError::Randomness)?;
+        let tag = finish(&pack.key, &place, &mut buffer, encoded).ok_or(StoreError::Randomness)?;
         let len = buffer.len();
         buffer.pad_to(len + pack.ahead.behind(offset, len));
         let buffer = Arc::new(buffer);
@@ -315,8 +355,11 @@ impl Committer {
         self.position.last_begin = Some(offset);
         self.position.batch = number.0;
         self.position.tag = tag;
+        let mut took = Duration::ZERO;
         if must_sync {
+            let begin = Instant::now();
             pack.blob.sync()?;
+            took = begin.elapsed();
             self.unsynced = false;
             self.synced_through = number;
         }
@@ -328,7 +371,7 @@ impl Committer {
         if let Ok(buffer) = Arc::try_unwrap(buffer) {
             self.spare = Some(buffer);
         }
-        Ok(())
+        Ok(took)
     }
 
     /// Takes note of what a batch that is in the log made true.

@@ -36,8 +36,8 @@ pub(super) struct OpenBatch {
     pub(super) meta: Meta,
     pub(super) sequence: Sequence,
     pub(super) cells: Vec<Arc<TicketCell>>,
-    /// Somebody waits for one of the tickets.
-    awaited: bool,
+    /// How many wait for one of the tickets.
+    pub(super) waiting: usize,
     /// When it is closed although nobody waits; absent while it holds no transaction.
     due: Option<Instant>,
     meta_bytes: usize,
@@ -63,7 +63,7 @@ impl OpenBatch {
             meta: Meta::default(),
             sequence,
             cells: Vec::new(),
-            awaited: false,
+            waiting: 0,
             due: None,
             meta_bytes: META_BYTES,
         }
@@ -81,7 +81,7 @@ impl OpenBatch {
 
     /// How long it may stay open for more to come; nothing when only its size or a wish ends it.
     pub(super) fn rest(&self) -> Option<Duration> {
-        if self.awaited {
+        if self.waiting > 0 {
             return Some(Duration::ZERO);
         }
         self.due.map(|due| due.saturating_duration_since(Instant::now()))
@@ -163,6 +163,8 @@ pub(super) struct LogState {
     /// The open batch is to be closed as it is.
     pub(super) close_wanted: bool,
     pub(super) life: Life,
+    /// The committer holds the open batch open until so many wait for it.
+    pub(super) hoped: usize,
     /// The committer sleeps.
     pub(super) asleep: bool,
     pub(super) checkpoints_wanted: u64,
@@ -207,6 +209,7 @@ impl LogShared {
             room_wanted: 0,
             close_wanted: false,
             life: Life::Running,
+            hoped: 0,
             asleep: false,
             checkpoints_wanted: 0,
             checkpoints_done: 0,
@@ -247,9 +250,12 @@ impl LogShared {
     /// its way.)
     pub(super) fn hurry(&self, batch: BatchNumber) {
         let mut state = self.lock();
-        if let Some(open) = state.open.as_mut().filter(|open| open.number == batch && !open.awaited) {
-            open.awaited = true;
-            self.rouse(&mut state);
+        let hoped = state.hoped;
+        if let Some(open) = state.open.as_mut().filter(|open| open.number == batch) {
+            open.waiting += 1;
+            if open.waiting == 1 || open.waiting == hoped {
+                self.rouse(&mut state);
+            }
         }
     }
 
@@ -265,10 +271,12 @@ impl LogShared {
         (state.open.is_none() && state.full).then_some(StoreError::DiskFull)
     }
 
-    /// Appends a frame to the open batch; waits while it is full and the one before is being written.
+    /// Appends a frame of `len` bytes to the open batch; waits while it is full and the one before is being written. `fill`
+    /// puts exactly so many bytes behind what is there.
     pub(super) fn append_frame(
         &self,
-        sealed: &[u8],
+        len: usize,
+        fill: impl FnOnce(&mut AlignedBuffer) -> Result<(), StoreError>,
         row: impl FnOnce(PackId, u64) -> FrameRow,
     ) -> Result<FramePlace, StoreError> {
         let mut state = self.lock();
@@ -278,12 +286,14 @@ impl LogShared {
             }
             let target = self.target;
             if let Some(open) = state.open.as_mut()
-                && (open.buffer.len() + sealed.len() <= target || !open.has_frames())
-                && open.fits(sealed.len(), FRAME_ROW_BYTES)
+                && (open.buffer.len() + len <= target || !open.has_frames())
+                && open.fits(len, FRAME_ROW_BYTES)
             {
-                let row = row(open.pack, open.offset + open.buffer.len() as u64);
+                let before = open.buffer.len();
+                fill(&mut open.buffer)?;
+                debug_assert_eq!(open.buffer.len(), before + len);
+                let row = row(open.pack, open.offset + before as u64);
                 let place = row.place;
-                open.buffer.extend(sealed);
                 open.meta.frames.push(row);
                 open.meta_bytes += FRAME_ROW_BYTES;
                 return Ok(place);

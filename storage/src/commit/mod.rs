@@ -2,7 +2,8 @@
 //!
 //! A [`Txn`] holds the store's one writer lock while it reads and decides. Submitting it gives its changes to the open
 //! batch and to the overlay (so that every later read sees them) and releases the lock. The committer closes
-//! a batch when somebody waits for a ticket in it and the previous sync has returned, at `BATCH_BYTES_TARGET`, or
+//! a batch when somebody waits for a ticket in it and the previous sync has returned (a little later, when those who were
+//! answered then are likely to come back in time: `gather`), at `BATCH_BYTES_TARGET`, or
 //! `UNAWAITED_MILLIS_MAX` after its first transaction when nobody waits; it writes it, syncs once and
 //! completes the tickets. The index takes the changes of many batches at once, without a sync, and the overlay drops them
 //! then. Order of truth: log, then acknowledgement, then index. What is durable is always a beginning of what was submitted, so whoever waits for one ticket has
@@ -15,6 +16,7 @@ mod counts;
 mod epochs;
 mod export;
 mod extent;
+mod gather;
 mod log_state;
 mod open;
 mod overlay;
@@ -37,6 +39,7 @@ use crate::index::{Entries, Index, SharedIndex, Table};
 use crate::keys::{GatewayKey, GatewayLabel, Secret32, VaultKeys};
 use crate::limits::CHUNK_BYTES_MAX;
 use crate::log::batch::FrameRow;
+use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::blob_name;
 use crate::quota::Quotas;
 use crate::record::RecordKey;
@@ -419,7 +422,11 @@ impl Store {
 
     /// Appends a frame of another pack as it is.
     pub(crate) fn append_moved(&self, frame: &FrameRow, sealed: &[u8]) -> Result<FramePlace, StoreError> {
-        self.inner.log.append_frame(sealed, |pack, offset| FrameRow {
+        let fill = |buffer: &mut AlignedBuffer| {
+            buffer.extend(sealed);
+            Ok(())
+        };
+        self.inner.log.append_frame(sealed.len(), fill, |pack, offset| FrameRow {
             place: FramePlace { pack, offset, ..frame.place },
             ..frame.clone()
         })
@@ -518,9 +525,12 @@ impl Store {
         let packed = compression.pack(plaintext);
         let codec = if packed.is_some() { Codec::Lz4 } else { Codec::Plain };
         let context = FrameContext { vault: keys.vault, key_epoch: KEY_EPOCH, chunk, plain_bytes, codec };
-        let sealed = frame::seal(&key, &self.inner.nonces, &context, packed.as_deref().unwrap_or(plaintext))?;
-        let stored_bytes = u32::try_from(sealed.len()).map_err(|_| StoreError::TooLarge("a chunk"))?;
-        self.inner.log.append_frame(&sealed, |pack, offset| FrameRow {
+        let bytes = packed.as_deref().unwrap_or(plaintext);
+        let sealed_bytes = bytes.len() + frame::FRAME_OVERHEAD_BYTES;
+        let stored_bytes = u32::try_from(sealed_bytes).map_err(|_| StoreError::TooLarge("a chunk"))?;
+        let fill =
+            |buffer: &mut AlignedBuffer| frame::seal_onto(buffer, &key, &self.inner.nonces, &context, bytes);
+        self.inner.log.append_frame(sealed_bytes, fill, |pack, offset| FrameRow {
             vault: keys.vault,
             chunk,
             place: FramePlace { pack, offset, stored_bytes, plain_bytes, codec, salt_of },

@@ -14,6 +14,7 @@ use super::committer::{Committer, OpenPack, POSITION_KEY, PackRow, Position};
 use super::counts::PackCounts;
 use super::epochs::Epochs;
 use super::export::CheckpointView;
+use super::gather::Gather;
 use super::log_state::{LogShared, OpenBatch};
 use super::overlay::Overlay;
 use super::sequence::Sequence;
@@ -293,6 +294,9 @@ impl Store {
             last_checkpoint: Instant::now(),
             last_signed: Instant::now(),
             spare: None,
+            gather: Gather::default(),
+            early: 0,
+            hope: None,
         };
         // What a crash left unsigned is signed before anything new comes.
         committer.audit.flush().map_err(StoreError::from)?;

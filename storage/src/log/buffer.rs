@@ -49,7 +49,12 @@ impl AlignedBuffer {
 
     /// Forgets the bytes, keeps the room.
     pub fn clear(&mut self) {
-        self.storage.truncate(self.start);
+        self.cut_to(0);
+    }
+
+    /// Forgets the bytes behind the first `len`.
+    pub fn cut_to(&mut self, len: usize) {
+        self.storage.truncate(self.start + len);
     }
 
     /// The bytes.
