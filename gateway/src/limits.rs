@@ -12,8 +12,23 @@ pub const FINDINGS_SHOWN_MAX: usize = 1000;
 pub const LOGIN_GRACE_SECS: u64 = 30;
 /// Connections of one listener, unless configured.
 pub const CONNECTIONS_MAX: usize = 1024;
-/// Seconds that sessions have to end after SIGTERM.
-pub const DRAIN_SECS_MAX: u64 = 30;
+/// Seconds that connections have to say good-bye once their sessions were ended.
+pub const FAREWELL_SECS_MAX: u64 = 10;
+
+// ---- lines ----
+
+/// Seconds in which a balancer must have sent its header: it sends it first of all.
+pub const PROXY_SECS_MAX: u64 = 5;
+/// Bytes of a header of version 1, as the protocol has it.
+pub const PROXY_LINE_BYTES_MAX: usize = 107;
+/// Bytes behind the length of a header of version 2: addresses of any kind, and what balancers add.
+pub const PROXY_BYTES_MAX: usize = 2048;
+/// How long a line that was still may be quicker than its pace.
+pub const PACE_BURST: std::time::Duration = std::time::Duration::from_millis(200);
+/// Sessions of a user, unless configured: mounts and programs of a busy machine.
+pub const USER_SESSIONS_MAX: usize = 512;
+/// Sessions of a customer, unless configured: no customer has all of a listener's connections.
+pub const CUSTOMER_SESSIONS_MAX: usize = 768;
 /// Threads for blocking storage calls: more would only wait for the same disk.
 pub const BLOCKING_THREADS_MAX: usize = 32;
 
@@ -126,6 +141,10 @@ pub const SSH_PACKET_BYTES_MAX: u32 = 65_535;
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Seconds between signs of life asked of a silent client; after three without an answer it is gone.
 pub const KEEPALIVE_SECS: u64 = 60;
+/// Bytes one way after which new keys are exchanged: RFC 4253 section 9.
+pub const REKEY_BYTES: usize = 1 << 30;
+/// Seconds after which they are: the same.
+pub const REKEY_SECS: u64 = 3600;
 /// Bytes of an SFTP packet: 256 KiB, and room for its header.
 pub const SFTP_FRAME_BYTES_MAX: u32 = 256 * 1024 + 1024;
 /// Bytes of one READ or WRITE that we announce: what OpenSSH announces too.

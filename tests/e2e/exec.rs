@@ -89,9 +89,9 @@ fn rclone_finds_the_digests_by_itself_and_verifies_with_them() -> Result<()> {
     let without = checked.stderr.lines().filter(|line| line.contains("could not be checked")).count();
     ensure!(checked.stderr.contains("md5 = ") && without == 0, "{}", checked.stderr);
     let sums = |remote: &dyn AsRef<Path>| -> Result<Vec<String>> {
-        // Of several checkers those that are quicker than its own search for `sha1sum` give up.
+        // Of several at once those that are quicker than its own search for `sha1sum` give up.
         let mut hashsum = gateway.rclone_sftp();
-        hashsum.args(["hashsum", "sha1", "--checkers", "1"]).arg(remote.as_ref());
+        hashsum.args(["hashsum", "sha1", "--transfers", "1"]).arg(remote.as_ref());
         let told = run_ok(&mut hashsum)?.text();
         let mut lines: Vec<String> = told.lines().map(str::to_owned).collect();
         lines.sort();

@@ -25,4 +25,5 @@ mod scp;
 mod second_reader;
 mod snapshots;
 mod tamper;
+mod transport;
 mod upgrade;

@@ -21,6 +21,7 @@ use crate::limits::{
     CHANNELS_MAX, CHANNELS_OPENED_MAX, INBOX_BYTES_ALL, INBOX_BYTES_MARK, TRICKLE_REST, WINDOW_BYTES_ALL,
     WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
 };
+use crate::line::stream::Rein;
 use crate::session::{SharedSession, Traffic};
 use crate::sftp::channel::{self, Inbox};
 use crate::sftp::dispatch::{Dispatcher, LinkOrder};
@@ -36,6 +37,16 @@ pub(super) struct Shared {
     pub(super) authenticated: CancellationToken,
     pub(super) traffic: Arc<Traffic>,
     pub(super) admitted: Mutex<Admitted>,
+    pub(super) rein: Arc<Rein>,
+    /// Held by each channel that is being served.
+    pub(super) busy: Arc<()>,
+}
+
+impl Shared {
+    /// Whether a channel is being served.
+    pub(super) fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.busy) > 1
+    }
 }
 
 /// russh's callbacks. They never wait for storage.
@@ -80,6 +91,7 @@ impl Connection {
             // russh ends authentication with the first success: there is no second.
             Ok(session) if self.shared.session.set(Arc::clone(&session)).is_ok() => {
                 self.shared.admitted.lock().unwrap_or_else(PoisonError::into_inner).authenticated();
+                self.shared.rein.set(session.pace.clone());
                 self.shared.authenticated.cancel();
                 Auth::Accept
             }
@@ -100,6 +112,14 @@ impl Connection {
                 None
             }
         }
+    }
+
+    fn spawn(&self, serving: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        let busy = Arc::clone(&self.shared.busy);
+        tokio::spawn(async move {
+            serving.await;
+            drop(busy);
+        })
     }
 
     /// A second request on a channel that has its purpose: the channel ends.
@@ -201,7 +221,8 @@ impl Handler for Connection {
         };
         let inbox = Arc::new(Inbox::default());
         let (ends, traffic) = ((session.ended.clone(), self.drain.clone()), Arc::clone(&self.shared.traffic));
-        let served = tokio::spawn(channel::serve(dispatcher, Arc::clone(&inbox), write, traffic, ends));
+        let serving = channel::serve(dispatcher, Arc::clone(&inbox), write, traffic, ends);
+        let served = self.spawn(serving);
         self.channels.insert(id, ChannelState::Sftp(inbox, served));
         ssh.channel_success(id)
     }
@@ -217,7 +238,7 @@ impl Handler for Connection {
         };
         let Some(channel) = self.take_bare(id) else { return self.end_channel(id, ssh) };
         let input = Arc::new(Pipe::default());
-        let served = tokio::spawn(exec::serve(exec::Order {
+        let served = self.spawn(exec::serve(exec::Order {
             namespace: self.vfs.namespace(Arc::clone(&session)),
             line: command.to_vec().into(),
             input: Arc::clone(&input),
