@@ -143,6 +143,8 @@ pub struct Sessions {
     pub customer_rate: String,
     /// How long an SSH session may last without a byte moving either way, or `none`.
     pub idle: String,
+    /// How often a silent SSH client is asked for a sign of life.
+    pub keepalive: String,
     /// How long transfers under way have to end once the server was told to stop.
     pub drain: String,
 }
@@ -156,6 +158,7 @@ impl Default for Sessions {
             user_rate: text("none"),
             customer_rate: text("none"),
             idle: text("12h"),
+            keepalive: text("60s"),
             drain: text("20s"),
         }
     }
@@ -170,6 +173,8 @@ pub struct SessionBounds {
     pub customer_rate: Option<u64>,
     /// Without a byte moving.
     pub idle: Option<Duration>,
+    /// Between signs of life.
+    pub keepalive: Duration,
     /// To end transfers.
     pub drain: Duration,
 }
@@ -180,13 +185,14 @@ impl Sessions {
             let rate = crate::units::parse_size_bound(text).map_err(|why| (key, why))?.limit();
             if rate == Some(0) { Err((key, "nothing would move".to_owned())) } else { Ok(rate) }
         };
+        let secs = |key, text: &str| match crate::units::parse_duration(text) {
+            Ok(time) if time.is_zero() => Err((key, "at least 1s".to_owned())),
+            other => other.map_err(|why| (key, why)),
+        };
         let idle = match self.idle.as_str() {
             "none" => None,
-            time => Some(crate::units::parse_duration(time).map_err(|why| ("sessions.idle", why))?),
+            time => Some(secs("sessions.idle", time)?),
         };
-        if idle.is_some_and(|idle| idle.is_zero()) {
-            return Err(("sessions.idle", "at least 1s, or none".to_owned()));
-        }
         if self.user_max == 0 || self.customer_max == 0 {
             return Err(("sessions.user_max", "at least 1, as sessions.customer_max".to_owned()));
         }
@@ -194,6 +200,7 @@ impl Sessions {
             user_rate: rate("sessions.user_rate", &self.user_rate)?,
             customer_rate: rate("sessions.customer_rate", &self.customer_rate)?,
             idle,
+            keepalive: secs("sessions.keepalive", &self.keepalive)?,
             drain: crate::units::parse_duration(&self.drain).map_err(|why| ("sessions.drain", why))?,
         })
     }
@@ -386,6 +393,7 @@ mod tests {
             ("user_rate = '0'", "user_rate"),
             ("customer_rate = 'fast'", "customer_rate"),
             ("idle = '0s'", "idle"),
+            ("keepalive = '0s'", "keepalive"),
             ("drain = 'soon'", "drain"),
             ("user_max = 0", "user_max"),
             ("speed = 1", "speed"),

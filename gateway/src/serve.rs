@@ -115,6 +115,7 @@ async fn serve(
             login_grace_secs: section.login_grace_secs,
             connections_max: section.connections_max,
             proxy_from: section.proxy_from.clone(),
+            keepalive: config.session_bounds.keepalive,
             idle: config.session_bounds.idle,
         };
         let listener = TcpListener::bind(section.listen)

@@ -120,6 +120,18 @@ fn a_slow_transfer_is_not_idle_and_a_silent_session_is() -> Result<()> {
 }
 
 #[test]
+fn a_client_that_gives_no_sign_of_life_is_gone_and_one_that_does_stays() -> Result<()> {
+    let gateway = configured("keepalive = \"1s\"")?;
+    let mut silent = RawSftp::start(&gateway)?;
+    let dead = RawSftp::start(&gateway)?;
+    dead.suspend()?;
+    until("the dead one's end", 30, || Ok(!records(&gateway, "session-close")?.is_empty()))?;
+    ensure!(silent.ask(kind::STAT, &[&string(b"/")])?.kind == kind::ATTRS, "the silent one is still there");
+    assert_eq!(records(&gateway, "session-close")?.len(), 1);
+    Ok(())
+}
+
+#[test]
 fn transfers_under_way_end_in_peace_when_the_server_stops_and_nobody_else_gets_in() -> Result<()> {
     let mut gateway = configured("drain = \"60s\"")?;
     let mut idle = RawSftp::start(&gateway)?;

@@ -18,8 +18,8 @@ use super::admission::{Admission, Admitted};
 use crate::accounts::{Accounts, LoginError};
 use crate::exec::{self, Pipe};
 use crate::limits::{
-    CHANNELS_MAX, CHANNELS_OPENED_MAX, INBOX_BYTES_ALL, INBOX_BYTES_MARK, TRICKLE_REST, WINDOW_BYTES_ALL,
-    WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
+    CHANNEL_CLOSE_WAIT, CHANNEL_CLOSE_WAIT_LONG, CHANNELS_LEFT_MAX, CHANNELS_LEFT_SOFT, CHANNELS_MAX,
+    INBOX_BYTES_ALL, INBOX_BYTES_MARK, TRICKLE_REST, WINDOW_BYTES_ALL, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
 };
 use crate::line::stream::Rein;
 use crate::session::{SharedSession, Traffic};
@@ -59,7 +59,8 @@ pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) drain: CancellationToken,
     pub(super) channels: HashMap<ChannelId, ChannelState>,
-    pub(super) channels_opened: u32,
+    /// Channels that this side closed first.
+    pub(super) channels_left: usize,
 }
 
 /// What a channel is.
@@ -127,6 +128,7 @@ impl Connection {
         if let Some(state) = self.channels.remove(&id) {
             state.cut();
         }
+        self.channels_left += 1;
         ssh.channel_failure(id)?;
         ssh.close(id)
     }
@@ -134,6 +136,7 @@ impl Connection {
     /// What no subsystem serves: a reason on standard error, exit status 1.
     fn refuse(&mut self, id: ChannelId, ssh: &mut Ssh) -> Result<(), russh::Error> {
         if self.take_bare(id).is_some() {
+            self.channels_left += 1;
             ssh.channel_success(id)?;
             ssh.extended_data(id, 1, &b"There is no shell here: use sftp, scp or rclone.\r\n"[..])?;
             ssh.exit_status_request(id, 1)?;
@@ -188,9 +191,10 @@ impl Handler for Connection {
     ) -> Result<(), Self::Error> {
         let live = self.shared.session.get().is_some_and(|session| session.is_live());
         // A channel that this side closed is not told of again.
+        let before = self.channels.len();
         self.channels.retain(|_, state| !state.is_over());
-        self.channels_opened += 1;
-        if self.channels_opened > CHANNELS_OPENED_MAX {
+        self.channels_left += before - self.channels.len();
+        if self.channels_left > CHANNELS_LEFT_MAX {
             return Err(russh::Error::Inconsistent);
         }
         if !live || self.drain.is_cancelled() || self.channels.len() >= CHANNELS_MAX {
@@ -244,6 +248,11 @@ impl Handler for Connection {
             input: Arc::clone(&input),
             channel,
             traffic: Arc::clone(&self.shared.traffic),
+            close_wait: if self.channels_left < CHANNELS_LEFT_SOFT {
+                CHANNEL_CLOSE_WAIT
+            } else {
+                CHANNEL_CLOSE_WAIT_LONG
+            },
             ended: session.ended.clone(),
         }));
         self.channels.insert(id, ChannelState::Exec(input, served));

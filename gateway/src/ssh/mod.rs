@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
 use crate::limits::{
-    AUTH_ATTEMPTS_MAX, KEEPALIVE_SECS, REKEY_BYTES, REKEY_SECS, SSH_PACKET_BYTES_MAX, WINDOW_BYTES_START,
+    AUTH_ATTEMPTS_MAX, KEEPALIVES_MAX, REKEY_BYTES, REKEY_SECS, SSH_PACKET_BYTES_MAX, WINDOW_BYTES_START,
 };
 use crate::line;
 use crate::line::stream::{Line, Rein};
@@ -38,6 +38,8 @@ pub struct SshOptions {
     pub connections_max: usize,
     /// Balancers that say from where a connection comes.
     pub proxy_from: Vec<IpNet>,
+    /// How often a silent client is asked for a sign of life.
+    pub keepalive: Duration,
     /// How long a session may last without a byte of a channel's moving.
     pub idle: Option<Duration>,
 }
@@ -120,8 +122,8 @@ impl Served {
             max_auth_attempts: AUTH_ATTEMPTS_MAX,
             inactivity_timeout: None,
             limits: Limits::new(REKEY_BYTES, REKEY_BYTES, Duration::from_secs(REKEY_SECS)),
-            keepalive_interval: Some(Duration::from_secs(KEEPALIVE_SECS)),
-            keepalive_max: 3,
+            keepalive_interval: Some(self.options.keepalive),
+            keepalive_max: KEEPALIVES_MAX,
             nodelay: true,
             ..Config::default()
         }
@@ -152,7 +154,7 @@ impl Served {
             shared: Arc::clone(&shared),
             drain: self.drain.clone(),
             channels: HashMap::new(),
-            channels_opened: 0,
+            channels_left: 0,
         };
         let grace = Duration::from_secs(self.options.login_grace_secs);
         let config = Arc::new(self.config());
