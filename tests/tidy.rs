@@ -12,7 +12,7 @@ const CRATES: [&str; 4] = ["storage", "auth", "gateway", "tests"];
 const BANNED: [&str; 7] = ["manager", "helper", "util", "common", "data", "info", "misc"];
 
 /// What each module of the gateway may import from the gateway. [`ASSEMBLY`] puts the parts together and may import all.
-const GATEWAY: [(&str, &[&str]); 19] = [
+const GATEWAY: [(&str, &[&str]); 20] = [
     ("clock", &[]),
     ("limits", &[]),
     ("units", &[]),
@@ -21,14 +21,15 @@ const GATEWAY: [(&str, &[&str]); 19] = [
     ("backup", &["config", "limits", "units"]),
     ("maintenance", &["config", "limits"]),
     ("scrub", &["limits"]),
-    ("session", &["clock", "limits"]),
+    ("line", &["limits"]),
+    ("session", &["clock", "limits", "line"]),
     ("tls", &["clock", "config", "limits"]),
     ("vfs", &["clock", "limits", "session"]),
-    ("accounts", &["clock", "limits", "session", "units", "vfs"]),
+    ("accounts", &["clock", "limits", "line", "session", "units", "vfs"]),
     ("sftp", &["clock", "limits", "session", "vfs"]),
     ("exec", &["limits", "session", "vfs"]),
-    ("ssh", &["accounts", "clock", "exec", "limits", "session", "sftp", "vfs"]),
-    ("webdav", &["accounts", "clock", "limits", "session", "vfs"]),
+    ("ssh", &["accounts", "clock", "exec", "limits", "line", "session", "sftp", "vfs"]),
+    ("webdav", &["accounts", "clock", "limits", "line", "session", "vfs"]),
     // Reads vaults of the past itself, with a record for each file; writes outside of the store.
     ("export", &["limits", "units"]),
     (

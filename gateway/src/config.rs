@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coffre_storage::reclaim::{ExportPolicy, ReclaimOptions};
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::limits::{RECLAIM_LIVE_PERCENT, RECLAIM_REST_MILLIS};
@@ -31,6 +32,12 @@ pub struct Config {
     /// How the store is kept in order: what `storage` says, in numbers.
     #[serde(skip)]
     pub upkeep: Upkeep,
+    /// What sessions may have.
+    #[serde(default)]
+    pub sessions: Sessions,
+    /// What `sessions` says, in numbers.
+    #[serde(skip)]
+    pub session_bounds: SessionBounds,
     /// SFTP listener; absent: not served.
     pub sftp: Option<Sftp>,
     /// WebDAV listener; absent: not served.
@@ -122,6 +129,83 @@ impl Storage {
     }
 }
 
+/// `[sessions]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sessions {
+    /// Sessions of a user at once.
+    pub user_max: usize,
+    /// Sessions of a customer at once.
+    pub customer_max: usize,
+    /// Bytes a second of all sessions of a user, each way, or `none`.
+    pub user_rate: String,
+    /// Bytes a second of all sessions of a customer, each way, or `none`.
+    pub customer_rate: String,
+    /// How long an SSH session may last without a byte moving either way, or `none`.
+    pub idle: String,
+    /// How often a silent SSH client is asked for a sign of life.
+    pub keepalive: String,
+    /// How long transfers under way have to end once the server was told to stop.
+    pub drain: String,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        let text = str::to_owned;
+        Self {
+            user_max: crate::limits::USER_SESSIONS_MAX,
+            customer_max: crate::limits::CUSTOMER_SESSIONS_MAX,
+            user_rate: text("none"),
+            customer_rate: text("none"),
+            idle: text("12h"),
+            keepalive: text("60s"),
+            drain: text("20s"),
+        }
+    }
+}
+
+/// What sessions may have, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SessionBounds {
+    /// Bytes a second of a user.
+    pub user_rate: Option<u64>,
+    /// Bytes a second of a customer.
+    pub customer_rate: Option<u64>,
+    /// Without a byte moving.
+    pub idle: Option<Duration>,
+    /// Between signs of life.
+    pub keepalive: Duration,
+    /// To end transfers.
+    pub drain: Duration,
+}
+
+impl Sessions {
+    fn bounds(&self) -> Result<SessionBounds, (&'static str, String)> {
+        let rate = |key, text: &str| {
+            let rate = crate::units::parse_size_bound(text).map_err(|why| (key, why))?.limit();
+            if rate == Some(0) { Err((key, "nothing would move".to_owned())) } else { Ok(rate) }
+        };
+        let secs = |key, text: &str| match crate::units::parse_duration(text) {
+            Ok(time) if time.is_zero() => Err((key, "at least 1s".to_owned())),
+            other => other.map_err(|why| (key, why)),
+        };
+        let idle = match self.idle.as_str() {
+            "none" => None,
+            time => Some(secs("sessions.idle", time)?),
+        };
+        if self.user_max == 0 || self.customer_max == 0 {
+            return Err(("sessions.user_max", "at least 1, as sessions.customer_max".to_owned()));
+        }
+        Ok(SessionBounds {
+            user_rate: rate("sessions.user_rate", &self.user_rate)?,
+            customer_rate: rate("sessions.customer_rate", &self.customer_rate)?,
+            idle,
+            keepalive: secs("sessions.keepalive", &self.keepalive)?,
+            drain: crate::units::parse_duration(&self.drain).map_err(|why| ("sessions.drain", why))?,
+        })
+    }
+}
+
 /// `[sftp]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,6 +220,9 @@ pub struct Sftp {
     /// Connections in all.
     #[serde(default = "connections_max")]
     pub connections_max: usize,
+    /// Networks of balancers that begin each connection with a PROXY header.
+    #[serde(default)]
+    pub proxy_from: Vec<IpNet>,
 }
 
 /// `[webdav]`
@@ -154,6 +241,9 @@ pub struct Webdav {
     /// Connections in all.
     #[serde(default = "connections_max")]
     pub connections_max: usize,
+    /// Networks of balancers that begin each connection with a PROXY header.
+    #[serde(default)]
+    pub proxy_from: Vec<IpNet>,
 }
 
 fn login_grace_secs() -> u64 {
@@ -209,11 +299,9 @@ impl Config {
         config.file = std::path::absolute(path).map_err(read)?;
         config.rebase(&home);
         config.check(path)?;
-        config.upkeep = config.storage.upkeep().map_err(|(key, why)| ConfigError::Value {
-            path: path.to_owned(),
-            key,
-            why,
-        })?;
+        let value = |(key, why)| ConfigError::Value { path: path.to_owned(), key, why };
+        config.upkeep = config.storage.upkeep().map_err(value)?;
+        config.session_bounds = config.sessions.bounds().map_err(value)?;
         Ok(config)
     }
 
@@ -301,5 +389,19 @@ mod tests {
                 .to_string()
                 .contains("reserve")
         );
+        for (bad, key) in [
+            ("user_rate = '0'", "user_rate"),
+            ("customer_rate = 'fast'", "customer_rate"),
+            ("idle = '0s'", "idle"),
+            ("keepalive = '0s'", "keepalive"),
+            ("drain = 'soon'", "drain"),
+            ("user_max = 0", "user_max"),
+            ("speed = 1", "speed"),
+        ] {
+            let error = load(&format!("{GOOD}[sessions]\n{bad}\n")).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+        let proxy = load(&format!("{GOOD}proxy_from = ['10.0.0.0/33']\n")).unwrap_err().to_string();
+        assert!(proxy.contains("proxy_from"), "{proxy}");
     }
 }

@@ -12,6 +12,7 @@ pub mod disaster;
 pub mod exec;
 pub mod export;
 pub mod limits;
+pub mod line;
 pub mod maintenance;
 pub mod scrub;
 pub mod serve;

@@ -12,8 +12,23 @@ pub const FINDINGS_SHOWN_MAX: usize = 1000;
 pub const LOGIN_GRACE_SECS: u64 = 30;
 /// Connections of one listener, unless configured.
 pub const CONNECTIONS_MAX: usize = 1024;
-/// Seconds that sessions have to end after SIGTERM.
-pub const DRAIN_SECS_MAX: u64 = 30;
+/// Seconds that connections have to say good-bye once their sessions were ended.
+pub const FAREWELL_SECS_MAX: u64 = 10;
+
+// ---- lines ----
+
+/// Seconds in which a balancer must have sent its header: it sends it first of all.
+pub const PROXY_SECS_MAX: u64 = 5;
+/// Bytes of a header of version 1, as the protocol has it.
+pub const PROXY_LINE_BYTES_MAX: usize = 107;
+/// Bytes behind the length of a header of version 2: addresses of any kind, and what balancers add.
+pub const PROXY_BYTES_MAX: usize = 2048;
+/// How long a line that was still may be quicker than its pace.
+pub const PACE_BURST: std::time::Duration = std::time::Duration::from_millis(200);
+/// Sessions of a user, unless configured: mounts and programs of a busy machine.
+pub const USER_SESSIONS_MAX: usize = 512;
+/// Sessions of a customer, unless configured: no customer has all of a listener's connections.
+pub const CUSTOMER_SESSIONS_MAX: usize = 768;
 /// Threads for blocking storage calls: more would only wait for the same disk.
 pub const BLOCKING_THREADS_MAX: usize = 32;
 
@@ -101,11 +116,15 @@ pub const UNAUTHENTICATED_SOFT: usize = 100;
 pub const AUTH_ATTEMPTS_MAX: usize = 10;
 /// Session channels of one connection.
 pub const CHANNELS_MAX: usize = 10;
-/// Channels of one connection, one after the other: russh keeps 4 KiB of each that the server closed first. rclone opens
-/// one for each digest, and closes them itself.
-pub const CHANNELS_OPENED_MAX: u32 = 50_000;
-/// How long a client has to close a channel whose end it was told of, before the server closes it: most do at once.
+/// Channels of a connection that the server closed first: russh keeps 4 KiB of each as long as the connection lives.
+pub const CHANNELS_LEFT_MAX: usize = 2000;
+/// So many of them are let pass before a client is given [`CHANNEL_CLOSE_WAIT_LONG`].
+pub const CHANNELS_LEFT_SOFT: usize = 100;
+/// How long a client has to close a channel whose end it was told of, before the server closes it: most do at once, and
+/// some wait for it.
 pub const CHANNEL_CLOSE_WAIT: std::time::Duration = std::time::Duration::from_millis(50);
+/// How long it has where many were left: rclone opens a channel for each digest, and its answer may come from far away.
+pub const CHANNEL_CLOSE_WAIT_LONG: std::time::Duration = std::time::Duration::from_secs(3);
 /// Bytes a client may send ahead on a channel: 16 MiB fill a line of 20 ms at 6 Gbit/s.
 pub const WINDOW_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Bytes a client may send ahead before it has shown that its requests are taken: half of it starts the first grant.
@@ -124,8 +143,12 @@ pub const TRICKLE_REST: std::time::Duration = std::time::Duration::from_millis(1
 pub const SSH_PACKET_BYTES_MAX: u32 = 65_535;
 /// Bytes read from a socket at once.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
-/// Seconds between signs of life asked of a silent client; after three without an answer it is gone.
-pub const KEEPALIVE_SECS: u64 = 60;
+/// Signs of life that a client may leave unanswered: with the next one it is gone.
+pub const KEEPALIVES_MAX: usize = 3;
+/// Bytes one way after which new keys are exchanged: RFC 4253 section 9.
+pub const REKEY_BYTES: usize = 1 << 30;
+/// Seconds after which they are: the same.
+pub const REKEY_SECS: u64 = 3600;
 /// Bytes of an SFTP packet: 256 KiB, and room for its header.
 pub const SFTP_FRAME_BYTES_MAX: u32 = 256 * 1024 + 1024;
 /// Bytes of one READ or WRITE that we announce: what OpenSSH announces too.

@@ -12,11 +12,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Shares};
 use crate::admin::listener;
 use crate::admin::service::{Life, Service};
 use crate::config::Config;
-use crate::limits::{BLOCKING_THREADS_MAX, DRAIN_SECS_MAX};
+use crate::limits::{BLOCKING_THREADS_MAX, FAREWELL_SECS_MAX};
 use crate::maintenance::Maintenance;
 use crate::scrub::Scrubbing;
 use crate::ssh::{self, SshOptions};
@@ -94,6 +94,12 @@ async fn serve(
     let (drain, vfs) = (CancellationToken::new(), Vfs::new(store.clone()));
     let mut tasks = JoinSet::new();
     let (mut sftp, mut webdav) = (None, None);
+    accounts.set_shares(Shares {
+        user_sessions: config.sessions.user_max,
+        customer_sessions: config.sessions.customer_max,
+        user_rate: config.session_bounds.user_rate,
+        customer_rate: config.session_bounds.customer_rate,
+    });
     let admin = listener::bind(&config.data).context("the admin socket")?;
     if let Some(section) = &config.sftp {
         let host_keys = section
@@ -108,6 +114,9 @@ async fn serve(
             host_keys,
             login_grace_secs: section.login_grace_secs,
             connections_max: section.connections_max,
+            proxy_from: section.proxy_from.clone(),
+            keepalive: config.session_bounds.keepalive,
+            idle: config.session_bounds.idle,
         };
         let listener = TcpListener::bind(section.listen)
             .await
@@ -120,6 +129,7 @@ async fn serve(
             tls: tls::server_config(&section.certificate_file, &section.key_file)?,
             public_names: section.public_names.clone(),
             connections_max: section.connections_max,
+            proxy_from: section.proxy_from.clone(),
         };
         let listener = TcpListener::bind(section.listen)
             .await
@@ -153,12 +163,24 @@ async fn serve(
     };
     tracing::info!("draining");
     drain.cancel();
-    tokio::task::block_in_place(|| drop((maintenance, scrubbing)));
+    // Transfers under way may end; a second signal ends them.
+    let grace = tokio::time::sleep(config.session_bounds.drain);
+    tokio::pin!(grace);
+    loop {
+        tokio::select! {
+            ended = tasks.join_next() => if ended.is_none() { break },
+            () = &mut grace => break,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = sweep.tick() => accounts.sweep(),
+        }
+    }
     accounts.end_all_sessions();
-    let grace = tokio::time::timeout(Duration::from_secs(DRAIN_SECS_MAX), async {
+    tokio::task::block_in_place(|| drop((maintenance, scrubbing)));
+    let farewell = tokio::time::timeout(Duration::from_secs(FAREWELL_SECS_MAX), async {
         while tasks.join_next().await.is_some() {}
     });
-    if grace.await.is_err() {
+    if farewell.await.is_err() {
         tracing::warn!("connections did not end in time");
     }
     // What is left has no connection of its own: its last request was its end.

@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use coffre_auth::Principal;
 use coffre_storage::audit::{Action, Actor, Protocol, RecordDraft};
 use tokio_util::sync::CancellationToken;
+
+use crate::line::pace::Pace;
 
 /// A live session. Ends when its connection ends or when its credential, user or customer stops being valid; `ended`
 /// fires then, and every operation is refused from that moment on.
@@ -20,6 +22,8 @@ pub struct Session {
     pub protocol: Protocol,
     /// From where.
     pub source: IpAddr,
+    /// How fast its connection may be.
+    pub pace: Pace,
     /// Fires at revocation, expiry, disable, drain: the protocol closes the connection.
     pub ended: CancellationToken,
 }
@@ -31,6 +35,13 @@ pub struct Traffic {
     pub received: AtomicU64,
     /// To the client.
     pub sent: AtomicU64,
+}
+
+impl Traffic {
+    /// Bytes both ways.
+    pub fn moved(&self) -> u64 {
+        self.received.load(Ordering::Relaxed).wrapping_add(self.sent.load(Ordering::Relaxed))
+    }
 }
 
 /// A session shared by the tasks of a connection.

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 use coffre_tests::files::{noise, write_file};
 use coffre_tests::process::Finished;
 use coffre_tests::raw_sftp::{Answer, RawSftp, kind, string};
-use coffre_tests::{Gateway, Names, run, run_ok, sample_tree};
+use coffre_tests::{Gateway, Names, run, run_ok, sample_tree, until};
 
 /// Runs a command line through `ssh`.
 pub(crate) fn exec(gateway: &Gateway, line: &str, input: &[u8]) -> Result<Finished> {
@@ -89,9 +89,9 @@ fn rclone_finds_the_digests_by_itself_and_verifies_with_them() -> Result<()> {
     let without = checked.stderr.lines().filter(|line| line.contains("could not be checked")).count();
     ensure!(checked.stderr.contains("md5 = ") && without == 0, "{}", checked.stderr);
     let sums = |remote: &dyn AsRef<Path>| -> Result<Vec<String>> {
-        // Of several checkers those that are quicker than its own search for `sha1sum` give up.
+        // Of several at once those that are quicker than its own search for `sha1sum` give up.
         let mut hashsum = gateway.rclone_sftp();
-        hashsum.args(["hashsum", "sha1", "--checkers", "1"]).arg(remote.as_ref());
+        hashsum.args(["hashsum", "sha1", "--transfers", "1"]).arg(remote.as_ref());
         let told = run_ok(&mut hashsum)?.text();
         let mut lines: Vec<String> = told.lines().map(str::to_owned).collect();
         lines.sort();
@@ -128,6 +128,69 @@ fn a_digest_is_computed_once_and_is_always_that_of_the_present_content() -> Resu
     assert_eq!(sum(&gateway)?, second);
     Ok(())
 }
+
+#[test]
+fn digests_of_huge_files_let_others_through_and_end_with_their_clients() -> Result<()> {
+    const SIZE: u64 = 1 << 40;
+    let gateway = Gateway::start()?;
+    let mut raw = RawSftp::start(&gateway)?;
+    let handle = raw.open(b"/huge", 2 | 8)?;
+    let size = [&1_u32.to_be_bytes()[..], &SIZE.to_be_bytes()].concat();
+    ensure!(raw.ask(kind::FSETSTAT, &[&string(&handle), &size])?.status() == Some(0));
+    ensure!(raw.ask(kind::CLOSE, &[&string(&handle)])?.status() == Some(0));
+    let small = raw.open(b"/small", 2 | 8)?;
+    ensure!(raw.ask(kind::CLOSE, &[&string(&small)])?.status() == Some(0));
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut ssh = Command::new("ssh");
+        ssh.args(gateway.ssh_options()).arg(format!("{}@127.0.0.1", gateway.user)).arg("sha1sum huge");
+        clients.push(ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    }
+    until("four at work", 30, || Ok(records(&gateway, "command")?.len() == 4))?;
+    ensure!(exec(&gateway, "md5sum small", b"")?.text().starts_with("d41d8cd9"), "a small one in between");
+    for client in &mut clients {
+        client.kill()?;
+        client.wait()?;
+    }
+    let ended = || -> Result<Vec<u64>> {
+        let read = records(&gateway, "file-read")?;
+        let bytes = read.iter().filter_map(|record| record["bytes"].as_u64());
+        Ok(bytes.filter(|bytes| *bytes > 0).collect())
+    };
+    until("the end of all four", 30, || Ok(ended()?.len() == 4))?;
+    ensure!(ended()?.iter().all(|bytes| *bytes < SIZE), "none read it all");
+    Ok(())
+}
+
+#[test]
+fn hundreds_of_commands_fit_in_one_connection() -> Result<()> {
+    let gateway = Gateway::start()?;
+    run_ok(
+        Command::new("/usr/bin/python3")
+            .args(["-c", MANY, gateway.sftp_port(), &gateway.user])
+            .arg(&gateway.key_file),
+    )?;
+    Ok(())
+}
+
+/// Closes its channels at once, then waits for the server to do it.
+const MANY: &str = "
+import sys, paramiko
+port, user, key = sys.argv[1:]
+client = paramiko.SSHClient()
+client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+client.connect('127.0.0.1', int(port), user, key_filename=key, allow_agent=False, look_for_keys=False)
+for turn in range(300):
+    channel = client.get_transport().open_session()
+    channel.exec_command('pwd')
+    assert channel.recv_exit_status() == 0
+    if turn >= 40:
+        channel.close()
+    else:
+        assert channel.recv(10) == b'/\\n' and channel.recv(10) == b''
+        while not channel.closed:
+            channel.status_event.wait(0.01)
+";
 
 #[test]
 fn what_is_no_command_here_is_refused_with_a_reason_and_written_down() -> Result<()> {

@@ -27,4 +27,5 @@ mod scp;
 mod second_reader;
 mod snapshots;
 mod tamper;
+mod transport;
 mod upgrade;

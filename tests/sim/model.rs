@@ -123,6 +123,7 @@ fn namespace(store: &Store, vault: VaultId) -> Namespace {
         mounts: vec![mount],
     };
     let session = Session {
+        pace: coffre::line::pace::Pace::default(),
         id: [3; 16],
         principal,
         protocol: Protocol::Sftp,

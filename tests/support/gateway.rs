@@ -180,6 +180,14 @@ impl Gateway {
     pub fn stop(&mut self) -> Result<()> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        self.wait_stopped()
+    }
+
+    /// Waits for it to end by itself.
+    ///
+    /// # Errors
+    /// When it does not stop, or stops with an error.
+    pub fn wait_stopped(&mut self) -> Result<()> {
         let status = wait(&mut self.child, STOP_SECS_MAX)
             .with_context(|| format!("stopping the gateway: {}", self.log_text()))?;
         ensure!(status.success(), "the gateway stopped with {status}: {}", self.log_text());

@@ -233,6 +233,15 @@ impl RawSftp {
         Ok(all)
     }
 
+    /// Stops ssh in its tracks, as a machine that lost its power: the connection stays.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn suspend(&self) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        Ok(rustix::process::kill_process(pid, rustix::process::Signal::STOP)?)
+    }
+
     /// Whether ssh has ended.
     ///
     /// # Errors

@@ -22,6 +22,9 @@ pub enum LoginError {
     /// Too many failures: wait this long.
     #[error("too many failed logins; try again in {0} s")]
     Throttled(u64),
+    /// The user or its customer has as many sessions as it may.
+    #[error("too many sessions at once")]
+    Crowded,
     /// The store cannot record the login, so there is none.
     #[error("logins are not possible now")]
     Unavailable,
@@ -153,9 +156,24 @@ impl Accounts {
         self.throttle().succeeded(offered(user), source);
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| LoginError::Unavailable)?;
-        let session = Arc::new(Session { id, principal, protocol, source, ended: CancellationToken::new() });
+        let pace = self.pace(&principal);
+        let session =
+            Arc::new(Session { id, principal, protocol, source, pace, ended: CancellationToken::new() });
         // Known before it is looked at again: a revocation from here on ends it.
-        self.sessions().live.insert(id, Arc::clone(&session));
+        let has_room = {
+            let mut sessions = self.sessions();
+            let has_room = self.has_room(&sessions, &session.principal);
+            if has_room {
+                sessions.live.insert(id, Arc::clone(&session));
+            }
+            has_room
+        };
+        if !has_room {
+            let reason = Some(LoginError::Crowded.to_string());
+            let record = RecordDraft { outcome: Outcome::Refused, reason, ..session.record(Action::Login) };
+            self.record(record).await?;
+            return Err(LoginError::Crowded);
+        }
         if let Err(error) = self.record(session.record(Action::Login)).await {
             self.sessions().live.remove(&id);
             return Err(error);

@@ -6,10 +6,11 @@
 
 mod changes;
 mod login;
+mod share;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use coffre_auth::throttle::Throttle;
 use coffre_auth::{Credential, CredentialId, Customer, CustomerId, Principal, User, UserId};
@@ -20,6 +21,7 @@ use coffre_storage::{Store, StoreError};
 
 pub use changes::{AccountError, CredentialScope, CustomerLimits, IssuedToken, VaultLimits};
 pub use login::LoginError;
+pub use share::Shares;
 
 use crate::session::SharedSession;
 
@@ -38,6 +40,8 @@ struct Inner {
     changing: Mutex<()>,
     throttle: Mutex<Throttle>,
     sessions: Mutex<Sessions>,
+    shares: OnceLock<Shares>,
+    sharing: Mutex<share::Sharing>,
 }
 
 /// Everybody.
@@ -155,6 +159,8 @@ impl Accounts {
             changing: Mutex::default(),
             throttle: Mutex::default(),
             sessions: Mutex::default(),
+            shares: OnceLock::new(),
+            sharing: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use russh::ChannelWriteHalf;
 use russh::server::Msg;
 
-use crate::limits::CHANNEL_CLOSE_WAIT;
 use crate::session::Traffic;
 use crate::vfs::{StoreError, VfsError};
 
@@ -46,10 +46,10 @@ impl Output {
     /// Exit status, EOF, CLOSE, in the order without which some clients hang.
     ///
     /// The client may close first: a channel that the server closes first stays with russh as long as the connection.
-    pub(super) async fn end(self, status: u32) {
+    pub(super) async fn end(self, status: u32, close_wait: Duration) {
         drop(self.channel.exit_status(status).await);
         drop(self.channel.eof().await);
-        tokio::time::sleep(CHANNEL_CLOSE_WAIT).await;
+        tokio::time::sleep(close_wait).await;
         drop(self.channel.close().await);
     }
 }

@@ -9,9 +9,7 @@ const KEX: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
     kex::CURVE25519,
     kex::CURVE25519_PRE_RFC_8731,
-    kex::ECDH_SHA2_NISTP256,
-    kex::ECDH_SHA2_NISTP384,
-    kex::ECDH_SHA2_NISTP521,
+    // For libraries that know none of these.
     kex::DH_G16_SHA512,
     kex::EXTENSION_SUPPORT_AS_SERVER,
     // Terrapin: without it a message could be cut out before the keys are in place.

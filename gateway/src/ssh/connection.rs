@@ -18,9 +18,10 @@ use super::admission::{Admission, Admitted};
 use crate::accounts::{Accounts, LoginError};
 use crate::exec::{self, Pipe};
 use crate::limits::{
-    CHANNELS_MAX, CHANNELS_OPENED_MAX, INBOX_BYTES_ALL, INBOX_BYTES_MARK, TRICKLE_REST, WINDOW_BYTES_ALL,
-    WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
+    CHANNEL_CLOSE_WAIT, CHANNEL_CLOSE_WAIT_LONG, CHANNELS_LEFT_MAX, CHANNELS_LEFT_SOFT, CHANNELS_MAX,
+    INBOX_BYTES_ALL, INBOX_BYTES_MARK, TRICKLE_REST, WINDOW_BYTES_ALL, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
 };
+use crate::line::stream::Rein;
 use crate::session::{SharedSession, Traffic};
 use crate::sftp::channel::{self, Inbox};
 use crate::sftp::dispatch::Dispatcher;
@@ -37,6 +38,16 @@ pub(super) struct Shared {
     pub(super) authenticated: CancellationToken,
     pub(super) traffic: Arc<Traffic>,
     pub(super) admitted: Mutex<Admitted>,
+    pub(super) rein: Arc<Rein>,
+    /// Held by each channel that is being served.
+    pub(super) busy: Arc<()>,
+}
+
+impl Shared {
+    /// Whether a channel is being served.
+    pub(super) fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.busy) > 1
+    }
 }
 
 /// russh's callbacks. They never wait for storage.
@@ -49,7 +60,8 @@ pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) drain: CancellationToken,
     pub(super) channels: HashMap<ChannelId, ChannelState>,
-    pub(super) channels_opened: u32,
+    /// Channels that this side closed first.
+    pub(super) channels_left: usize,
 }
 
 /// What a channel is.
@@ -81,6 +93,7 @@ impl Connection {
             // russh ends authentication with the first success: there is no second.
             Ok(session) if self.shared.session.set(Arc::clone(&session)).is_ok() => {
                 self.shared.admitted.lock().unwrap_or_else(PoisonError::into_inner).authenticated();
+                self.shared.rein.set(session.pace.clone());
                 self.shared.authenticated.cancel();
                 Auth::Accept
             }
@@ -103,11 +116,20 @@ impl Connection {
         }
     }
 
+    fn spawn(&self, serving: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        let busy = Arc::clone(&self.shared.busy);
+        tokio::spawn(async move {
+            serving.await;
+            drop(busy);
+        })
+    }
+
     /// A second request on a channel that has its purpose: the channel ends.
     fn end_channel(&mut self, id: ChannelId, ssh: &mut Ssh) -> Result<(), russh::Error> {
         if let Some(state) = self.channels.remove(&id) {
             state.cut();
         }
+        self.channels_left += 1;
         ssh.channel_failure(id)?;
         ssh.close(id)
     }
@@ -115,6 +137,7 @@ impl Connection {
     /// What no subsystem serves: a reason on standard error, exit status 1.
     fn refuse(&mut self, id: ChannelId, ssh: &mut Ssh) -> Result<(), russh::Error> {
         if self.take_bare(id).is_some() {
+            self.channels_left += 1;
             ssh.channel_success(id)?;
             ssh.extended_data(id, 1, &b"There is no shell here: use sftp, scp or rclone.\r\n"[..])?;
             ssh.exit_status_request(id, 1)?;
@@ -169,9 +192,10 @@ impl Handler for Connection {
     ) -> Result<(), Self::Error> {
         let live = self.shared.session.get().is_some_and(|session| session.is_live());
         // A channel that this side closed is not told of again.
+        let before = self.channels.len();
         self.channels.retain(|_, state| !state.is_over());
-        self.channels_opened += 1;
-        if self.channels_opened > CHANNELS_OPENED_MAX {
+        self.channels_left += before - self.channels.len();
+        if self.channels_left > CHANNELS_LEFT_MAX {
             return Err(russh::Error::Inconsistent);
         }
         if !live || self.drain.is_cancelled() || self.channels.len() >= CHANNELS_MAX {
@@ -202,7 +226,8 @@ impl Handler for Connection {
         };
         let inbox = Arc::new(Inbox::default());
         let (ends, traffic) = ((session.ended.clone(), self.drain.clone()), Arc::clone(&self.shared.traffic));
-        let served = tokio::spawn(channel::serve(dispatcher, Arc::clone(&inbox), write, traffic, ends));
+        let serving = channel::serve(dispatcher, Arc::clone(&inbox), write, traffic, ends);
+        let served = self.spawn(serving);
         self.channels.insert(id, ChannelState::Sftp(inbox, served));
         ssh.channel_success(id)
     }
@@ -218,12 +243,17 @@ impl Handler for Connection {
         };
         let Some(channel) = self.take_bare(id) else { return self.end_channel(id, ssh) };
         let input = Arc::new(Pipe::default());
-        let served = tokio::spawn(exec::serve(exec::Order {
+        let served = self.spawn(exec::serve(exec::Order {
             namespace: self.vfs.namespace(Arc::clone(&session)),
             line: command.to_vec().into(),
             input: Arc::clone(&input),
             channel,
             traffic: Arc::clone(&self.shared.traffic),
+            close_wait: if self.channels_left < CHANNELS_LEFT_SOFT {
+                CHANNEL_CLOSE_WAIT
+            } else {
+                CHANNEL_CLOSE_WAIT_LONG
+            },
             ended: session.ended.clone(),
         }));
         self.channels.insert(id, ChannelState::Exec(input, served));

@@ -3,26 +3,29 @@
 mod admission;
 mod algorithms;
 mod connection;
-mod stream;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use russh::server::Config;
-use russh::{Disconnect, MethodKind, MethodSet, SshId};
+use russh::{Disconnect, Limits, MethodKind, MethodSet, SshId};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
-use crate::limits::{AUTH_ATTEMPTS_MAX, KEEPALIVE_SECS, SSH_PACKET_BYTES_MAX, WINDOW_BYTES_START};
+use crate::limits::{
+    AUTH_ATTEMPTS_MAX, KEEPALIVES_MAX, REKEY_BYTES, REKEY_SECS, SSH_PACKET_BYTES_MAX, WINDOW_BYTES_START,
+};
+use crate::line;
+use crate::line::stream::{Line, Rein};
 use crate::session::Traffic;
 use crate::vfs::Vfs;
 use admission::{Admission, Admitted};
 use connection::{Connection, Shared};
-use stream::Cuttable;
 
 /// What the SSH listener needs.
 #[derive(Debug, Clone)]
@@ -33,10 +36,22 @@ pub struct SshOptions {
     pub login_grace_secs: u64,
     /// Connections in all.
     pub connections_max: usize,
+    /// Balancers that say from where a connection comes.
+    pub proxy_from: Vec<IpNet>,
+    /// How often a silent client is asked for a sign of life.
+    pub keepalive: Duration,
+    /// How long a session may last without a byte of a channel's moving.
+    pub idle: Option<Duration>,
 }
 
 /// How long a connection has to say good-bye before it is cut.
 const FAREWELL: Duration = Duration::from_millis(300);
+/// How often within the time allowed it is looked whether bytes moved: so much later at most a session ends.
+const IDLE_LOOKS: u32 = 10;
+/// And not more often than this.
+const IDLE_LOOK_MIN: Duration = Duration::from_millis(100);
+/// How often it is looked whether the last transfer has ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// How long the accept loop rests after an error (out of file descriptors).
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -106,56 +121,50 @@ impl Served {
             preferred: algorithms::preferred(),
             max_auth_attempts: AUTH_ATTEMPTS_MAX,
             inactivity_timeout: None,
-            keepalive_interval: Some(Duration::from_secs(KEEPALIVE_SECS)),
-            keepalive_max: 3,
+            limits: Limits::new(REKEY_BYTES, REKEY_BYTES, Duration::from_secs(REKEY_SECS)),
+            keepalive_interval: Some(self.options.keepalive),
+            keepalive_max: KEEPALIVES_MAX,
             nodelay: true,
             ..Config::default()
         }
     }
 
-    async fn run(self, stream: TcpStream, peer: SocketAddr, admitted: Admitted) {
+    async fn run(self, mut stream: TcpStream, peer: SocketAddr, admitted: Admitted) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "nodelay");
         }
+        let begun = tokio::time::Instant::now();
+        let Some(source) = line::source(&mut stream, peer.ip(), &self.options.proxy_from).await else {
+            return;
+        };
         let cut = CancellationToken::new();
         let shared = Arc::new(Shared {
             session: OnceLock::new(),
             authenticated: CancellationToken::new(),
             traffic: Arc::new(Traffic::default()),
             admitted: Mutex::new(admitted),
+            rein: Arc::new(Rein::default()),
+            busy: Arc::new(()),
         });
         let connection = Connection {
             accounts: self.accounts.clone(),
             vfs: self.vfs.clone(),
             admission: Arc::clone(&self.admission),
-            source: peer.ip().to_canonical(),
+            source,
             shared: Arc::clone(&shared),
             drain: self.drain.clone(),
             channels: HashMap::new(),
-            channels_opened: 0,
+            channels_left: 0,
         };
         let grace = Duration::from_secs(self.options.login_grace_secs);
-        let begun = tokio::time::Instant::now();
         let config = Arc::new(self.config());
-        let started = tokio::time::timeout(
-            grace,
-            russh::server::run_stream(config, Cuttable::new(stream, cut.clone()), connection),
-        );
+        let line = Line::new(stream, cut.clone(), Arc::clone(&shared.rein));
+        let started =
+            tokio::time::timeout_at(begun + grace, russh::server::run_stream(config, line, connection));
         let Ok(Ok(mut running)) = started.await else { return };
         let handle = running.handle();
         let watch = async {
-            let late = tokio::select! {
-                () = shared.authenticated.cancelled() => false,
-                () = tokio::time::sleep_until(begun + grace) => true,
-                () = self.drain.cancelled() => true,
-            };
-            let reason = match shared.session.get() {
-                Some(session) if !late => {
-                    session.ended.cancelled().await;
-                    "the session has ended"
-                }
-                Some(_) | None => "the login took too long",
-            };
+            let reason = self.reason_to_end(&shared, begun + grace).await;
             let farewell = handle.disconnect(Disconnect::ByApplication, reason.to_owned(), "en".to_owned());
             drop(tokio::time::timeout(FAREWELL, farewell).await);
             tokio::time::sleep(FAREWELL).await;
@@ -170,6 +179,44 @@ impl Served {
             () = watch => drop((&mut running).await),
         }
         self.close(&shared).await;
+    }
+
+    /// Waits until this side has a reason to end the connection.
+    async fn reason_to_end(&self, shared: &Shared, login_until: tokio::time::Instant) -> &'static str {
+        tokio::select! {
+            biased;
+            () = shared.authenticated.cancelled() => {}
+            () = tokio::time::sleep_until(login_until) => {}
+            () = self.drain.cancelled() => {}
+        }
+        let Some(session) = shared.session.get() else { return "the login took too long" };
+        tokio::select! {
+            () = session.ended.cancelled() => "the session has ended",
+            () = self.idled(shared) => "nothing moved for too long",
+            () = self.drained(shared) => "the server stops",
+        }
+    }
+
+    /// Waits until no byte of a channel's has moved for as long as is allowed. What russh sends by itself to see whether the
+    /// client lives moves none.
+    async fn idled(&self, shared: &Shared) {
+        let Some(idle) = self.options.idle else { return std::future::pending().await };
+        let (mut moved, mut since) = (shared.traffic.moved(), tokio::time::Instant::now());
+        while since.elapsed() < idle {
+            tokio::time::sleep((idle / IDLE_LOOKS).max(IDLE_LOOK_MIN)).await;
+            let now = shared.traffic.moved();
+            if now != moved {
+                (moved, since) = (now, tokio::time::Instant::now());
+            }
+        }
+    }
+
+    /// Waits until the server stops and nothing of this connection is under way.
+    async fn drained(&self, shared: &Shared) {
+        self.drain.cancelled().await;
+        while shared.is_busy() {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
     }
 
     async fn close(&self, shared: &Shared) {

@@ -16,12 +16,14 @@ pub mod tree;
 pub mod xml;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -31,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 use crate::accounts::Accounts;
 use crate::clock::SystemClock;
 use crate::limits::{HANDSHAKE_SECS_MAX, HTTP_BUFFER_BYTES_MAX};
+use crate::line;
+use crate::line::stream::{Line, Rein};
 use crate::vfs::Vfs;
 use request::Shared;
 use service::Service;
@@ -44,6 +48,8 @@ pub struct WebdavOptions {
     pub public_names: Vec<String>,
     /// Connections in all.
     pub connections_max: usize,
+    /// Balancers that say from where a connection comes.
+    pub proxy_from: Vec<IpNet>,
 }
 
 /// How long the accept loop rests after an error (out of file descriptors).
@@ -75,8 +81,12 @@ pub async fn serve(
             Ok((stream, peer)) => {
                 let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
                 let (tls, service, drain) = (tls.clone(), service.clone(), drain.clone());
+                let options = Arc::clone(&options);
                 connections.spawn(async move {
-                    connection(stream, peer, tls, service, drain).await;
+                    let mut stream = stream;
+                    if let Some(source) = line::source(&mut stream, peer.ip(), &options.proxy_from).await {
+                        connection(stream, source, tls, service, drain).await;
+                    }
                     drop(permit);
                 });
             }
@@ -93,21 +103,23 @@ pub async fn serve(
 
 async fn connection(
     stream: TcpStream,
-    peer: SocketAddr,
+    source: IpAddr,
     tls: TlsAcceptor,
     service: Service,
     drain: CancellationToken,
 ) {
     let patience = Duration::from_secs(HANDSHAKE_SECS_MAX);
     drop(stream.set_nodelay(true));
+    let rein = Arc::new(Rein::default());
+    let stream = Line::new(stream, CancellationToken::new(), Arc::clone(&rein));
     let stream = match tokio::time::timeout(patience, tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
-    let source = peer.ip().to_canonical();
-    let answer = service_fn(move |request| {
+    let answer = service_fn(move |mut request: http::Request<Incoming>| {
         let service = service.clone();
+        request.extensions_mut().insert(Arc::clone(&rein));
         async move { Ok::<_, Infallible>(service.answer(request, source).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()

@@ -11,6 +11,7 @@ use super::request::{Answer, Body, Request, Shared, empty, refusal};
 use super::status::{Refused, refuse};
 use super::{locking, properties, transfer, tree};
 use crate::accounts::{Accounts, LoginError};
+use crate::line::stream::Rein;
 use crate::vfs::{Action, Vfs};
 
 /// Methods that are answered.
@@ -59,10 +60,13 @@ impl Service {
             Ok(session) => session,
             Err(error @ LoginError::Refused) => return refuse(StatusCode::UNAUTHORIZED, &error.to_string()),
             Err(LoginError::Throttled(secs)) => return Ok(throttled(secs)),
-            Err(error @ LoginError::Unavailable) => {
+            Err(error @ (LoginError::Unavailable | LoginError::Crowded)) => {
                 return refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
             }
         };
+        if let Some(rein) = parts.extensions.get::<Arc<Rein>>() {
+            rein.set(session.pace.clone());
+        }
         let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         let host = host.or_else(|| parts.uri.authority().map(ToString::to_string));
         let encoded = parts.uri.path();

@@ -1,0 +1,90 @@
+//! What one user and one customer may have of the gateway at a time: sessions, and bytes a second.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, Weak};
+
+use coffre_auth::{CustomerId, Principal, UserId};
+
+use super::{Accounts, Sessions};
+use crate::line::pace::{Lanes, Pace};
+
+/// The shares of everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shares {
+    /// Sessions of a user.
+    pub user_sessions: usize,
+    /// Sessions of a customer.
+    pub customer_sessions: usize,
+    /// Bytes a second of all sessions of a user, each way.
+    pub user_rate: Option<u64>,
+    /// Bytes a second of all sessions of a customer, each way.
+    pub customer_rate: Option<u64>,
+}
+
+/// Who shares a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sharer {
+    User(UserId),
+    Customer(CustomerId),
+}
+
+/// The lanes of those who are in.
+pub(super) type Sharing = BTreeMap<Sharer, Weak<Lanes>>;
+
+/// The lanes of one, the same for all its sessions as long as it has any.
+fn lanes_of(sharing: &mut Sharing, sharer: Sharer, rate: u64) -> Arc<Lanes> {
+    if let Some(lanes) = sharing.get(&sharer).and_then(Weak::upgrade) {
+        return lanes;
+    }
+    sharing.retain(|_, lanes| lanes.strong_count() > 0);
+    let lanes = Arc::new(Lanes::new(rate));
+    sharing.insert(sharer, Arc::downgrade(&lanes));
+    lanes
+}
+
+impl Accounts {
+    /// Says what everybody may have; said once, when the server starts.
+    pub fn set_shares(&self, shares: Shares) {
+        if self.inner.shares.set(shares).is_err() {
+            tracing::warn!("shares are set once");
+        }
+    }
+
+    /// How fast a session of this principal may be.
+    pub(super) fn pace(&self, principal: &Principal) -> Pace {
+        let Some(shares) = self.inner.shares.get() else { return Pace::default() };
+        let mut sharing = self.inner.sharing.lock().unwrap_or_else(PoisonError::into_inner);
+        let limited = [
+            (Sharer::User(principal.user), shares.user_rate),
+            (Sharer::Customer(principal.customer), shares.customer_rate),
+        ];
+        let lanes = limited.into_iter().filter_map(|(sharer, rate)| Some((sharer, rate?)));
+        Pace::new(lanes.map(|(sharer, rate)| lanes_of(&mut sharing, sharer, rate)).collect())
+    }
+
+    /// Whether one session more of this principal fits beside those that are live.
+    pub(super) fn has_room(&self, sessions: &Sessions, principal: &Principal) -> bool {
+        let Some(shares) = self.inner.shares.get() else { return true };
+        let live = || sessions.live.values().filter(|session| session.is_live());
+        let of_user = live().filter(|session| session.principal.user == principal.user).count();
+        let of_customer = live().filter(|session| session.principal.customer == principal.customer).count();
+        of_user < shares.user_sessions && of_customer < shares.customer_sessions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_shared_while_somebody_has_them() {
+        let (mut sharing, one) = (Sharing::new(), Sharer::User(UserId([1; 16])));
+        let first = lanes_of(&mut sharing, one, 5);
+        assert!(Arc::ptr_eq(&first, &lanes_of(&mut sharing, one, 5)));
+        let other = lanes_of(&mut sharing, Sharer::Customer(CustomerId([1; 16])), 5);
+        assert!(!Arc::ptr_eq(&first, &other));
+        drop((first, other));
+        drop(lanes_of(&mut sharing, Sharer::User(UserId([2; 16])), 5));
+        assert_eq!(sharing.len(), 1, "those of who left are forgotten");
+    }
+}
