@@ -24,10 +24,11 @@ KINDS = ("file", "directory", "link")
 STORE, CUSTOMERS, USERS, CREDENTIALS, VAULTS, INODES, DENTRIES, INODE_HISTORY, DENTRY_HISTORY = range(1, 10)
 SEGMENTS, CHUNKS, PACKS, USAGE, LOCKS, INCIDENTS, AUDIT_DETAILS = range(10, 17)
 SNAPSHOTS, GARBAGE, FRAGMENTED, PACK_COUNTS = range(17, 21)
+DIGESTS = 22
 # The one row that stands in clear.
 FORMAT_ROW = b"format"
 # Tables whose values stand under their vault's key; the key of a row begins with the vault.
-OF_VAULTS = {INODES, DENTRIES, INODE_HISTORY, DENTRY_HISTORY, SEGMENTS, CHUNKS, SNAPSHOTS}
+OF_VAULTS = {INODES, DENTRIES, INODE_HISTORY, DENTRY_HISTORY, SEGMENTS, CHUNKS, SNAPSHOTS, DIGESTS}
 ROOT_INODE = 1
 
 
@@ -205,7 +206,7 @@ class Store:
     def __init__(self, data):
         self.directory = data / "store"
         self.gateway = GatewayKeys(data / "secrets" / "gateway.key")
-        self.tables = {number: {} for number in range(1, 21) if number != AUDIT_DETAILS}
+        self.tables = {number: {} for number in range(1, DIGESTS + 1) if number != AUDIT_DETAILS}
         self.records, self.stored, self.packs, self.vault_keys = [], [], {}, {}
         # Batches as they stand in the log: number, changes, gains and losses of packs.
         self.log, self.exports, self.parts = [], {}, {}
