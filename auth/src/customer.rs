@@ -31,6 +31,12 @@ pub struct Customer {
     /// When it was closed, if it is.
     #[n(7)]
     pub closed: Option<i64>,
+    /// Sessions of its users at once; absent: what the server allows everybody.
+    #[n(8)]
+    pub sessions_max: Option<u32>,
+    /// Bytes a second of all its sessions, each way; absent: what the server allows everybody.
+    #[n(9)]
+    pub rate_max: Option<u64>,
 }
 
 impl Customer {
@@ -63,6 +69,7 @@ mod tests {
             .unwrap();
         let open: Customer = minicbor::decode(&old).unwrap();
         assert_eq!((open.bytes_max, open.files_max, open.closed), (Some(10), None, None));
+        assert_eq!((open.sessions_max, open.rate_max), (None, None));
         assert!(open.is_live(0) && open.is_live(i64::MAX));
         let closed = Customer { closed: Some(100), ..open };
         assert!(!closed.is_live(99) && !closed.is_live(100));

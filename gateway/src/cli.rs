@@ -217,6 +217,12 @@ pub struct CustomerBounds {
     /// When its contract ends (RFC 3339 time or date), or `none`.
     #[arg(long, value_name = "DATE", value_parser = parse_moment_bound)]
     pub expires: Option<Bound<i64>>,
+    /// Sessions of its users at once, or `none` for what the server allows everybody.
+    #[arg(long, value_name = "N", value_parser = parse_count_bound::<u32>)]
+    pub sessions_max: Option<Bound<u32>>,
+    /// Bytes a second of all its sessions, each way, such as `10M`, or `none` for what the server allows everybody.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_bound)]
+    pub rate_max: Option<Bound<u64>>,
 }
 
 /// Limits of a vault.
@@ -530,8 +536,8 @@ impl Command {
 
 impl From<CustomerBounds> for CustomerLimits {
     fn from(bounds: CustomerBounds) -> Self {
-        let CustomerBounds { users_max, bytes_max, files_max, expires } = bounds;
-        Self { users_max, bytes_max, files_max, expires }
+        let CustomerBounds { users_max, bytes_max, files_max, expires, sessions_max, rate_max } = bounds;
+        Self { users_max, bytes_max, files_max, expires, sessions_max, rate_max }
     }
 }
 

@@ -530,7 +530,10 @@ fn limits_are_set_shown_audited_and_kept() -> Result<()> {
     ensure!(customer["users"] == 2 && customer["vaults"] == serde_json::json!(["clinic/v"]), "{customer}");
     let tail = gateway.admin(&["--json", "audit", "tail", "-n", "50"])?.text();
     for (action, said) in [
-        ("customer-change", "users at most 2, bytes 10737418240, files none, expires 2100-01-01T00:00:00Z"),
+        (
+            "customer-change",
+            "users at most 2, bytes 10737418240, files none, sessions none, bytes a second none, expires 2100-01-01T00:00:00Z",
+        ),
         ("vault-change", "bytes at most none, files 8, stored bytes 2147483648"),
     ] {
         let found = tail.lines().any(|line| line.contains(action) && line.contains(said));

@@ -239,6 +239,28 @@ fn a_users_rate_is_shared_by_its_sessions_and_holds_each_way_over_both_protocols
     Ok(())
 }
 
+#[test]
+fn a_customers_own_limits_stand_in_the_place_of_everybodys() -> Result<()> {
+    let gateway = configured("customer_max = 1")?;
+    let first = RawSftp::start(&gateway)?;
+    ensure!(!run(&mut gateway.sftp_command(), b"pwd\n")?.status.success(), "a second came in");
+    let set = gateway.coffre_json(&["customer", "set", "demo", "--sessions-max", "2", "--rate-max", "1M"])?;
+    ensure!(set["sessions_max"] == 2 && set["rate_max"] == 1 << 20, "{set}");
+    let work = tempfile::tempdir()?;
+    let file = work.path().join("file");
+    write_file(&file, &noise(1, 2 << 20), 1_500_000_000)?;
+    let begun = Instant::now();
+    gateway.sftp_batch(&format!("put {} f\n", file.display()))?;
+    ensure!(begun.elapsed() >= Duration::from_millis(1500), "too quick: {:?}", begun.elapsed());
+    let set =
+        gateway.coffre_json(&["customer", "set", "demo", "--sessions-max", "none", "--rate-max", "none"])?;
+    ensure!(set["sessions_max"].is_null() && set["rate_max"].is_null(), "{set}");
+    until("the second's end", 20, || Ok(records(&gateway, "session-close")?.len() == 1))?;
+    ensure!(!run(&mut gateway.sftp_command(), b"pwd\n")?.status.success(), "the server's limit is back");
+    drop(first);
+    Ok(())
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()

@@ -1,9 +1,11 @@
 """Everything a store holds, opened and compared with everything else that speaks of it."""
+import hashlib
+
 from past import Past
 from primitives import blake3
 from store import (
-    CHUNKS, GARBAGE, INCIDENTS, INODE_HISTORY, INODES, KINDS, OF_VAULTS, ROOT_INODE, SEGMENTS, SHARES, UPLOADS, USAGE,
-    VAULTS, Row, expect,
+    CHUNKS, DIGESTS, GARBAGE, INCIDENTS, INODE_HISTORY, INODES, KINDS, OF_VAULTS, ROOT_INODE, SEGMENTS, SHARES, UPLOADS,
+    USAGE, VAULTS, Row, expect,
 )
 
 # Larger files are not hashed as a whole: this BLAKE3 takes a second for a mebibyte. Their chunks are.
@@ -84,10 +86,25 @@ def verify_content(store, vault, path, content):
     return content.get(1)
 
 
+def verify_digests(store, vault):
+    """What is kept of a content is what it has; returns how many there are."""
+    known, count = {content.get(0): content for content in contents(store, vault)}, 0
+    for key, row in store.rows(DIGESTS, vault):
+        content = known.get(int.from_bytes(key[16:], "big"))
+        expect(content, f"digests {key[16:].hex()} are of nothing that is there")
+        hashers = [hashlib.sha256(), hashlib.sha1(), hashlib.md5()]
+        for piece in store.content(vault, content):
+            for hasher in hashers:
+                hasher.update(piece)
+        expect(list(row) == [hasher.digest() for hasher in hashers], f"digests {key[16:].hex()} are of other bytes")
+        count += 1
+    return count
+
+
 def verify_store(store):
     """Opens every row and every frame, and compares what counts with what is counted."""
     found = {"batches": store.batches, "checksums": store.checksums, "packs": len(store.packs)}
-    found.update(rows=0, frames=0, files=0, bytes=0)
+    found.update(rows=0, frames=0, files=0, bytes=0, digests=0)
     for table in store.tables:
         found["rows"] += sum(1 for _ in store.rows(table))
     for vault, chunk, place in store.stored:
@@ -103,6 +120,7 @@ def verify_store(store):
         # Every state of the past opens and stands under its own commits.
         Past(store, key, 0)
         verify_references(store, key)
+        found["digests"] += verify_digests(store, key)
         files, size, stored, inodes = verify_tree(store, key)
         found["files"], found["bytes"] = found["files"] + files, found["bytes"] + size
         counted = usage.pop(row.get(0) + key)

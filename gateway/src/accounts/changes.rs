@@ -107,6 +107,12 @@ pub struct CustomerLimits {
     pub files_max: Option<Bound<u64>>,
     /// When its contract ends, nanoseconds since 1970.
     pub expires: Option<Bound<i64>>,
+    /// Sessions of its users at once.
+    #[serde(default)]
+    pub sessions_max: Option<Bound<u32>>,
+    /// Bytes a second of all its sessions, each way.
+    #[serde(default)]
+    pub rate_max: Option<Bound<u64>>,
 }
 
 /// Limits of a vault that are to be set; those that are not said stay as they are.
@@ -132,6 +138,8 @@ impl CustomerLimits {
             bytes_max: bounded(customer.bytes_max, self.bytes_max),
             files_max: bounded(customer.files_max, self.files_max),
             expires: bounded(customer.expires, self.expires),
+            sessions_max: bounded(customer.sessions_max, self.sessions_max),
+            rate_max: bounded(customer.rate_max, self.rate_max),
             ..customer
         }
     }
@@ -270,6 +278,8 @@ impl Accounts {
             created: self.now(),
             files_max: None,
             closed: None,
+            sessions_max: None,
+            rate_max: None,
         });
         self.commit_customer(operator(Action::CustomerAdd, Some(id), name), &customer)?;
         Ok(customer)
@@ -285,10 +295,12 @@ impl Accounts {
         let mut audit = operator(Action::CustomerChange, Some(customer.id), name);
         let shown = |limit: Option<String>| limit.unwrap_or_else(|| "none".to_owned());
         audit.reason = Some(format!(
-            "users at most {}, bytes {}, files {}, expires {}",
+            "users at most {}, bytes {}, files {}, sessions {}, bytes a second {}, expires {}",
             shown(customer.users_max.map(|max| max.to_string())),
             shown(customer.bytes_max.map(|max| max.to_string())),
             shown(customer.files_max.map(|max| max.to_string())),
+            shown(customer.sessions_max.map(|max| max.to_string())),
+            shown(customer.rate_max.map(|max| max.to_string())),
             shown(customer.expires.map(crate::units::moment)),
         ));
         self.commit_customer(audit, &customer)?;

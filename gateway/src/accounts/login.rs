@@ -156,13 +156,15 @@ impl Accounts {
         self.throttle().succeeded(offered(user), source);
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| LoginError::Unavailable)?;
-        let pace = self.pace(&principal);
+        // The directory is never asked while the sessions are held.
+        let shares = self.shares_of(&principal);
+        let pace = shares.map(|shares| self.pace(&principal, &shares)).unwrap_or_default();
         let session =
             Arc::new(Session { id, principal, protocol, source, pace, ended: CancellationToken::new() });
         // Known before it is looked at again: a revocation from here on ends it.
         let has_room = {
             let mut sessions = self.sessions();
-            let has_room = self.has_room(&sessions, &session.principal);
+            let has_room = shares.is_none_or(|shares| shares.have_room(&sessions, &session.principal));
             if has_room {
                 sessions.live.insert(id, Arc::clone(&session));
             }

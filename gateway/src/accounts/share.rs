@@ -31,9 +31,10 @@ pub(super) enum Sharer {
 /// The lanes of those who are in.
 pub(super) type Sharing = BTreeMap<Sharer, Weak<Lanes>>;
 
-/// The lanes of one, the same for all its sessions as long as it has any.
+/// The lanes of one, the same for all its sessions as long as it has any; of the rate that was said last.
 fn lanes_of(sharing: &mut Sharing, sharer: Sharer, rate: u64) -> Arc<Lanes> {
     if let Some(lanes) = sharing.get(&sharer).and_then(Weak::upgrade) {
+        lanes.set_rate(rate);
         return lanes;
     }
     sharing.retain(|_, lanes| lanes.strong_count() > 0);
@@ -50,9 +51,21 @@ impl Accounts {
         }
     }
 
+    /// The shares of a principal: a customer's own limits stand in the place of everybody's.
+    pub(super) fn shares_of(&self, principal: &Principal) -> Option<Shares> {
+        let everybody = *self.inner.shares.get()?;
+        let directory = self.read();
+        let Some(customer) = directory.customers.get(&principal.customer) else { return Some(everybody) };
+        let sessions = customer.sessions_max.and_then(|max| usize::try_from(max).ok());
+        Some(Shares {
+            customer_sessions: sessions.unwrap_or(everybody.customer_sessions),
+            customer_rate: customer.rate_max.or(everybody.customer_rate),
+            ..everybody
+        })
+    }
+
     /// How fast a session of this principal may be.
-    pub(super) fn pace(&self, principal: &Principal) -> Pace {
-        let Some(shares) = self.inner.shares.get() else { return Pace::default() };
+    pub(super) fn pace(&self, principal: &Principal, shares: &Shares) -> Pace {
         let mut sharing = self.inner.sharing.lock().unwrap_or_else(PoisonError::into_inner);
         let limited = [
             (Sharer::User(principal.user), shares.user_rate),
@@ -61,14 +74,15 @@ impl Accounts {
         let lanes = limited.into_iter().filter_map(|(sharer, rate)| Some((sharer, rate?)));
         Pace::new(lanes.map(|(sharer, rate)| lanes_of(&mut sharing, sharer, rate)).collect())
     }
+}
 
+impl Shares {
     /// Whether one session more of this principal fits beside those that are live.
-    pub(super) fn has_room(&self, sessions: &Sessions, principal: &Principal) -> bool {
-        let Some(shares) = self.inner.shares.get() else { return true };
+    pub(super) fn have_room(&self, sessions: &Sessions, principal: &Principal) -> bool {
         let live = || sessions.live.values().filter(|session| session.is_live());
         let of_user = live().filter(|session| session.principal.user == principal.user).count();
         let of_customer = live().filter(|session| session.principal.customer == principal.customer).count();
-        of_user < shares.user_sessions && of_customer < shares.customer_sessions
+        of_user < self.user_sessions && of_customer < self.customer_sessions
     }
 }
 

@@ -188,7 +188,8 @@ impl Service {
         json!({
             "name": customer.name, "id": customer.id.to_string(), "users_max": customer.users_max,
             "bytes_max": customer.bytes_max, "bytes_used": used.bytes, "files_max": customer.files_max,
-            "files_used": used.files, "expires": customer.expires.map(moment), "state": state,
+            "files_used": used.files, "sessions_max": customer.sessions_max, "rate_max": customer.rate_max,
+            "expires": customer.expires.map(moment), "state": state,
             "closed": customer.closed.map(moment), "created": moment(customer.created),
         })
     }

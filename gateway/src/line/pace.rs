@@ -3,6 +3,7 @@
 //!
 //! Time is a parameter.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ impl Bucket {
 /// What all sessions of a user, or of a customer, share: each way as many bytes a second.
 #[derive(Debug)]
 pub struct Lanes {
-    rate: u64,
+    rate: AtomicU64,
     ways: [Bucket; 2],
 }
 
@@ -50,7 +51,12 @@ impl Lanes {
     /// For so many bytes a second each way.
     pub fn new(rate: u64) -> Self {
         let bucket = || Bucket { paid_until: Mutex::default() };
-        Self { rate, ways: [bucket(), bucket()] }
+        Self { rate: AtomicU64::new(rate), ways: [bucket(), bucket()] }
+    }
+
+    /// Another rate from now on.
+    pub fn set_rate(&self, rate: u64) {
+        self.rate.store(rate, Ordering::Relaxed);
     }
 
     fn take(&self, way: Way, bytes: u64, now: Instant) -> Duration {
@@ -59,7 +65,7 @@ impl Lanes {
             Way::In => into,
             Way::Out => out,
         };
-        bucket.take(bytes, self.rate, now)
+        bucket.take(bytes, self.rate.load(Ordering::Relaxed), now)
     }
 }
 
