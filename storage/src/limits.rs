@@ -34,8 +34,13 @@ pub const LINK_BYTES_MAX: usize = 4096;
 pub const PROPERTIES_BYTES_MAX: usize = 64 * 1024;
 /// Size of the largest file: 8 TiB keeps a segment list at 131,072 entries.
 pub const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024 * 1024;
-/// Dirty bytes of one open file before it stages chunks.
+/// Dirty bytes of one open file before it stages chunks; each run of them counts a block more, to which it may be widened.
 pub const DIRTY_BYTES_TARGET: usize = 1024 * 1024;
+/// The same of all open files together, above which a writer stages what its own file holds at once: some fifty uploads at
+/// full speed, and little beside the chunk cache and the index cache.
+pub const UNSAVED_BYTES_ALL: usize = 64 * 1024 * 1024;
+/// Bytes between two frames that are fetched along when both are to be read: less than asking the disk twice costs.
+pub const READ_GAP_BYTES_MAX: u64 = 256 * 1024;
 /// Changed extents of one open file that are not committed: bounds the memory of a file written in crumbs.
 pub const EXTENTS_CHANGED_MAX: usize = 1 << 20;
 /// Bytes of decrypted chunks kept for readers, all files together.

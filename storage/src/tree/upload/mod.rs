@@ -28,6 +28,7 @@ use crate::quota::Reservation;
 use crate::rows::{Body, Content, Extent, INLINE_EXTENTS_MAX, IncidentKind, InodeRow};
 use crate::tree::change::Change;
 use crate::tree::{AttributeChange, Attributes, IncidentDraft, Kept, Kind, Vault};
+use crate::unsaved::Share;
 
 use dirty::Dirty;
 use extents::Extents;
@@ -87,6 +88,8 @@ struct Editor {
     vault: Vault,
     extents: Extents,
     dirty: Dirty,
+    /// What `dirty` takes of what all files may hold.
+    share: Share,
     size: u64,
     /// Bytes that are not holes, committed ones and reserved ones.
     stored: u64,
@@ -119,10 +122,12 @@ impl Editor {
     /// `epoch` is older than the look at `content`.
     fn of(vault: Vault, content: &Content, epoch: Epoch) -> Self {
         let reservation = Reservation::new(Arc::clone(vault.store().quotas()), vault.owner(), vault.id());
+        let share = Share::new(vault.store().unsaved());
         Self {
             vault,
             extents: Extents::of(&content.body),
             dirty: Dirty::default(),
+            share,
             size: content.size,
             stored: content.stored,
             staged: HashMap::new(),
@@ -196,6 +201,10 @@ impl Editor {
         if self.extents.changed_count() > EXTENTS_CHANGED_MAX {
             return Err(StoreError::TooLarge("the number of unsaved fragments"));
         }
+        // It could not be staged after the last write: then nothing more is taken.
+        if self.dirty.weight() > DIRTY_BYTES_TARGET {
+            self.flush(false)?;
+        }
         let more = self.holes(offset, end)?;
         self.hold(self.stored + more, self.unsealed() + bytes.len() as u64)?;
         self.stored += more;
@@ -209,7 +218,14 @@ impl Editor {
         self.dirty.write(offset, bytes);
         self.size = self.size.max(end);
         self.changed = true;
-        if self.dirty.bytes() > DIRTY_BYTES_TARGET { self.flush(false) } else { Ok(()) }
+        self.share.set(self.dirty.weight());
+        if self.share.is_over() {
+            self.flush(true)
+        } else if self.dirty.weight() > DIRTY_BYTES_TARGET {
+            self.flush(false)
+        } else {
+            Ok(())
+        }
     }
 
     fn truncate(&mut self, size: u64) -> Result<(), StoreError> {
@@ -219,6 +235,7 @@ impl Editor {
         if size < self.size {
             let gone = self.size - size - self.holes(size, self.size)?;
             self.dirty.cut_out(size, u64::MAX);
+            self.share.set(self.dirty.weight());
             let vault = self.vault.clone();
             self.extents.truncate(&vault, size)?;
             self.stored -= gone;
@@ -238,6 +255,7 @@ impl Editor {
     /// Stages dirty bytes. With `all` false the end of the last run stays, where the next bytes may still move the cut.
     fn flush(&mut self, all: bool) -> Result<(), StoreError> {
         let flushed = self.cut(all);
+        self.share.set(self.dirty.weight());
         self.reserve.cutting = 0;
         flushed?;
         self.hold(self.stored, self.unsealed())
@@ -580,6 +598,20 @@ impl OpenFile {
     /// The store's own errors.
     pub fn stored_run(&self, from: u64, bytes_max: u64) -> Result<Option<(u64, u64)>, StoreError> {
         self.state.lock().editor.stored_run(from, bytes_max)
+    }
+
+    /// Says that a range will be read soon, so that the disk can fetch it meanwhile. Waits for no disk.
+    ///
+    /// # Errors
+    /// The store's own errors; nothing depends on it.
+    pub fn will_read(&self, offset: u64, len: usize) -> Result<(), StoreError> {
+        let plan = self.state.lock().editor.plan(offset, len)?;
+        let stored = plan.pieces.iter().filter_map(|(_, source)| match source {
+            Source::Log(place) => Some(*place),
+            Source::Memory(_) => None,
+        });
+        plan.vault.store().will_read(stored);
+        Ok(())
     }
 
     /// Whether [`OpenFile::read_at`] would be answered from memory (so needs no blocking pool).
