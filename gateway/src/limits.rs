@@ -89,6 +89,9 @@ pub const LINK_DEPTH_MAX: usize = 40;
 pub const FRESH_FILES_MAX: usize = 100_000;
 /// Seconds in which an append-only credential may finish what it made: one night's job.
 pub const FRESH_GRACE_SECS: i64 = 24 * 3600;
+/// Bytes that the disk is asked for ahead of a reader that goes on where it stopped: what it takes to read in large pieces,
+/// and all that is lost when the reader stops.
+pub const READ_AHEAD_BYTES: u64 = 2 * 1024 * 1024;
 /// Bytes copied at a time between two vaults.
 pub const COPY_PIECE_BYTES: usize = 1024 * 1024;
 

@@ -30,6 +30,7 @@ pub mod secret;
 pub mod testing;
 pub mod time;
 pub mod tree;
+mod unsaved;
 
 const _: () = assert!(size_of::<usize>() == 8, "lengths of memory and of files are the same numbers here");
 

@@ -14,6 +14,7 @@ mod hostile;
 mod hostile_sftp;
 mod hostile_web;
 mod lftp;
+mod listing;
 mod litmus;
 mod openssh;
 mod paramiko;

@@ -192,7 +192,7 @@ impl Operations {
 
     async fn real_path(&self, id: RequestId, path: &[u8]) -> Answer {
         let _order = self.looking().await;
-        let real = self.namespace.real_path(&VaultPath::parse(path)?).await?;
+        let real = self.namespace.real_path(&VaultPath::parse_within(path)?).await?;
         Ok(Reply::name(id, &real.to_bytes()))
     }
 

@@ -12,6 +12,7 @@ mod open_file;
 mod operations;
 pub mod path;
 pub mod point;
+mod read_ahead;
 mod resolve;
 mod snapshots;
 mod space;

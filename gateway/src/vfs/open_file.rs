@@ -12,6 +12,7 @@ use coffre_storage::{StoreError, Ticket};
 use tokio::sync::Mutex;
 
 use super::digest::Turns;
+use super::read_ahead::ReadAhead;
 use super::resolve::Inside;
 use super::tree::Tree;
 use super::{
@@ -35,6 +36,7 @@ struct Shared {
     read: Option<Permit<action::Read>>,
     write: Option<Permit<action::Change>>,
     append: bool,
+    ahead: ReadAhead,
     /// This handle made the file: under append-only rights it may go on writing to it.
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
@@ -136,6 +138,7 @@ impl FileHandle {
             read,
             write,
             append: options.append,
+            ahead: ReadAhead::default(),
             bytes_read: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
             opened: Mutex::new(Some(opened)),
@@ -158,6 +161,12 @@ impl FileHandle {
     pub async fn read_onto(&self, offset: u64, len: usize, mut into: Vec<u8>) -> Result<Vec<u8>, VfsError> {
         let shared = &self.shared;
         self.readable().await?;
+        if let Some(soon) = shared.ahead.begin(offset, len) {
+            let file = shared.file.clone();
+            let len = usize::try_from(soon.end - soon.start).unwrap_or(0);
+            // Nobody waits for it, and what goes wrong goes wrong again when it is read.
+            tokio::task::spawn_blocking(move || drop(file.will_read(soon.start, len)));
+        }
         let before = into.len();
         let result = if shared.file.is_in_memory(offset, len) {
             shared.file.read_onto(offset, len, &mut into).map(|()| into).map_err(VfsError::from)

@@ -31,6 +31,13 @@ pub enum PathError {
     NotAName,
 }
 
+/// What `..` of the root is.
+#[derive(Clone, Copy)]
+enum AboveRoot {
+    Refused,
+    IsRoot,
+}
+
 impl VaultPath {
     /// `/`.
     pub fn root() -> Self {
@@ -43,6 +50,18 @@ impl VaultPath {
     /// # Errors
     /// [`PathError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, PathError> {
+        Self::parse_with(bytes, AboveRoot::Refused)
+    }
+
+    /// As [`VaultPath::parse`], but what climbs above the root stays there: the answer to where `cd ..` leads.
+    ///
+    /// # Errors
+    /// [`PathError`].
+    pub fn parse_within(bytes: &[u8]) -> Result<Self, PathError> {
+        Self::parse_with(bytes, AboveRoot::IsRoot)
+    }
+
+    fn parse_with(bytes: &[u8], above: AboveRoot) -> Result<Self, PathError> {
         if bytes.len() > PATH_BYTES_MAX {
             return Err(PathError::TooLong);
         }
@@ -53,7 +72,10 @@ impl VaultPath {
         for name in bytes.split(|byte| *byte == b'/') {
             match name {
                 b"" | b"." => {}
-                b".." => drop(components.pop().ok_or(PathError::Escapes)?),
+                b".." => match (components.pop(), above) {
+                    (Some(_), _) | (None, AboveRoot::IsRoot) => {}
+                    (None, AboveRoot::Refused) => return Err(PathError::Escapes),
+                },
                 name if name.len() > NAME_BYTES_MAX => return Err(PathError::NameTooLong),
                 name => components.push(name.to_vec()),
             }
@@ -125,6 +147,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn above_the_root_is_nothing_or_the_root_again_and_never_more() {
+        for climbing in [&b"/.."[..], b"..", b"/a/../..", b"../../.."] {
+            assert_eq!(VaultPath::parse(climbing), Err(PathError::Escapes));
+            assert_eq!(VaultPath::parse_within(climbing), Ok(VaultPath::root()));
+        }
+        assert_eq!(VaultPath::parse_within(b"/../a/../../b"), VaultPath::parse(b"/b"));
+    }
 
     #[test]
     fn a_path_is_normalised_once() {

@@ -2,12 +2,13 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
+use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate, statvfs};
 use rustix::io::Errno;
 
 use super::{Blob, BlobStore};
@@ -142,6 +143,11 @@ fn preallocate(file: &File, bytes: u64) -> io::Result<()> {
 impl Blob for DiskBlob {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.buffered.read_exact_at(buffer, offset)
+    }
+
+    fn will_read(&self, offset: u64, len: u64) {
+        // A file system that does not listen reads when it is asked to.
+        fadvise(&self.buffered, offset, NonZeroU64::new(len), Advice::WillNeed).unwrap_or(());
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -46,6 +46,8 @@ pub trait Blob: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// `UnexpectedEof` when the blob ends before; whatever the system says.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+    /// Says that a range will be read soon; whoever can fetches it meanwhile. Nothing depends on it.
+    fn will_read(&self, _offset: u64, _len: u64) {}
     /// Writes all of `bytes` at `offset`, growing the blob if needed. Not durable before [`Blob::sync`].
     /// Fastest when offset, length and address are multiples of 4 KiB (then written with `O_DIRECT` where possible).
     ///

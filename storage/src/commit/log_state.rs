@@ -396,6 +396,16 @@ impl LogShared {
         Ok(())
     }
 
+    /// Up to where all of a pack is on the disk.
+    pub(super) fn written_through(&self, pack: PackId) -> u64 {
+        let state = self.lock();
+        let open = state.open.as_ref().filter(|open| open.pack == pack).map(|open| open.offset);
+        let writing = state.writing.as_ref().filter(|writing| writing.pack == pack);
+        let sealing = state.sealing.filter(|(taken, _)| *taken == pack).map(|(_, start)| start);
+        let unwritten = [open, writing.map(|writing| writing.offset), sealing];
+        unwritten.into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
     /// A frame that is not on the disk yet.
     pub(super) fn unwritten_frame(&self, pack: PackId, offset: u64, len: usize) -> Option<Vec<u8>> {
         let mut state = self.lock();

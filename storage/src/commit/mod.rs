@@ -37,7 +37,7 @@ use crate::frame::{self, Codec, Compression, FrameContext, FrameKey, FramePlace,
 use crate::id::{ChunkId, CommitNumber, PackId, VaultId};
 use crate::index::{Entries, Index, SharedIndex, Table};
 use crate::keys::{GatewayKey, GatewayLabel, Secret32, VaultKeys};
-use crate::limits::CHUNK_BYTES_MAX;
+use crate::limits::{CHUNK_BYTES_MAX, READ_GAP_BYTES_MAX};
 use crate::log::batch::FrameRow;
 use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::blob_name;
@@ -45,6 +45,7 @@ use crate::quota::Quotas;
 use crate::record::RecordKey;
 use crate::rows::{ChunkRow, chunk_key, decode};
 use crate::time::{Clock, UnixNanos};
+use crate::unsaved::Unsaved;
 
 use cache::{ChunkCache, Looked};
 pub(crate) use committer::{POSITION_KEY, PackCountRow, PackDamage, PackRow, Position};
@@ -149,6 +150,8 @@ pub(crate) struct Inner {
     frame_keys: Mutex<std::collections::HashMap<(VaultId, PackId), Arc<FrameKey>>>,
     handles: Mutex<std::collections::HashMap<PackId, Arc<dyn crate::blob::Blob>>>,
     cache: ChunkCache,
+    unsaved_bytes: Arc<Unsaved>,
+    unsaved_extents: Arc<Unsaved>,
     quotas: Arc<Quotas>,
     pub(crate) vaults: Mutex<std::collections::HashMap<VaultId, OpenedVault>>,
     audit_records: AtomicU64,
@@ -622,6 +625,33 @@ impl Store {
         })
     }
 
+    /// Says that these frames, in the order in which they will be read, are read soon: the disk is asked for whole stretches.
+    pub(crate) fn will_read(&self, places: impl IntoIterator<Item = FramePlace>) {
+        let mut stretches: Vec<(PackId, u64, u64)> = Vec::new();
+        for place in places {
+            let end = place.offset.saturating_add(u64::from(place.stored_bytes));
+            match stretches.last_mut() {
+                Some((pack, from, to))
+                    if *pack == place.pack
+                        && place.offset >= *from
+                        && place.offset <= to.saturating_add(READ_GAP_BYTES_MAX) =>
+                {
+                    *to = end.max(*to);
+                }
+                Some(_) | None => stretches.push((place.pack, place.offset, end)),
+            }
+        }
+        for (pack, from, to) in stretches {
+            // What is about to be written past the page cache is not to be put there.
+            let to = to.min(self.inner.log.written_through(pack));
+            if let Some(len) = to.checked_sub(from).filter(|len| *len > 0)
+                && let Ok(blob) = self.pack_handle(pack)
+            {
+                blob.will_read(from, len);
+            }
+        }
+    }
+
     fn pack_handle(&self, pack: PackId) -> std::io::Result<Arc<dyn crate::blob::Blob>> {
         if let Some(found) = lock(&self.inner.handles).get(&pack) {
             return Ok(Arc::clone(found));
@@ -655,6 +685,16 @@ impl Store {
         let mut txn = self.begin()?;
         txn.audit(record, opened.as_ref().map(|keys| &keys.audit));
         Ok(Pending { value: (), ticket: txn.submit()? })
+    }
+
+    /// Bytes that open files hold and have not staged.
+    pub(crate) fn unsaved_bytes(&self) -> &Arc<Unsaved> {
+        &self.inner.unsaved_bytes
+    }
+
+    /// Extents that open files hold and have not stored.
+    pub(crate) fn unsaved_extents(&self) -> &Arc<Unsaved> {
+        &self.inner.unsaved_extents
     }
 
     /// The store's time.

@@ -28,13 +28,15 @@ use crate::index::redb::RedbIndex;
 use crate::index::{Change, IndexError, SharedIndex, Table, keep_last};
 use crate::keys::{GatewayKey, GatewayLabel, Secret32};
 use crate::limits::{
-    BLOCK_BYTES, CHUNK_CACHE_BYTES, JOURNAL_BYTES_MAX, PACK_BYTES, REPLAY_CHANGES_MAX, SETTLE_CHUNKS,
+    BLOCK_BYTES, CHUNK_CACHE_BYTES, EXTENTS_UNSAVED_MAX, JOURNAL_BYTES_MAX, PACK_BYTES, REPLAY_CHANGES_MAX,
+    SETTLE_CHUNKS, UNSAVED_BYTES_ALL,
 };
 use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::{HeaderError, VERSION, blob_name};
 use crate::log::walk::{PackReader, packs};
 use crate::quota::Quotas;
 use crate::record::RecordKey;
+use crate::unsaved::Unsaved;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Row of `Table::Store`, in clear: format version, then a value that proves the gateway key.
@@ -269,6 +271,8 @@ impl Store {
             frame_keys: Mutex::default(),
             handles: Mutex::default(),
             cache: ChunkCache::new(CHUNK_CACHE_BYTES),
+            unsaved_bytes: Unsaved::new(UNSAVED_BYTES_ALL),
+            unsaved_extents: Unsaved::new(EXTENTS_UNSAVED_MAX),
             quotas: Arc::new(Quotas::default()),
             vaults: Mutex::default(),
             disk_full: AtomicBool::new(false),

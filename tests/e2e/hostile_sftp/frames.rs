@@ -1,9 +1,10 @@
 //! Packets that no polite client sends.
 
 use anyhow::{Context, Result, ensure};
+use coffre_tests::files::noise;
 use coffre_tests::raw_sftp::{RawSftp, kind, packet, request, string};
 
-use super::{assert_victim, with_victim};
+use super::{Witness, assert_victim, with_victim};
 
 #[test]
 fn an_oversized_packet_ends_the_channel_and_the_request_hidden_in_it_is_not_run() -> Result<()> {
@@ -56,6 +57,32 @@ fn a_request_cut_short_or_with_lying_lengths_is_refused_and_nothing_runs() -> Re
         }
     }
     assert_victim(&gateway)
+}
+
+#[test]
+fn half_packets_wait_and_garbage_behind_a_packet_ends_only_its_own_channel() -> Result<()> {
+    let gateway = with_victim()?;
+    let witness = Witness::start(&gateway)?;
+    let stat = request(kind::STAT, 5, &[&string(b"/victim")]);
+    // A packet that never ends: nothing is answered, nothing runs, and its end is no answer either.
+    for cut in 1..stat.len() {
+        let mut raw = RawSftp::start(&gateway)?;
+        raw.send(&stat[..cut])?;
+        drop(raw.take_sender());
+        ensure!(raw.read_to_end()?.is_empty(), "{cut} bytes of a request were answered");
+    }
+    // Byte by byte it is one request.
+    let mut raw = RawSftp::start(&gateway)?;
+    stat.iter().try_for_each(|byte| raw.send(&[*byte]))?;
+    ensure!(raw.answer()?.context("an answer")?.kind == kind::ATTRS);
+    // Whatever bytes: each channel ends or answers, for itself.
+    for seed in 1..40 {
+        let mut raw = RawSftp::start(&gateway)?;
+        drop(raw.send(&noise(seed, 3000)));
+        drop(raw.take_sender());
+        raw.read_to_end()?;
+    }
+    witness.noticed_nothing(&gateway)
 }
 
 #[test]

@@ -1,12 +1,10 @@
-//! Segments that somebody who writes has put on the disk before a content lists them, and how many extents all who write
-//! have in memory.
+//! Segments that somebody who writes has put on the disk before a content lists them.
 //!
 //! A row of `Table::Uploads` holds such a segment as a content would. While its claim lives, the row has an owner; when the
 //! claim is gone and the row is still there, nobody is left who could commit it, and reclaim releases it: after a restart,
 //! every one. Who commits deletes the rows in the same transaction, and lets go of the claims after it.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::id::SegmentId;
@@ -15,7 +13,6 @@ use crate::id::SegmentId;
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     segments: Mutex<HashSet<SegmentId>>,
-    unsaved: AtomicUsize,
 }
 
 impl Claims {
@@ -27,11 +24,6 @@ impl Claims {
     pub(super) fn claim(self: &Arc<Self>, segment: SegmentId) -> Claim {
         self.lock().insert(segment);
         Claim { claims: Arc::clone(self), segment }
-    }
-
-    /// Extents that only memory has, of all open files.
-    pub(super) fn unsaved(&self) -> usize {
-        self.unsaved.load(Ordering::Relaxed)
     }
 
     /// Whether somebody may still commit a segment. A no is final, where the writer lock is held.
@@ -59,32 +51,6 @@ impl Drop for Claim {
     }
 }
 
-/// One open file's share of the unsaved extents.
-#[derive(Debug)]
-pub(super) struct Unsaved {
-    claims: Arc<Claims>,
-    extents: usize,
-}
-
-impl Unsaved {
-    pub(super) fn none(claims: Arc<Claims>) -> Self {
-        Self { claims, extents: 0 }
-    }
-
-    /// Counts `extents` instead of what was counted before.
-    pub(super) fn set(&mut self, extents: usize) {
-        self.claims.unsaved.fetch_add(extents, Ordering::Relaxed);
-        self.claims.unsaved.fetch_sub(self.extents, Ordering::Relaxed);
-        self.extents = extents;
-    }
-}
-
-impl Drop for Unsaved {
-    fn drop(&mut self) {
-        self.set(0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,17 +62,5 @@ mod tests {
         assert!(claims.has(SegmentId(7)) && !claims.has(SegmentId(8)));
         drop(claim);
         assert!(!claims.has(SegmentId(7)));
-    }
-
-    #[test]
-    fn unsaved_extents_are_counted_over_all_files_and_forgotten_with_each() {
-        let claims = Arc::new(Claims::default());
-        let (mut one, mut other) = (Unsaved::none(Arc::clone(&claims)), Unsaved::none(Arc::clone(&claims)));
-        one.set(5);
-        other.set(7);
-        one.set(2);
-        assert_eq!(claims.unsaved(), 9);
-        drop(other);
-        assert_eq!(claims.unsaved(), 2);
     }
 }

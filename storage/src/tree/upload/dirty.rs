@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::limits::BLOCK_BYTES;
+
 /// The dirty bytes of one file.
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
@@ -12,6 +14,11 @@ pub(super) struct Dirty {
 impl Dirty {
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What the bytes may come to take: each run may be widened to whole blocks before it is cut.
+    pub(super) fn weight(&self) -> usize {
+        self.bytes + self.runs.len() * BLOCK_BYTES
     }
 
     /// Where the last byte ends.

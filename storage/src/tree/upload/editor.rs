@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::claims::Unsaved;
 use super::dirty::Dirty;
 use super::extents::{Changed, Extents, Segment};
 use crate::allowance::Amounts;
@@ -16,6 +15,7 @@ use crate::quota::Reservation;
 use crate::rows::{Body, Content, Extent, INLINE_EXTENTS_MAX};
 use crate::tree::Vault;
 use crate::tree::change::Change;
+use crate::unsaved::Share;
 
 /// Small random writes are widened to this, so that a file does not fall into crumbs.
 const ALIGNMENT: u64 = 4096;
@@ -37,6 +37,15 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Tells the disk what of it will be read.
+    pub(super) fn announce(&self) {
+        let stored = self.pieces.iter().filter_map(|(_, source)| match source {
+            Source::Log(place) => Some(*place),
+            Source::Memory(_) => None,
+        });
+        self.vault.store().will_read(stored);
+    }
+
     /// Appends the range's bytes; holes are zeros.
     pub(super) fn read(&self, into: &mut Vec<u8>) -> Result<(), StoreError> {
         let from = into.len();
@@ -63,13 +72,16 @@ pub(super) struct Editor {
     pub(super) vault: Vault,
     pub(super) extents: Extents,
     pub(super) dirty: Dirty,
+    /// What `dirty` takes of what all files may hold.
+    share: Share,
     pub(super) size: u64,
     /// Bytes that are not holes, committed ones and reserved ones.
     stored: u64,
     pub(super) staged: HashMap<ChunkId, FramePlace>,
     /// Chunks that were put into extents since those were stored.
     pub(super) unsettled: usize,
-    pub(super) unsaved: Unsaved,
+    /// What `extents` take of what all files may hold.
+    pub(super) unsaved: Share,
     hasher: Option<Box<blake3::Hasher>>,
     hashed: u64,
     pub(super) reservation: Reservation,
@@ -122,11 +134,13 @@ impl Editor {
     /// `epoch` is older than the look at `content`.
     pub(super) fn of(vault: Vault, content: &Content, epoch: Epoch) -> Self {
         let reservation = Reservation::new(Arc::clone(vault.store().quotas()), vault.owner(), vault.id());
-        let unsaved = Unsaved::none(Arc::clone(vault.claims()));
+        let unsaved = Share::new(vault.store().unsaved_extents());
+        let share = Share::new(vault.store().unsaved_bytes());
         Self {
             vault,
             extents: Extents::of(&content.body),
             dirty: Dirty::default(),
+            share,
             size: content.size,
             stored: content.stored,
             staged: HashMap::new(),
@@ -200,6 +214,10 @@ impl Editor {
         if bytes.is_empty() {
             return Ok(());
         }
+        // It could not be staged after the last write: then nothing more is taken.
+        if self.dirty.weight() > DIRTY_BYTES_TARGET {
+            self.flush(false)?;
+        }
         let more = self.holes(offset, end)?;
         self.hold(self.stored + more, self.unsealed() + bytes.len() as u64)?;
         self.stored += more;
@@ -214,7 +232,14 @@ impl Editor {
         self.size = self.size.max(end);
         self.changed = true;
         self.shown = None;
-        if self.dirty.bytes() > DIRTY_BYTES_TARGET { self.flush(false) } else { Ok(()) }
+        self.share.set(self.dirty.weight());
+        if self.share.is_over() {
+            self.flush(true)
+        } else if self.dirty.weight() > DIRTY_BYTES_TARGET {
+            self.flush(false)
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn truncate(&mut self, size: u64) -> Result<(), StoreError> {
@@ -224,6 +249,7 @@ impl Editor {
         if size < self.size {
             let gone = self.size - size - self.holes(size, self.size)?;
             self.dirty.cut_out(size, u64::MAX);
+            self.share.set(self.dirty.weight());
             let vault = self.vault.clone();
             self.extents.truncate(&vault, size)?;
             self.stored -= gone;
@@ -246,6 +272,7 @@ impl Editor {
     /// Stages dirty bytes. With `all` false the end of the last run stays, where the next bytes may still move the cut.
     pub(super) fn flush(&mut self, all: bool) -> Result<(), StoreError> {
         let flushed = self.cut(all);
+        self.share.set(self.dirty.weight());
         self.reserve.cutting = 0;
         flushed?;
         self.hold_again()

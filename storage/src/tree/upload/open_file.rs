@@ -150,6 +150,16 @@ impl OpenFile {
         self.state.lock().editor.stored_run(from, bytes_max)
     }
 
+    /// Says that a range will be read soon, so that the disk can fetch it meanwhile. Waits for no disk.
+    ///
+    /// # Errors
+    /// The store's own errors; nothing depends on it.
+    pub fn will_read(&self, offset: u64, len: usize) -> Result<(), StoreError> {
+        let plan = self.state.lock().editor.plan(offset, len)?;
+        plan.announce();
+        Ok(())
+    }
+
     /// Whether [`OpenFile::read_at`] would be answered from memory (so needs no blocking pool).
     pub fn is_in_memory(&self, offset: u64, len: usize) -> bool {
         self.state.edited.try_lock().is_ok_and(|mut edited| edited.editor.is_in_memory(offset, len))

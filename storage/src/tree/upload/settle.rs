@@ -8,7 +8,7 @@
 use super::editor::Editor;
 use super::extents::Changed;
 use crate::error::StoreError;
-use crate::limits::{EXTENTS_UNSAVED_MAX, SETTLE_EXTENTS, SETTLE_EXTENTS_PIECE};
+use crate::limits::{SETTLE_EXTENTS, SETTLE_EXTENTS_PIECE};
 use crate::tree::change::Change;
 
 impl Editor {
@@ -16,8 +16,7 @@ impl Editor {
     pub(super) fn is_much(&mut self) -> bool {
         let (chunks, extents) = (self.vault.store().settle_chunks(), self.extents.changed_count());
         self.unsaved.set(extents);
-        let crowded = self.vault.claims().unsaved() > EXTENTS_UNSAVED_MAX;
-        let extents_max = if crowded { chunks } else { chunks * SETTLE_EXTENTS };
+        let extents_max = if self.unsaved.is_over() { chunks } else { chunks * SETTLE_EXTENTS };
         // Not before the first new chunk: the segment that it changes may be as long as that.
         self.unsettled >= chunks || self.unsettled > 0 && extents >= extents_max
     }
