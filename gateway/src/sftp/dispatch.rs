@@ -1,6 +1,8 @@
 //! Requests to operations and back. The order is that of draft-ietf-secsh-filexfer-02 section 6.1: reads of a handle run in
 //! parallel; writes, CLOSE, FSTAT, FSETSTAT and fsync of a handle run in the order in which they came; operations on
-//! paths run in order, those that only look in parallel with each other.
+//! paths run in order, those that only look in parallel with each other. What came before an operation on a path and
+//! changes a file through its handle is visible to it: sshfs does not wait for its WRITEs and CLOSEs before it asks for a
+//! size, and keeps the answer.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -76,6 +78,8 @@ struct Operations {
     handles: Arc<Handles>,
     /// Order of operations on paths.
     paths: Arc<RwLock<()>>,
+    /// Held for reading by what changes files through handles, until it is visible. The lock is fair.
+    unseen: Arc<RwLock<()>>,
 }
 
 /// Why a request has no good answer.
@@ -120,7 +124,8 @@ impl Dispatcher {
     /// # Errors
     /// When the operating system has no randomness to give.
     pub fn new(namespace: Namespace, links: LinkOrder) -> Result<Self, getrandom::Error> {
-        let ops = Operations { namespace, handles: Handles::new()?, paths: Arc::default() };
+        let ops =
+            Operations { namespace, handles: Handles::new()?, paths: Arc::default(), unseen: Arc::default() };
         Ok(Self { state: State::AwaitInit, links, ops })
     }
 
@@ -156,6 +161,7 @@ impl Dispatcher {
 
     fn start(&self, id: RequestId, request: Request) -> Effect {
         let (ops, links) = (self.ops.clone(), self.links);
+        let unseen = Arc::clone(&ops.unseen);
         let data_max = SFTP_DATA_BYTES_MAX as usize;
         match request {
             Request::Read { handle, offset, len } => {
@@ -165,19 +171,19 @@ impl Dispatcher {
             Request::Write { handle, offset, data } => {
                 let held = data.len();
                 self.on_file(id, &handle, |file| {
-                    Effect::run(answered(id, write(id, file, offset, data)), held)
+                    Effect::run(seen(id, unseen, write(id, file, offset, data)), held)
                 })
             }
             // Forgotten now, so that what comes after does not find it; closed after what came before.
             Request::Close { handle } => match ops.handles.take(&handle) {
-                Some(open) => Effect::run(answered(id, close(id, open)), 0),
+                Some(open) => Effect::run(answered(id, close(id, open, unseen)), 0),
                 None => Effect::Reply(UNKNOWN_HANDLE.reply(id)),
             },
             Request::FStat { handle } => {
                 self.on(id, &handle, |open| Effect::run(answered(id, stat_handle(id, open)), 0))
             }
             Request::FSetStat { handle, attributes } => self.on_file(id, &handle, |file| {
-                Effect::run(answered(id, set_handle_attributes(id, file, attributes)), 0)
+                Effect::run(seen(id, unseen, set_handle_attributes(id, file, attributes)), 0)
             }),
             Request::ReadDir { handle } => {
                 self.on(id, &handle, |open| Effect::run(answered(id, read_directory(id, open)), 0))
@@ -192,7 +198,7 @@ impl Dispatcher {
                 self.on_file(id, &from, |source| {
                     self.on_file(id, &to, |target| {
                         let copy = copy_data(id, (source, offset), len, (target, to_offset));
-                        Effect::run(answered(id, copy), 0)
+                        Effect::run(seen(id, unseen, copy), 0)
                     })
                 })
             }
@@ -231,6 +237,12 @@ impl Dispatcher {
     }
 }
 
+/// Work that changes a file through its handle: operations on paths that come after it see what it did.
+async fn seen(id: RequestId, unseen: Arc<RwLock<()>>, work: impl Future<Output = Answer> + Send) -> Bytes {
+    let _unseen = unseen.read_owned().await;
+    answered(id, work).await
+}
+
 /// A failure becomes its status.
 async fn answered(id: RequestId, work: impl Future<Output = Answer> + Send) -> Bytes {
     work.await.unwrap_or_else(|failure| failure.reply(id))
@@ -262,10 +274,12 @@ async fn sync(id: RequestId, file: SharedFile) -> Answer {
     Ok(ok(id))
 }
 
-async fn close(id: RequestId, open: Open) -> Answer {
+async fn close(id: RequestId, open: Open, unseen: Arc<RwLock<()>>) -> Answer {
     if let Open::File(file) = open {
+        let unseen = unseen.read_owned().await;
         let handle = file.write().await.take();
-        handle.ok_or(UNKNOWN_HANDLE)?.close().await?;
+        // Who looks waits until it is visible, not until it is durable.
+        handle.ok_or(UNKNOWN_HANDLE)?.close_holding(unseen).await?;
     }
     Ok(ok(id))
 }
@@ -344,10 +358,12 @@ async fn copy_data(id: RequestId, from: (SharedFile, u64), len: u64, to: (Shared
 
 impl Operations {
     async fn looking(&self) -> OwnedRwLockReadGuard<()> {
+        drop(self.unseen.write().await);
         Arc::clone(&self.paths).read_owned().await
     }
 
     async fn changing(&self) -> OwnedRwLockWriteGuard<()> {
+        drop(self.unseen.write().await);
         Arc::clone(&self.paths).write_owned().await
     }
 
