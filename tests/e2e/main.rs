@@ -22,5 +22,6 @@ mod refusals;
 mod round_trip;
 mod second_reader;
 mod snapshots;
+mod sshfs;
 mod tamper;
 mod upgrade;
