@@ -1,11 +1,13 @@
 //! The binary against the programs people have. Each test has a gateway of its own.
 
 mod access;
+mod asyncssh;
 mod audit;
 mod canary;
 mod crash;
 mod curl;
 mod disaster;
+mod duplicity;
 mod erase;
 mod export;
 mod hostile;
@@ -14,14 +16,17 @@ mod lftp;
 mod litmus;
 mod openssh;
 mod paramiko;
+mod putty;
 mod quota;
 mod ransomware;
 mod rclone;
 mod reclaim;
 mod refusals;
+mod restic;
 mod round_trip;
 mod second_reader;
 mod snapshots;
 mod sshfs;
 mod tamper;
+mod traces;
 mod upgrade;
