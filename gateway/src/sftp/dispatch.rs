@@ -1,10 +1,11 @@
 //! Requests to work and its order, which is that of draft-ietf-secsh-filexfer-02 section 6.1: requests on different handles
 //! run in parallel, so do READs of one handle; WRITE, CLOSE, FSTAT, FSETSTAT and fsync of a handle run in the order in
-//! which they came; operations on paths run in order, those that only look in parallel with each other. `order` says
-//! in which order answers leave.
+//! which they came; operations on paths run in order, those that only look in parallel with each other, and see what was
+//! written through handles before them. `order` says in which order answers leave.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -129,7 +130,7 @@ impl Dispatcher {
 
     /// Looks handles up now, not when their turn comes: a CLOSE that follows forgets them.
     fn start_on_handle(&self, id: RequestId, name: &[u8], request: HandleRequest) -> Result<Effect, Failure> {
-        let handles = &self.ops.handles;
+        let (handles, unseen) = (&self.ops.handles, Arc::clone(&self.ops.unseen));
         let run = |work, lane, answer_bytes_max| Effect::Run { work, lane, answer_bytes_max };
         Ok(match request {
             HandleRequest::Read { offset, len } => {
@@ -139,12 +140,12 @@ impl Dispatcher {
             }
             HandleRequest::Write { offset, data } => {
                 let (_, file) = handles.file(name)?;
-                run(answered(id, on_handle::write(id, file, offset, data)), None, 0)
+                run(answered(id, on_handle::seen(unseen, on_handle::write(id, file, offset, data))), None, 0)
             }
             // Forgotten now, so that what comes after does not find it; closed after what came before.
             HandleRequest::Close => {
                 let open = handles.take(name).ok_or(Failure::UNKNOWN_HANDLE)?;
-                run(answered(id, on_handle::close(id, open)), None, 0)
+                run(answered(id, on_handle::close(id, open, unseen)), None, 0)
             }
             HandleRequest::FStat => {
                 let (_, open) = handles.get(name).ok_or(Failure::UNKNOWN_HANDLE)?;
@@ -152,7 +153,8 @@ impl Dispatcher {
             }
             HandleRequest::FSetStat { attributes } => {
                 let (_, file) = handles.file(name)?;
-                run(answered(id, on_handle::set_attributes(id, file, attributes)), None, 0)
+                let set = on_handle::set_attributes(id, file, attributes);
+                run(answered(id, on_handle::seen(unseen, set)), None, 0)
             }
             HandleRequest::ReadDir => match handles.get(name) {
                 Some((_, Open::Directory(directory))) => {
@@ -177,7 +179,7 @@ impl Dispatcher {
             HandleRequest::CopyData { offset, len, to, to_offset } => {
                 let ((_, source), (_, target)) = (handles.file(name)?, handles.file(&to)?);
                 let copy = on_handle::copy(id, (source, offset), len, (target, to_offset));
-                run(answered(id, copy), None, 0)
+                run(answered(id, on_handle::seen(unseen, copy)), None, 0)
             }
         })
     }

@@ -4,12 +4,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::RwLock;
 
 use super::attributes;
 use super::handles::{Open, SharedDirectory, SharedFile};
 use super::status::{Answer, Failure};
 use super::wire::{Reply, RequestId, WireAttributes};
 use crate::limits::{SFTP_DATA_BYTES_MAX, SFTP_NAMES_MAX};
+
+/// What requests on names wait for: see `on_path`.
+pub(super) type Unseen = Arc<RwLock<()>>;
+
+/// Work that changes a file through its handle: requests on names that come after it see what it did.
+pub(super) async fn seen(unseen: Unseen, work: impl Future<Output = Answer> + Send) -> Answer {
+    let _unseen = unseen.read_owned().await;
+    work.await
+}
 
 /// READ.
 pub(super) async fn read(id: RequestId, file: SharedFile, offset: u64, len: usize) -> Answer {
@@ -35,10 +45,12 @@ pub(super) async fn sync(id: RequestId, file: SharedFile) -> Answer {
 }
 
 /// CLOSE, after all that came before it.
-pub(super) async fn close(id: RequestId, open: Open) -> Answer {
+pub(super) async fn close(id: RequestId, open: Open, unseen: Unseen) -> Answer {
     if let Open::File(file) = open {
+        let unseen = unseen.read_owned().await;
         let handle = file.write().await.take();
-        handle.ok_or(Failure::UNKNOWN_HANDLE)?.close().await?;
+        // Who looks waits until it is visible, not until it is durable.
+        handle.ok_or(Failure::UNKNOWN_HANDLE)?.close_holding(unseen).await?;
     }
     Ok(Reply::ok(id))
 }

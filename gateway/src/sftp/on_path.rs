@@ -22,13 +22,23 @@ pub(super) struct Operations {
     pub(super) handles: Arc<Handles>,
     /// Fair: who asks for it gets it in the order of asking.
     turns: Arc<RwLock<()>>,
+    /// Held for reading by what changes files through handles, until that is visible. Fair too: what comes after it by name
+    /// sees it. sshfs does not wait for its WRITEs and CLOSEs before it asks for a size, and keeps the answer.
+    pub(super) unseen: Arc<RwLock<()>>,
 }
 
 impl Operations {
     /// Nothing open.
     pub(super) fn new(namespace: Namespace, links: LinkOrder) -> Result<Self, getrandom::Error> {
         let owners = Arc::new(Owners::of(&namespace.session().principal));
-        Ok(Self { namespace, links, owners, handles: Handles::new()?, turns: Arc::default() })
+        Ok(Self {
+            namespace,
+            links,
+            owners,
+            handles: Handles::new()?,
+            turns: Arc::default(),
+            unseen: Arc::default(),
+        })
     }
 
     /// home-directory: everybody's own home, and no other, is known.
@@ -59,10 +69,12 @@ impl Operations {
     }
 
     async fn looking(&self) -> OwnedRwLockReadGuard<()> {
+        drop(self.unseen.write().await);
         Arc::clone(&self.turns).read_owned().await
     }
 
     async fn changing(&self) -> OwnedRwLockWriteGuard<()> {
+        drop(self.unseen.write().await);
         Arc::clone(&self.turns).write_owned().await
     }
 

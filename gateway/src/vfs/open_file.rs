@@ -329,7 +329,15 @@ impl FileHandle {
     ///
     /// # Errors
     /// [`VfsError`].
-    pub async fn close(mut self) -> Result<(), VfsError> {
+    pub async fn close(self) -> Result<(), VfsError> {
+        self.close_holding(()).await
+    }
+
+    /// The same; lets go of `unseen` when everybody sees what was written, which is before it is durable.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn close_holding(mut self, unseen: impl Send) -> Result<(), VfsError> {
         self.shared.namespace.live()?;
         let shared = Arc::clone(&self.shared);
         if shared.write.is_none() {
@@ -340,6 +348,7 @@ impl FileHandle {
         }
         let ticket = blocking(move || shared.commit(Completion::Whole)).await?;
         self.closed = true;
+        drop(unseen);
         durable(ticket).await
     }
 }

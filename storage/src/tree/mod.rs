@@ -314,6 +314,12 @@ impl Vault {
         self.lock_open().get(&inode).and_then(Weak::upgrade).map(OpenFile::from_state)
     }
 
+    /// The same of many at once; what is not open is nothing.
+    pub(crate) fn opened_of(&self, inodes: impl Iterator<Item = InodeId>) -> Vec<Option<OpenFile>> {
+        let open = self.lock_open();
+        inodes.map(|inode| open.get(&inode).and_then(Weak::upgrade).map(OpenFile::from_state)).collect()
+    }
+
     /// Forgets an open file: who opens the inode next gets another.
     pub(crate) fn close_registered(&self, inode: InodeId) {
         self.lock_open().remove(&inode);

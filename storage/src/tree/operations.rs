@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use minicbor::bytes::ByteVec;
 
 use super::change::{Change, check_name};
-use super::upload::OpenHold;
+use super::upload::{OpenFile, OpenHold};
 use super::{AttributeChange, Attributes, Cursor, Entry, Kind, Replace, Vault};
 use crate::allowance::Amounts;
 use crate::audit::RecordDraft;
@@ -174,19 +174,18 @@ impl Change<'_> {
     }
 }
 
+/// With what writers wrote who have the file open.
+fn with_open_size(attributes: Attributes, open: Option<&OpenFile>) -> Attributes {
+    match open {
+        Some(open) if attributes.kind == Kind::File => Attributes { size: open.size(), ..attributes },
+        _ => attributes,
+    }
+}
+
 impl Vault {
     pub(crate) fn row(&self, inode: InodeId) -> Result<InodeRow, StoreError> {
         let bytes = self.store().get(&self.keys().records, Table::Inodes, &inode_key(self.id(), inode))?;
         decode(&bytes.ok_or(StoreError::NotFound)?)
-    }
-
-    fn with_open_size(&self, mut attributes: Attributes) -> Attributes {
-        if attributes.kind == Kind::File
-            && let Some(open) = self.opened(attributes.inode)
-        {
-            attributes.size = open.size();
-        }
-        attributes
     }
 
     /// The inode that a name leads to.
@@ -215,7 +214,11 @@ impl Vault {
     /// # Errors
     /// `NotFound`.
     pub fn attributes(&self, inode: InodeId) -> Result<Attributes, StoreError> {
-        Ok(self.with_open_size(self.row(inode)?.attributes(inode)))
+        // Whoever has it open is asked for before the row is read: a commit and close between the two would else show a size
+        // that is older than what was acknowledged.
+        let open = self.opened(inode);
+        let attributes = self.row(inode)?.attributes(inode);
+        Ok(with_open_size(attributes, open.as_ref()))
     }
 
     /// Up to `max` entries after `cursor`, and where to go on (nothing at the end).
@@ -247,13 +250,15 @@ impl Vault {
         let dentries: Vec<DentryRow> =
             rows.iter().map(|(_, bytes)| decode(bytes)).collect::<Result<_, _>>()?;
         let keys: Vec<_> = dentries.iter().map(|row| inode_key(self.id(), row.inode)).collect();
+        // Before the rows, as for one.
+        let open: Vec<_> = self.opened_of(dentries.iter().map(|row| row.inode));
         let inodes = self.store().get_many(&self.keys().records, Table::Inodes, &keys)?;
         let mut entries = Vec::with_capacity(rows.len());
-        for (dentry, bytes) in dentries.into_iter().zip(inodes) {
+        for ((dentry, bytes), open) in dentries.into_iter().zip(inodes).zip(open) {
             // Removed between the two reads, if it is absent.
             if let Some(bytes) = bytes {
                 let attributes = decode::<InodeRow>(&bytes)?.attributes(dentry.inode);
-                let attributes = self.with_open_size(attributes);
+                let attributes = with_open_size(attributes, open.as_ref());
                 entries.push(Entry { name: dentry.name.into(), attributes });
             }
         }
@@ -486,7 +491,7 @@ impl Vault {
     ) -> Result<Pending<InodeId>, StoreError> {
         check_name(to.1)?;
         // What is still being written goes along.
-        if let Some(open) = self.opened(from).filter(super::upload::OpenFile::is_dirty) {
+        if let Some(open) = self.opened(from).filter(OpenFile::is_dirty) {
             drop(open.commit(super::upload::Completion::Whole, audit.clone())?);
         }
         let mut change = Change::begin(self)?;
