@@ -6,11 +6,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::aead::{Aead, FastAead, NONCE_BYTES, TAG_BYTES};
+use crate::buffer::AlignedBuffer;
 use crate::error::StoreError;
 use crate::id::{ChunkId, PackId, VaultId};
 use crate::keys::{Secret32, frame_key};
 use crate::limits::{CHUNK_BYTES_MAX, COMPRESSED_BYTES_MIN};
-use crate::log::buffer::AlignedBuffer;
 
 /// Bytes that a frame is longer than its chunk.
 pub const FRAME_OVERHEAD_BYTES: usize = NONCE_BYTES + TAG_BYTES;

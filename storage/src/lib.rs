@@ -2,13 +2,14 @@
 //! history, and the audit log. Synchronous throughout, so that crashes can be simulated deterministically.
 //!
 //! Layers, lowest first; each sees only those before it:
-//! `id, limits, allowance, time, secret` -> `aead, index, note` -> `keys, frame, record, chunker, blob` -> `index, log` -> `audit` -> `commit` (the
+//! `id, limits, allowance, time, secret` -> `aead, buffer, index, note` -> `keys, frame, record, chunker, blob` -> `index, log` -> `audit` -> `commit` (the
 //! [`Store`]) -> `tree` with [`upload`] (the [`Vault`]) -> `check, recover` -> `scrub`.
 
 pub mod aead;
 pub mod allowance;
 pub mod audit;
 pub mod blob;
+pub mod buffer;
 pub mod check;
 pub mod chunker;
 pub mod commit;

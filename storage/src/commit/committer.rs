@@ -13,6 +13,7 @@ use super::{Inner, lock};
 use crate::aead::TAG_BYTES;
 use crate::audit::writer::{AuditPosition, AuditWriter};
 use crate::blob::Blob;
+use crate::buffer::AlignedBuffer;
 use crate::error::StoreError;
 use crate::id::{BatchNumber, CommitNumber, PackId, RecordNumber};
 use crate::index::{Change, Table, keep_last};
@@ -21,7 +22,6 @@ use crate::limits::{
     UNAWAITED_MILLIS_MAX,
 };
 use crate::log::batch::{BatchKey, BatchPlace, Meta, finish};
-use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::{PackFooter, PackHeader, blob_name};
 use crate::time::UnixNanos;
 

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use minicbor::{Decode, Encode};
 
+use super::cell::TicketCell;
 use super::committer::Position;
-use super::ticket::{Ticket, TicketCell};
+use super::ticket::Ticket;
 use super::{Store, lock};
 use crate::error::StoreError;
 use crate::id::{BatchNumber, PackId};

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::cell::TicketCell;
 use super::overlay::Overlay;
 use super::sequence::Sequence;
-use super::ticket::TicketCell;
+use crate::buffer::AlignedBuffer;
 use crate::error::StoreError;
 use crate::frame::FramePlace;
 use crate::id::{BatchNumber, PackId};
 use crate::index::Change;
 use crate::limits::{BATCH_BYTES_TARGET, BLOCK_BYTES, UNAWAITED_MILLIS_MAX};
 use crate::log::batch::{FrameRow, HEADER_BYTES, Meta, blocks_for};
-use crate::log::buffer::AlignedBuffer;
 
 /// Encoded bytes of a frame's row in the meta section, at most.
 const FRAME_ROW_BYTES: usize = 128;

@@ -11,6 +11,7 @@
 
 mod ahead;
 mod cache;
+mod cell;
 mod committer;
 mod counts;
 mod epochs;
@@ -32,6 +33,7 @@ use std::thread::JoinHandle;
 
 use crate::audit::{RecordDraft, VerifyReport};
 use crate::blob::BlobStore;
+use crate::buffer::AlignedBuffer;
 use crate::error::StoreError;
 use crate::frame::{self, Codec, Compression, FrameContext, FrameKey, FramePlace, NonceSequence};
 use crate::id::{ChunkId, CommitNumber, PackId, VaultId};
@@ -39,7 +41,6 @@ use crate::index::{Entries, Index, SharedIndex, Table};
 use crate::keys::{GatewayKey, GatewayLabel, Secret32, VaultKeys};
 use crate::limits::{CHUNK_BYTES_MAX, READ_GAP_BYTES_MAX};
 use crate::log::batch::FrameRow;
-use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::blob_name;
 use crate::quota::Quotas;
 use crate::record::RecordKey;

@@ -21,6 +21,7 @@ use super::sequence::Sequence;
 use super::{IndexChoice, Inner, Store, StoreOptions, lock, upgrade};
 use crate::audit::writer::AuditWriter;
 use crate::audit::{Action, Actor, RecordDraft, checkpoint};
+use crate::buffer::AlignedBuffer;
 use crate::error::StoreError;
 use crate::frame::NonceSequence;
 use crate::id::{BatchNumber, CommitNumber, PackId, RecordNumber};
@@ -31,7 +32,6 @@ use crate::limits::{
     BLOCK_BYTES, CHUNK_CACHE_BYTES, EXTENTS_UNSAVED_MAX, JOURNAL_BYTES_MAX, PACK_BYTES, REPLAY_CHANGES_MAX,
     SETTLE_CHUNKS, UNSAVED_BYTES_ALL,
 };
-use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::{HeaderError, VERSION, blob_name};
 use crate::log::walk::{PackReader, packs};
 use crate::quota::Quotas;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
+use super::cell::TicketCell;
 use super::sequence::Sequence;
-use super::ticket::{Ticket, TicketCell};
+use super::ticket::Ticket;
 use super::{Store, lock};
 use crate::audit::RecordDraft;
 use crate::audit::record::encode_record;

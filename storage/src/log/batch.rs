@@ -12,8 +12,8 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::buffer::AlignedBuffer;
 use crate::aead::{Aead, FastAead, TAG_BYTES};
+use crate::buffer::AlignedBuffer;
 use crate::frame::FramePlace;
 use crate::id::{BatchNumber, ChunkId, CommitNumber, PackId, VaultId};
 use crate::index::{Change, Table};

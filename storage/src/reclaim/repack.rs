@@ -4,6 +4,7 @@
 use super::{ExportPolicy, Interrupted, Pass};
 use crate::audit::{Action, Actor, RecordDraft};
 use crate::blob::Blob;
+use crate::buffer::AlignedBuffer;
 use crate::commit::{PackRow, Store, Txn};
 use crate::error::StoreError;
 use crate::frame::FramePlace;
@@ -11,7 +12,6 @@ use crate::id::PackId;
 use crate::index::Table;
 use crate::limits::{BLOCK_BYTES, REPACK_BYTES_MAX};
 use crate::log::batch::{FrameRow, HEADER_BYTES};
-use crate::log::buffer::AlignedBuffer;
 use crate::log::pack::blob_name;
 use crate::log::walk::{PackReader, packs};
 use crate::rows::{ChunkRow, chunk_key, decode, encode};

@@ -8,12 +8,15 @@ use coffre_storage::aead::{Aead, FastAead, NONCE_BYTES};
 use coffre_storage::audit::Action;
 use coffre_storage::chunker::Chunker;
 use coffre_storage::id::InodeId;
-use coffre_storage::limits::{BATCH_BYTES_TARGET, CHUNK_BYTES_AVG, CHUNK_CACHE_BYTES};
+use coffre_storage::limits::{
+    BATCH_BYTES_TARGET, CHUNK_BYTES_AVG, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_CACHE_BYTES,
+};
 use coffre_storage::secret::Secret32;
 use coffre_storage::tree::AttributeChange;
 use coffre_storage::upload::Precondition;
 use coffre_storage::{Vault, upload::OpenFile};
 use coffre_tests::files::noise;
+use fastcdc::v2020::{Normalization, cut_gear, get_gear_with_seed, select_masks};
 
 use super::bed::{Bed, cost, draft, median};
 
@@ -27,8 +30,24 @@ const SHARE: f64 = 0.6;
 #[derive(Default)]
 struct Algorithms {
     put: Vec<f64>,
+    /// With the store's own search for cut points instead of the fastcdc crate's.
+    put_cut_here: Vec<f64>,
     put_hashed: Vec<f64>,
     open: Vec<f64>,
+}
+
+/// Cuts a buffer with the fastcdc crate, as the store does but for the search; how many chunks it gives.
+fn cut_by_the_crate(seed: u64, bytes: &[u8]) -> usize {
+    let (gear, shifted) = get_gear_with_seed(seed);
+    let (small, large) = select_masks(CHUNK_BYTES_AVG, Normalization::Level1);
+    let (min, average, max) = (CHUNK_BYTES_MIN, CHUNK_BYTES_AVG, CHUNK_BYTES_MAX);
+    let (mut at, mut chunks) = (0, 0);
+    while at < bytes.len() {
+        let window = &bytes[at..bytes.len().min(at + max)];
+        at += cut_gear(window, min, average, max, small, large, small << 1, large << 1, &gear, &shifted).1;
+        chunks += 1;
+    }
+    chunks
 }
 
 impl Algorithms {
@@ -36,9 +55,19 @@ impl Algorithms {
         let mut buffer = noise(seed, bytes);
         let chunker = Chunker::new(seed);
         let key = FastAead::new(&Secret32::new([7; 32]));
-        let (tags, put) = cost(|| {
-            let (mut at, mut tags) = (0, Vec::new());
+        let (by_the_crate, cut_by_the_crate) = cost(|| Ok(cut_by_the_crate(seed, &buffer)))?;
+        let (lens, cut) = cost(|| {
+            let (mut at, mut lens) = (0, Vec::new());
             while let Some(len) = chunker.cut(&buffer[at..], true) {
+                lens.push(len);
+                at += len;
+            }
+            Ok(lens)
+        })?;
+        ensure!(lens.len() == by_the_crate, "both cut alike");
+        let (tags, sealed) = cost(|| {
+            let (mut at, mut tags) = (0, Vec::new());
+            for len in lens {
                 let chunk = &mut buffer[at..at + len];
                 let id = blake3::keyed_hash(&[9; 32], chunk);
                 let tag = key.seal([0; NONCE_BYTES], id.as_bytes(), chunk).context("sealing")?;
@@ -60,8 +89,10 @@ impl Algorithms {
             }
             Ok(())
         })?;
-        self.put.push(put.cpu.as_secs_f64());
-        self.put_hashed.push((put.cpu + whole.cpu).as_secs_f64());
+        let put = sealed.cpu + cut_by_the_crate.cpu;
+        self.put.push(put.as_secs_f64());
+        self.put_cut_here.push((sealed.cpu + cut.cpu).as_secs_f64());
+        self.put_hashed.push((put + whole.cpu).as_secs_f64());
         self.open.push(open.cpu.as_secs_f64());
         Ok(())
     }
@@ -160,6 +191,7 @@ pub(crate) fn run(parent: &Path, mib: u64) -> Result<()> {
     let each = |figures: Vec<f64>| median(figures) / gib;
     let (put, aes) = (each(put_cpu), each(algorithms.open));
     line("put", put, each(algorithms.put), "cutting, hashing, sealing");
+    line("put", put, each(algorithms.put_cut_here), "the same with the store's search for cuts");
     line("put", put, each(algorithms.put_hashed), "the same with BLAKE3 of the whole");
     line("get, packs in the page cache", each(get_cpu), aes, "opening");
     line("get, chunks in the store's cache", each(cached_cpu), aes, "opening");
