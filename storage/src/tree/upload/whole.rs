@@ -45,7 +45,7 @@ impl Upload {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// As for [`OpenFile::write_at`].
+    /// As for [`OpenFile::write_at`](super::OpenFile::write_at).
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let end = self.editor.size;
         self.editor.write(end, bytes)
