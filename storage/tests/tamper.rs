@@ -18,6 +18,7 @@ use coffre_storage::limits::SEGMENT_BYTES;
 use coffre_storage::log::pack::pack_of;
 use coffre_storage::log::walk::PackReader;
 use coffre_storage::tree::AttributeChange;
+use coffre_storage::tree::digest::Digests;
 use coffre_storage::upload::Completion;
 use coffre_storage::{Store, StoreError};
 use support::{Tree, draft, new_vault, noise, options, put, tree};
@@ -55,6 +56,8 @@ fn made() -> (MemoryBlobs, MemoryIndex, coffre_storage::id::VaultId, Tree) {
     file.commit(Completion::Whole, draft(Action::FileWrite)).unwrap().wait().unwrap();
     file.write_at(0, b"changed").unwrap();
     file.commit(Completion::Whole, draft(Action::FileWrite)).unwrap().wait().unwrap();
+    let content = file.settled_content().unwrap();
+    vault.keep_digests(content, &Digests { sha256: [1; 32], sha1: [2; 20], md5: [3; 16] }).unwrap();
     let mut upload = vault.begin_upload().unwrap();
     upload.write(&noise(400, 2 << 20)).unwrap();
     let mut txn = store.begin().unwrap();
