@@ -7,6 +7,7 @@ mod audit;
 mod canary;
 mod crash;
 mod curl;
+mod curl_sftp;
 mod disaster;
 mod duplicity;
 mod erase;

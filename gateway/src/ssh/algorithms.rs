@@ -1,4 +1,4 @@
-//! Which algorithms are offered: post-quantum first, AEAD first, encrypt-then-MAC only, no SHA-1, no compression.
+//! Which algorithms are offered: post-quantum first, AEAD first, encrypt-then-MAC next, no SHA-1, no compression.
 
 use std::borrow::Cow;
 
@@ -25,7 +25,12 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_CTR,
 ];
 
-const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
+const MACS: &[mac::Name] = &[
+    mac::HMAC_SHA256_ETM,
+    mac::HMAC_SHA512_ETM,
+    // The last, with a counter mode only: libssh2 before 1.11 (curl of Debian 12, PHP) knows no other and no AEAD.
+    mac::HMAC_SHA256,
+];
 
 /// RSA stands for signatures of users only: there is no RSA host key.
 const KEYS: &[Algorithm] = &[
@@ -67,7 +72,8 @@ mod tests {
         for weak in ["sha1", "cbc", "3des", "arcfour", "zlib", "md5"] {
             assert!(names.iter().all(|name| !name.contains(weak)), "{weak}");
         }
-        assert!(offered.mac.iter().all(|name| name.as_ref().contains("etm")));
+        let etm = offered.mac.iter().take_while(|name| name.as_ref().contains("etm")).count();
+        assert_eq!((etm, offered.mac.len()), (2, 3), "those over the ciphertext come first");
         assert!(names.contains(&"kex-strict-s-v00@openssh.com"));
         assert!(!offered.key.contains(&Algorithm::Rsa { hash: None }));
     }
