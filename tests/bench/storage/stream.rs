@@ -1,10 +1,11 @@
 //! One stream in and out, against the algorithms that it cannot do without, and against the disk.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use coffre_storage::aead::{Aead, FastAead, NONCE_BYTES};
+use coffre_storage::aead::{Aead, FastAead, NONCE_BYTES, TAG_BYTES};
 use coffre_storage::audit::Action;
 use coffre_storage::chunker::Chunker;
 use coffre_storage::id::InodeId;
@@ -36,18 +37,51 @@ struct Algorithms {
     open: Vec<f64>,
 }
 
-/// Cuts a buffer with the fastcdc crate, as the store does but for the search; how many chunks it gives.
-fn cut_by_the_crate(seed: u64, bytes: &[u8]) -> usize {
-    let (gear, shifted) = get_gear_with_seed(seed);
-    let (small, large) = select_masks(CHUNK_BYTES_AVG, Normalization::Level1);
-    let (min, average, max) = (CHUNK_BYTES_MIN, CHUNK_BYTES_AVG, CHUNK_BYTES_MAX);
-    let (mut at, mut chunks) = (0, 0);
-    while at < bytes.len() {
-        let window = &bytes[at..bytes.len().min(at + max)];
-        at += cut_gear(window, min, average, max, small, large, small << 1, large << 1, &gear, &shifted).1;
-        chunks += 1;
+/// The fastcdc crate's search for a cut point, with what the store gives it.
+struct Crate {
+    gear: Cow<'static, [u64]>,
+    shifted: Cow<'static, [u64]>,
+}
+
+impl Crate {
+    fn new(seed: u64) -> Self {
+        let (gear, shifted) = get_gear_with_seed(seed);
+        Self { gear, shifted }
     }
-    chunks
+
+    fn cut(&self, bytes: &[u8]) -> Option<usize> {
+        let (min, average, max) = (CHUNK_BYTES_MIN, CHUNK_BYTES_AVG, CHUNK_BYTES_MAX);
+        let (small, large) = select_masks(average, Normalization::Level1);
+        let window = &bytes[..bytes.len().min(max)];
+        let found = cut_gear(
+            window,
+            min,
+            average,
+            max,
+            small,
+            large,
+            small << 1,
+            large << 1,
+            &self.gear,
+            &self.shifted,
+        );
+        (!bytes.is_empty()).then_some(found.1)
+    }
+}
+
+type Sealed = Vec<(usize, blake3::Hash, [u8; TAG_BYTES])>;
+
+/// Cuts, hashes and seals a buffer, chunk by chunk, in place.
+fn seal(buffer: &mut [u8], key: &FastAead, cut: impl Fn(&[u8]) -> Option<usize>) -> Result<Sealed> {
+    let (mut at, mut tags) = (0, Vec::new());
+    while let Some(len) = cut(&buffer[at..]) {
+        let chunk = &mut buffer[at..at + len];
+        let id = blake3::keyed_hash(&[9; 32], chunk);
+        let tag = key.seal([0; NONCE_BYTES], id.as_bytes(), chunk).context("sealing")?;
+        tags.push((len, id, tag));
+        at += len;
+    }
+    Ok(tags)
 }
 
 impl Algorithms {
@@ -55,27 +89,9 @@ impl Algorithms {
         let mut buffer = noise(seed, bytes);
         let chunker = Chunker::new(seed);
         let key = FastAead::new(&Secret32::new([7; 32]));
-        let (by_the_crate, cut_by_the_crate) = cost(|| Ok(cut_by_the_crate(seed, &buffer)))?;
-        let (lens, cut) = cost(|| {
-            let (mut at, mut lens) = (0, Vec::new());
-            while let Some(len) = chunker.cut(&buffer[at..], true) {
-                lens.push(len);
-                at += len;
-            }
-            Ok(lens)
-        })?;
-        ensure!(lens.len() == by_the_crate, "both cut alike");
-        let (tags, sealed) = cost(|| {
-            let (mut at, mut tags) = (0, Vec::new());
-            for len in lens {
-                let chunk = &mut buffer[at..at + len];
-                let id = blake3::keyed_hash(&[9; 32], chunk);
-                let tag = key.seal([0; NONCE_BYTES], id.as_bytes(), chunk).context("sealing")?;
-                tags.push((len, id, tag));
-                at += len;
-            }
-            Ok(tags)
-        })?;
+        let by_the_crate = Crate::new(seed);
+        let (_, put) = cost(|| seal(&mut buffer, &key, |bytes| by_the_crate.cut(bytes)))?;
+        let (tags, put_cut_here) = cost(|| seal(&mut buffer, &key, |bytes| chunker.cut(bytes, true)))?;
         let ((), whole) = cost(|| {
             std::hint::black_box(blake3::hash(&buffer));
             Ok(())
@@ -89,10 +105,9 @@ impl Algorithms {
             }
             Ok(())
         })?;
-        let put = sealed.cpu + cut_by_the_crate.cpu;
-        self.put.push(put.as_secs_f64());
-        self.put_cut_here.push((sealed.cpu + cut.cpu).as_secs_f64());
-        self.put_hashed.push((put + whole.cpu).as_secs_f64());
+        self.put.push(put.cpu.as_secs_f64());
+        self.put_cut_here.push(put_cut_here.cpu.as_secs_f64());
+        self.put_hashed.push((put.cpu + whole.cpu).as_secs_f64());
         self.open.push(open.cpu.as_secs_f64());
         Ok(())
     }
