@@ -157,16 +157,16 @@ impl Extents {
 
     /// Cuts everything from `size` on.
     pub(super) fn truncate(&mut self, vault: &Vault, size: u64) -> Result<(), StoreError> {
-        let border = size / SEGMENT_BYTES;
-        if self.stored.contains_key(&border) || self.loaded.contains_key(&border) {
+        let (border, gone) = (size / SEGMENT_BYTES, size.div_ceil(SEGMENT_BYTES));
+        if border < gone && (self.stored.contains_key(&border) || self.loaded.contains_key(&border)) {
             let segment = self.load(vault, border)?;
             cut_out(segment, size, u64::MAX);
             self.changed.insert(border);
         }
-        drop(self.stored.split_off(&(border + 1)));
-        drop(self.owned.split_off(&(border + 1)));
-        drop(self.loaded.split_off(&(border + 1)));
-        drop(self.changed.split_off(&(border + 1)));
+        drop(self.stored.split_off(&gone));
+        drop(self.owned.split_off(&gone));
+        drop(self.loaded.split_off(&gone));
+        drop(self.changed.split_off(&gone));
         Ok(())
     }
 
