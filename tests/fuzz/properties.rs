@@ -4,7 +4,8 @@
 use bytes::Bytes;
 use coffre::limits::{SFTP_FRAME_BYTES_MAX, SFTP_IDS_MAX};
 use coffre::sftp::attributes::{self, Owners};
-use coffre::sftp::wire::{Assembly, Frame, HandleRequest, PathRequest, Reply, Request, ServerRequest, parse};
+use coffre::sftp::reply::Reply;
+use coffre::sftp::wire::{Assembly, Frame, HandleRequest, PathRequest, Request, ServerRequest, parse};
 use coffre::vfs::point::{Spelling, name_of, time_of};
 use coffre::vfs::{Attributes, ContentId, InodeId, Kind, UnixNanos, VaultPath};
 

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use coffre_auth::Principal;
 
-use super::wire::{Reply, WireAttributes};
+use super::reply::Reply;
+use super::wire::WireAttributes;
 use crate::vfs::{AttributeChange, Attributes, Kind, UnixNanos};
 
 const NANOS: i64 = 1_000_000_000;

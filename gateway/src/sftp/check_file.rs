@@ -5,8 +5,9 @@
 //! which paramiko sends, the extension's name comes first: that is what paramiko's client takes off.
 
 use super::handles::SharedFile;
+use super::reply::Reply;
 use super::status::{Answer, Failure};
-use super::wire::{CheckFile, Reply, RequestId};
+use super::wire::{CheckFile, RequestId};
 use crate::limits::{CHECK_BLOCK_BYTES_MIN, SFTP_FRAME_BYTES_MAX};
 use crate::vfs::FileHandle;
 use crate::vfs::digest::{Algorithm, Blocks};

@@ -14,10 +14,10 @@ use super::handles::Open;
 use super::on_handle;
 use super::on_path::Operations;
 use super::order::LaneKey;
+use super::reply::Reply;
 use super::status::{Answer, Failure};
 use super::wire::{
-    Frame, HandleRequest, LinkOrder, Malformed, PathRequest, Reply, Request, RequestId, ServerRequest,
-    WireError,
+    Frame, HandleRequest, LinkOrder, Malformed, PathRequest, Request, RequestId, ServerRequest, WireError,
 };
 use crate::limits::{SFTP_DATA_BYTES_MAX, SFTP_LISTING_BYTES_MAX, SFTP_NAME_REPLY_BYTES_MAX};
 use crate::vfs::Namespace;

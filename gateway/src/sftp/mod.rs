@@ -1,4 +1,4 @@
-//! SFTP version 3 over one SSH channel: `wire` takes bytes apart, `dispatch` turns requests into operations of the one
+//! SFTP version 3 over one SSH channel: `wire` takes requests apart, `reply` puts answers together, `dispatch` turns requests into operations of the one
 //! door, which `on_handle` and `on_path` run, `order` says when answers leave, `channel` moves the bytes.
 
 pub mod attributes;
@@ -9,5 +9,6 @@ pub mod handles;
 mod on_handle;
 mod on_path;
 pub mod order;
+pub mod reply;
 pub mod status;
 pub mod wire;

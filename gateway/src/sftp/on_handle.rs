@@ -8,8 +8,9 @@ use tokio::sync::RwLock;
 
 use super::attributes;
 use super::handles::{Open, SharedDirectory, SharedFile};
+use super::reply::Reply;
 use super::status::{Answer, Failure};
-use super::wire::{Reply, RequestId, WireAttributes};
+use super::wire::{RequestId, WireAttributes};
 use crate::limits::{SFTP_DATA_BYTES_MAX, SFTP_NAMES_MAX};
 
 /// What requests on names wait for: see `on_path`.

@@ -9,8 +9,9 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use super::attributes::{self, Owners};
 use super::check_file;
 use super::handles::{Handles, Open, OpenDirectory};
+use super::reply::Reply;
 use super::status::{Answer, Failure};
-use super::wire::{CheckFile, LinkOrder, PathRequest, Reply, RequestId, WireAttributes};
+use super::wire::{CheckFile, LinkOrder, PathRequest, RequestId, WireAttributes};
 use crate::vfs::{Creation, Follow, Namespace, OpenOptions, Replace, VaultPath};
 
 /// What requests on names need.
