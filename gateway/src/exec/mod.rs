@@ -120,10 +120,10 @@ pub async fn serve(order: Order) {
     };
     tokio::pin!(stopped);
     let status = tokio::select! {
-        () = &mut stopped => return input.end(),
+        () = &mut stopped => return input.inlet().end(),
         status = shell.run(&line) => status,
     };
-    input.end();
+    input.inlet().end();
     let Ok(status) = status else { return };
     tokio::select! {
         () = stopped => {}

@@ -1,120 +1,40 @@
-//! What a client sends to a command: waits in memory until the command takes it.
-//!
-//! The SSH session's own loop only pushes and never waits; it grants little window while much waits here, so that what waits
-//! is bounded (see `sftp::channel`).
+//! What a client sends to a command: waits in memory until the command takes it, in the pieces that it needs.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Bytes that the pipes of all sessions hold.
-static QUEUED: AtomicUsize = AtomicUsize::new(0);
-
-/// What a waiting packet weighs besides its bytes: its place in the queue and its allocation.
-const PACKET_WEIGHT: usize = 64;
+use crate::line::inlet::{Inlet, Next};
 
 /// A command's standard input.
 #[derive(Debug, Default)]
 pub struct Pipe {
-    queue: Mutex<Queue>,
-    changed: Notify,
+    inlet: Inlet,
     gone: CancellationToken,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    packets: VecDeque<Bytes>,
-    weight: usize,
-    ended: bool,
-}
-
 impl Pipe {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Where it waits.
+    pub fn inlet(&self) -> &Inlet {
+        &self.inlet
     }
 
     /// Puts bytes in; never waits. Tells how much waits now, in bytes of memory.
     pub fn push(&self, bytes: &[u8]) -> usize {
-        let mut queue = self.lock();
-        if queue.ended {
-            return 0;
-        }
-        let weight = bytes.len() + PACKET_WEIGHT;
-        queue.packets.push_back(Bytes::copy_from_slice(bytes));
-        queue.weight += weight;
-        QUEUED.fetch_add(weight, Ordering::Relaxed);
-        let waiting = queue.weight;
-        drop(queue);
-        self.changed.notify_one();
-        waiting
-    }
-
-    /// Bytes of memory that wait.
-    pub fn waiting(&self) -> usize {
-        self.lock().weight
-    }
-
-    /// Bytes that wait in every pipe of the process.
-    pub fn waiting_everywhere() -> usize {
-        QUEUED.load(Ordering::Relaxed)
-    }
-
-    /// Nothing more will come.
-    pub fn end(&self) {
-        self.lock().ended = true;
-        self.changed.notify_one();
+        self.inlet.put(Bytes::copy_from_slice(bytes));
+        self.inlet.waiting()
     }
 
     /// Nobody is there any more, neither to send nor to read.
     pub fn cut(&self) {
-        self.end();
+        self.inlet.end();
         self.gone.cancel();
     }
 
     /// Ends when nobody is there any more.
     pub(super) async fn gone(&self) {
         self.gone.cancelled().await;
-    }
-
-    fn try_next(&self) -> Next {
-        let mut queue = self.lock();
-        match queue.packets.pop_front() {
-            Some(packet) => {
-                let weight = packet.len() + PACKET_WEIGHT;
-                queue.weight -= weight;
-                QUEUED.fetch_sub(weight, Ordering::Relaxed);
-                Next::Packet(packet)
-            }
-            None if queue.ended => Next::End,
-            None => Next::Wait,
-        }
-    }
-
-    /// The next packet; nothing at the end.
-    async fn next(&self) -> Option<Bytes> {
-        loop {
-            match self.try_next() {
-                Next::Packet(packet) => return Some(packet),
-                Next::End => return None,
-                Next::Wait => self.changed.notified().await,
-            }
-        }
-    }
-}
-
-enum Next {
-    Packet(Bytes),
-    End,
-    Wait,
-}
-
-impl Drop for Pipe {
-    fn drop(&mut self) {
-        QUEUED.fetch_sub(self.waiting(), Ordering::Relaxed);
     }
 }
 
@@ -133,7 +53,7 @@ impl Reader {
     /// Something to take; false at the end.
     async fn fill(&mut self) -> bool {
         while self.rest.is_empty() {
-            match self.pipe.next().await {
+            match self.pipe.inlet.next().await {
                 Some(next) => self.rest = next,
                 None => return false,
             }
@@ -167,8 +87,8 @@ impl Reader {
         let mut joined: Option<BytesMut> = None;
         while joined.as_ref().map_or(first.len(), BytesMut::len) < bytes_max {
             if self.rest.is_empty() {
-                match self.pipe.try_next() {
-                    Next::Packet(next) => self.rest = next,
+                match self.pipe.inlet.try_next() {
+                    Next::Piece(next) => self.rest = next,
                     // The end is told when it is all that is left.
                     Next::End | Next::Wait => break,
                 }
@@ -200,9 +120,9 @@ mod tests {
         assert_eq!(reader.some(3).await.unwrap(), &b"abc"[..]);
         assert_eq!(reader.byte().await, Some(0));
         assert_eq!(reader.some(100).await.unwrap(), &b"rest"[..]);
-        pipe.end();
+        pipe.inlet().end();
         assert_eq!((reader.byte().await, reader.some(1).await), (None, None));
-        assert_eq!((pipe.push(b"late"), pipe.waiting()), (0, 0), "nothing is kept after the end");
+        assert_eq!((pipe.push(b"late"), pipe.inlet().waiting()), (0, 0), "nothing is kept after the end");
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
-//! The line to a client, below SSH and TLS: from where it comes, how fast it may be, and its end.
+//! The line to a client, below SSH and TLS: from where it comes, how fast it may be, what of it waits, and its end.
 
+pub mod inlet;
 pub mod pace;
 pub mod proxy;
 pub mod stream;

@@ -7,7 +7,6 @@
 //! taken while too much is held, so a client that does not read its answers stops itself. What runs is never held up
 //! by what leaves: nobody else waits for a client that does not read.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,122 +24,59 @@ use super::dispatch::{Dispatcher, Effect};
 use super::order::{Order, Slot};
 use super::wire::{self, Assembly, WireError};
 use crate::limits::{SFTP_IN_FLIGHT_BYTES_MAX, SFTP_IN_FLIGHT_MAX, SFTP_REPLY_BATCH_BYTES};
+use crate::line::inlet::Inlet;
 use crate::session::Traffic;
 
-/// Bytes that the inboxes of all sessions hold.
-static QUEUED: AtomicUsize = AtomicUsize::new(0);
-
-/// What a client sent and nobody has taken.
+/// What a client sent and nobody has taken: whole frames.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    queue: Mutex<Queue>,
-    changed: Notify,
+    frames: Inlet,
+    coming: Mutex<Coming>,
 }
 
+/// The frame that is coming in, and the framing error after which none comes.
 #[derive(Debug, Default)]
-struct Queue {
-    /// Whole frames, each in memory of its own size.
-    frames: VecDeque<Bytes>,
-    /// The frame that is coming in.
-    coming: Assembly,
-    /// What the frames weigh.
-    weight: usize,
+struct Coming {
+    frame: Assembly,
     broken: Option<WireError>,
-    ended: bool,
-}
-
-/// What a waiting frame weighs besides its bytes: its place in the queue and its allocation.
-const FRAME_WEIGHT: usize = 64;
-
-impl Queue {
-    fn take_in(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() && self.broken.is_none() {
-            match self.coming.feed(&mut bytes) {
-                Ok(Some(frame)) => {
-                    self.weight += frame.len() + FRAME_WEIGHT;
-                    self.frames.push_back(frame);
-                }
-                Ok(None) => {}
-                Err(error) => self.broken = Some(error),
-            }
-        }
-    }
 }
 
 impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn coming(&self) -> MutexGuard<'_, Coming> {
+        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where whole frames wait.
+    pub fn inlet(&self) -> &Inlet {
+        &self.frames
     }
 
     /// Puts bytes in; never waits. Tells how much waits now, in bytes of memory.
-    pub fn push(&self, bytes: &[u8]) -> usize {
-        let mut queue = self.lock();
-        if queue.ended {
+    pub fn push(&self, mut bytes: &[u8]) -> usize {
+        if self.frames.has_ended() {
             return 0;
         }
-        let before = queue.weight;
-        queue.take_in(bytes);
-        let waiting = queue.weight;
-        QUEUED.fetch_add(waiting - before, Ordering::Relaxed);
-        drop(queue);
-        self.changed.notify_one();
-        waiting
-    }
-
-    /// Bytes of memory that wait.
-    pub fn waiting(&self) -> usize {
-        self.lock().weight
-    }
-
-    /// Bytes that wait in every inbox of the process.
-    pub fn waiting_everywhere() -> usize {
-        QUEUED.load(Ordering::Relaxed)
-    }
-
-    /// Nothing more will come.
-    pub fn end(&self) {
-        self.lock().ended = true;
-        self.changed.notify_one();
-    }
-
-    fn try_frame(&self) -> Result<Next, WireError> {
-        let mut queue = self.lock();
-        Ok(match queue.frames.pop_front() {
-            Some(frame) => {
-                let weight = frame.len() + FRAME_WEIGHT;
-                queue.weight -= weight;
-                QUEUED.fetch_sub(weight, Ordering::Relaxed);
-                Next::Frame(frame)
+        let mut coming = self.coming();
+        while !bytes.is_empty() && coming.broken.is_none() {
+            match coming.frame.feed(&mut bytes) {
+                Ok(Some(frame)) => self.frames.put(frame),
+                Ok(None) => {}
+                Err(error) => {
+                    coming.broken = Some(error);
+                    self.frames.end();
+                }
             }
-            None => match queue.broken {
-                Some(error) => return Err(error),
-                None if queue.ended => Next::End,
-                None => Next::Wait,
-            },
-        })
+        }
+        self.frames.waiting()
     }
 
     /// The next whole frame; nothing at the end.
     async fn frame(&self) -> Result<Option<Bytes>, WireError> {
-        loop {
-            match self.try_frame()? {
-                Next::Frame(frame) => return Ok(Some(frame)),
-                Next::End => return Ok(None),
-                Next::Wait => self.changed.notified().await,
-            }
+        match (self.frames.next().await, self.coming().broken) {
+            (Some(frame), _) => Ok(Some(frame)),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
         }
-    }
-}
-
-enum Next {
-    Frame(Bytes),
-    End,
-    Wait,
-}
-
-impl Drop for Inbox {
-    fn drop(&mut self) {
-        QUEUED.fetch_sub(self.waiting(), Ordering::Relaxed);
     }
 }
 
@@ -202,7 +138,7 @@ pub async fn serve(
         () = ended.cancelled() => Ok(()),
         outcome = converse(&mut dispatcher, &inbox, &replies, &drain) => outcome,
     };
-    inbox.end();
+    inbox.inlet().end();
     drop(replies);
     if let Err(error) = outcome {
         tracing::info!(%error, "an SFTP channel was closed");
@@ -291,15 +227,16 @@ async fn write_replies(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::line::inlet::Next;
 
     #[tokio::test]
     async fn frames_come_out_whole_and_the_end_is_told() {
         let inbox = Inbox::default();
         inbox.push(&[0, 0, 0, 5, 1, 0]);
-        assert!(matches!(inbox.try_frame(), Ok(Next::Wait)));
+        assert_eq!(inbox.inlet().try_next(), Next::Wait);
         inbox.push(&[0, 0, 3]);
         assert_eq!(inbox.frame().await.unwrap().unwrap().as_ref(), [1, 0, 0, 0, 3]);
-        inbox.end();
+        inbox.inlet().end();
         assert_eq!(inbox.frame().await, Ok(None));
         assert_eq!(inbox.push(&[1; 10]), 0, "nothing is kept after the end");
     }

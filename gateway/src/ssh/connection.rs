@@ -1,4 +1,4 @@
-//! One SSH connection: login, then session channels that carry SFTP. Nothing else is served.
+//! One SSH connection: login, then session channels that carry SFTP or run one of the few commands. Nothing else is served.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,6 +21,7 @@ use crate::limits::{
     CHANNEL_CLOSE_WAIT, CHANNEL_CLOSE_WAIT_LONG, CHANNELS_LEFT_MAX, CHANNELS_LEFT_SOFT, CHANNELS_MAX,
     INBOX_BYTES_ALL, INBOX_BYTES_MARK, TRICKLE_REST, WINDOW_BYTES_ALL, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
 };
+use crate::line::inlet::Inlet;
 use crate::line::stream::Rein;
 use crate::session::{SharedSession, Traffic};
 use crate::sftp::channel::{self, Inbox};
@@ -304,11 +305,10 @@ impl Handler for Connection {
     }
 
     fn adjust_window(&mut self, id: ChannelId, _current: u32) -> u32 {
-        let Some(waiting) = self.channels.get(&id).and_then(ChannelState::waiting) else {
+        let Some(waiting) = self.channels.get(&id).and_then(ChannelState::inlet).map(Inlet::waiting) else {
             return WINDOW_BYTES_MIN;
         };
-        let everywhere = Inbox::waiting_everywhere() + Pipe::waiting_everywhere();
-        let crowded = everywhere > INBOX_BYTES_ALL && waiting > WINDOW_BYTES_MIN as usize;
+        let crowded = Inlet::waiting_everywhere() > INBOX_BYTES_ALL && waiting > WINDOW_BYTES_MIN as usize;
         if waiting > INBOX_BYTES_MARK || crowded {
             WINDOW_WHILE_FULL
         } else {
@@ -317,8 +317,8 @@ impl Handler for Connection {
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _ssh: &mut Ssh) -> Result<(), Self::Error> {
-        if let Some(state) = self.channels.get(&id) {
-            state.end();
+        if let Some(inlet) = self.channels.get(&id).and_then(ChannelState::inlet) {
+            inlet.end();
         }
         Ok(())
     }
@@ -341,21 +341,12 @@ impl ChannelState {
         }
     }
 
-    /// Bytes that wait, where somebody takes them.
-    fn waiting(&self) -> Option<usize> {
+    /// What waits, where somebody takes it.
+    fn inlet(&self) -> Option<&Inlet> {
         match self {
-            Self::Sftp(inbox, _) => Some(inbox.waiting()),
-            Self::Exec(pipe, _) => Some(pipe.waiting()),
+            Self::Sftp(inbox, _) => Some(inbox.inlet()),
+            Self::Exec(pipe, _) => Some(pipe.inlet()),
             Self::Bare(_) => None,
-        }
-    }
-
-    /// The client sends no more.
-    fn end(&self) {
-        match self {
-            Self::Sftp(inbox, _) => inbox.end(),
-            Self::Exec(pipe, _) => pipe.end(),
-            Self::Bare(_) => {}
         }
     }
 
@@ -363,7 +354,8 @@ impl ChannelState {
     fn cut(&self) {
         match self {
             Self::Exec(pipe, _) => pipe.cut(),
-            Self::Sftp(..) | Self::Bare(_) => self.end(),
+            Self::Sftp(inbox, _) => inbox.inlet().end(),
+            Self::Bare(_) => {}
         }
     }
 

@@ -1,4 +1,4 @@
-//! SSH transport on russh: accept loop, limits, login; carries the sftp subsystem.
+//! SSH transport on russh: accept loop, limits, login; carries the sftp subsystem and a few commands.
 
 mod admission;
 mod algorithms;
