@@ -1,4 +1,4 @@
-//! PuTTY's `psftp` and `pscp`: writes of 4 KiB, resuming without truncation.
+//! PuTTY's `psftp` and `pscp`: writes of 4 KiB, resuming without truncation, and its own order of algorithms.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,20 @@ impl<'g> Putty<'g> {
         let mut command = self.command("psftp");
         run_ok(command.arg("-b").arg(path).arg(format!("{}@127.0.0.1", self.gateway.user)))
     }
+}
+
+#[test]
+fn what_is_offered_to_an_old_library_is_not_offered_to_others_who_would_take_it() -> Result<()> {
+    let gateway = Gateway::start()?;
+    let work = tempfile::tempdir()?;
+    let putty = Putty::new(&gateway, work.path())?;
+    let script = work.path().join("script");
+    fs::write(&script, "pwd\n")?;
+    let mut psftp = putty.command("psftp");
+    let told = run_ok(psftp.arg("-v").arg("-b").arg(script).arg(format!("{}@127.0.0.1", gateway.user)))?;
+    let macs: Vec<&str> = told.stderr.lines().filter(|line| line.contains("MAC algorithm")).collect();
+    ensure!(macs.len() == 2 && macs.iter().all(|line| line.contains("ETM")), "{macs:?} {}", told.stderr);
+    Ok(())
 }
 
 #[test]

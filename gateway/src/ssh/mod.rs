@@ -25,6 +25,7 @@ use crate::line::stream::{Line, Rein};
 use crate::session::Traffic;
 use crate::vfs::Vfs;
 use admission::{Admission, Admitted};
+use algorithms::Client;
 use connection::{Connection, Shared};
 
 /// What the SSH listener needs.
@@ -52,8 +53,22 @@ const IDLE_LOOKS: u32 = 10;
 const IDLE_LOOK_MIN: Duration = Duration::from_millis(100);
 /// How often it is looked whether the last transfer has ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
+/// Bytes of an identification string that tell the library and its version.
+const IDENT_BYTES: usize = 32;
+/// How long a client may take to say who it is before it is taken for any: few wait to hear the server first.
+const IDENT_WAIT: Duration = Duration::from_millis(300);
 /// How long the accept loop rests after an error (out of file descriptors).
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Who a client says that it is. Both sides speak first (RFC 4253 section 4.2), so this waits for nobody who does; what is
+/// looked at stays to be read.
+async fn client_of(stream: &TcpStream) -> Client {
+    let mut sent = [0; IDENT_BYTES];
+    match tokio::time::timeout(IDENT_WAIT, stream.peek(&mut sent)).await {
+        Ok(Ok(len)) => Client::of(sent.get(..len).unwrap_or_default()),
+        Ok(Err(_)) | Err(_) => Client::Any,
+    }
+}
 
 /// Serves SSH until `drain` fires, then lets sessions end.
 ///
@@ -108,7 +123,7 @@ struct Served {
 }
 
 impl Served {
-    fn config(&self) -> Config {
+    fn config(&self, client: Client) -> Config {
         Config {
             server_id: SshId::Standard(concat!("SSH-2.0-Coffre_", env!("CARGO_PKG_VERSION")).into()),
             methods: MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password][..]),
@@ -118,7 +133,7 @@ impl Served {
             window_size: WINDOW_BYTES_START,
             maximum_packet_size: SSH_PACKET_BYTES_MAX,
             event_buffer_size: 16,
-            preferred: algorithms::preferred(),
+            preferred: algorithms::preferred(client),
             max_auth_attempts: AUTH_ATTEMPTS_MAX,
             inactivity_timeout: None,
             limits: Limits::new(REKEY_BYTES, REKEY_BYTES, Duration::from_secs(REKEY_SECS)),
@@ -137,6 +152,7 @@ impl Served {
         let Some(source) = line::source(&mut stream, peer.ip(), &self.options.proxy_from).await else {
             return;
         };
+        let client = client_of(&stream).await;
         let cut = CancellationToken::new();
         let shared = Arc::new(Shared {
             session: OnceLock::new(),
@@ -157,7 +173,7 @@ impl Served {
             channels_left: 0,
         };
         let grace = Duration::from_secs(self.options.login_grace_secs);
-        let config = Arc::new(self.config());
+        let config = Arc::new(self.config(client));
         let line = Line::new(stream, cut.clone(), Arc::clone(&shared.rein));
         let started =
             tokio::time::timeout_at(begun + grace, russh::server::run_stream(config, line, connection));
