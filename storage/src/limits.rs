@@ -47,6 +47,9 @@ pub const PROPERTIES_BYTES_MAX: usize = 64 * 1024;
 pub const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024 * 1024;
 /// Dirty bytes of one open file before it stages chunks; each run of them counts a block more, to which it may be widened.
 pub const DIRTY_BYTES_TARGET: usize = 1024 * 1024;
+/// The same of all open files together, above which a writer stages what its own file holds at once: some fifty uploads at
+/// full speed, and little beside the chunk cache and the index cache.
+pub const UNSAVED_BYTES_ALL: usize = 64 * 1024 * 1024;
 /// New chunks of one open file after which its changed segments are stored, long before its commit: 1 GiB of a stream, 64 MiB
 /// of crumbs. Storing more often would write the segments of a file in crumbs too often.
 pub const SETTLE_CHUNKS: usize = 1 << 14;
@@ -56,14 +59,11 @@ pub const SETTLE_EXTENTS: usize = 64;
 /// Extents in changed segments of all open files, above which each file is stored when it has as many as those
 /// chunks: some 320 MiB of memory.
 pub const EXTENTS_UNSAVED_MAX: usize = 1 << 22;
+/// Extents that one transaction of that stores, about: it holds the writer lock for some milliseconds.
+pub const SETTLE_EXTENTS_PIECE: usize = 1 << 12;
 /// Extents of one segment: four times as many as writes of 4 KiB make, in a record of some 3 MiB. A file that is written in
 /// smaller pieces with holes between them is refused more.
 pub const SEGMENT_EXTENTS_MAX: usize = 1 << 16;
-/// Extents that one transaction of that stores, about: it holds the writer lock for some milliseconds.
-pub const SETTLE_EXTENTS_PIECE: usize = 1 << 12;
-/// The same of all open files together, above which a writer stages what its own file holds at once: some fifty uploads at
-/// full speed, and little beside the chunk cache and the index cache.
-pub const UNSAVED_BYTES_ALL: usize = 64 * 1024 * 1024;
 /// Bytes between two frames that are fetched along when both are to be read: less than asking the disk twice costs.
 pub const READ_GAP_BYTES_MAX: u64 = 256 * 1024;
 /// Bytes of decrypted chunks kept for readers, all files together.

@@ -37,7 +37,6 @@ struct Shared {
     write: Option<Permit<action::Change>>,
     append: bool,
     ahead: ReadAhead,
-    /// This handle made the file: under append-only rights it may go on writing to it.
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
     /// The record of the open, until it is durable.
@@ -236,12 +235,10 @@ impl FileHandle {
     /// [`VfsError`].
     pub async fn take_content_of(&self, source: &Self) -> Result<bool, VfsError> {
         let (shared, from) = (Arc::clone(&self.shared), Arc::clone(&source.shared));
-        if shared.write.is_none() || from.read.is_none() {
+        if shared.write.is_none() {
             return Err(VfsError::WrongMode);
         }
-        if let Some(opened) = from.opened.lock().await.take() {
-            durable(opened).await?;
-        }
+        source.readable().await?;
         let mut record = shared.namespace.about_inside(Action::Copy, &from.path, &from.inside);
         record.details.push((DetailKey::Target, shared.path.to_bytes()));
         let done = shared

@@ -621,29 +621,30 @@ impl Namespace {
     /// [`VfsError`].
     pub async fn space(&self, path: &VaultPath) -> Result<SpaceState, VfsError> {
         let path = path.clone();
-        let vault = self
-            .audited(self.about(Action::Stat, &path), move |own| {
-                Ok(match own.resolve(&path, Follow::Yes)?.node {
-                    Node::Above(_) | Node::Snapshots => None,
-                    Node::Inside(inside) => Some(inside.tree.id()),
-                })
-            })
-            .await?;
-        self.space_of(vault).await
+        self.audited(self.about(Action::Stat, &path), move |own| {
+            let vault = match own.resolve(&path, Follow::Yes)?.node {
+                Node::Above(_) | Node::Snapshots => None,
+                Node::Inside(inside) => Some(inside.tree.id()),
+            };
+            own.space_in(vault)
+        })
+        .await
     }
 
     /// Space in a vault, or above all vaults.
+    fn space_in(&self, vault: Option<VaultId>) -> Result<SpaceState, VfsError> {
+        let store = &self.vfs.inner.store;
+        let owner = coffre_storage::id::OwnerId(self.session.principal.customer.0);
+        let vault = vault.map(|vault| store.quotas().vault(vault));
+        let disk_free = store.blobs().free_bytes().map_err(StoreError::from)?;
+        Ok(space::state(&store.quotas().customer(owner), vault.as_ref(), disk_free))
+    }
+
+    /// Space in a vault in which something is open.
     pub(super) async fn space_of(&self, vault: Option<VaultId>) -> Result<SpaceState, VfsError> {
         self.live()?;
         let own = self.clone();
-        blocking(move || {
-            let store = &own.vfs.inner.store;
-            let owner = coffre_storage::id::OwnerId(own.session.principal.customer.0);
-            let vault = vault.map(|vault| store.quotas().vault(vault));
-            let disk_free = store.blobs().free_bytes().map_err(StoreError::from)?;
-            Ok(space::state(&store.quotas().customer(owner), vault.as_ref(), disk_free))
-        })
-        .await
+        blocking(move || own.space_in(vault)).await
     }
 
     /// All properties of an object.

@@ -78,12 +78,11 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok((mut stream, peer)) => {
                 let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
                 let (tls, service, drain) = (tls.clone(), service.clone(), drain.clone());
                 let options = Arc::clone(&options);
                 connections.spawn(async move {
-                    let mut stream = stream;
                     if let Some(source) = line::source(&mut stream, peer.ip(), &options.proxy_from).await {
                         connection(stream, source, tls, service, drain).await;
                     }

@@ -1,13 +1,15 @@
 //! The store: transactions over the index, staged frames, one committer that makes batches durable.
 //!
 //! A [`Txn`] holds the store's one writer lock while it reads and decides. Submitting it gives its changes to the open
-//! batch and to the overlay (so that every later read sees them) and releases the lock. The committer closes
-//! a batch when somebody waits for a ticket in it and the previous sync has returned (a little later, when those who were
-//! answered then are likely to come back in time: `gather`), at `BATCH_BYTES_TARGET`, or
-//! `UNAWAITED_MILLIS_MAX` after its first transaction when nobody waits; it writes it, syncs once and
-//! completes the tickets. The index takes the changes of many batches at once, without a sync, and the overlay drops them
-//! then. Order of truth: log, then acknowledgement, then index. What is durable is always a beginning of what was submitted, so whoever waits for one ticket has
-//! all earlier ones too. A write or sync error poisons the store, whether anybody waits or not.
+//! batch and to the overlay (so that every later read sees them) and releases the lock. The committer closes a batch when
+//! somebody waits for a ticket in it and the previous sync has returned (a little later, when those who were answered then
+//! are likely to come back in time: `gather`), at `BATCH_BYTES_TARGET`, or `UNAWAITED_MILLIS_MAX` after its first
+//! transaction when nobody waits; it writes it, syncs once and completes the tickets. The index takes the changes of many
+//! batches at once, without a sync, and the overlay drops them then.
+//!
+//! Order of truth: log, then acknowledgement, then index. What is durable is always a beginning of what was submitted, so
+//! whoever waits for one ticket has all earlier ones too. A write or sync error poisons the store, whether anybody waits or
+//! not.
 
 mod ahead;
 mod cache;

@@ -73,14 +73,14 @@ impl Change<'_> {
         self.put(Table::Shares, &key, &ShareRow { more: share.more + 1 })
     }
 
-    /// A new segment is held by an upload, until a content adopts it.
+    /// A new segment is held by an upload, until a content lists it.
     pub(crate) fn hold_segment(&mut self, segment: SegmentId) {
         let key = segment_key(self.vault.id(), segment);
         self.txn.put(self.vault.store().system_key(), Table::Uploads, &key, &[]);
     }
 
-    /// A content lists a segment in place of the upload that held it.
-    pub(crate) fn adopt_segment(&mut self, segment: SegmentId) {
+    /// No upload holds a segment any more: a content lists it, or nobody will.
+    pub(crate) fn unhold_segment(&mut self, segment: SegmentId) {
         self.txn.delete(Table::Uploads, &segment_key(self.vault.id(), segment));
     }
 
@@ -100,7 +100,7 @@ impl Change<'_> {
 
     /// Releases a segment whose upload ended without a commit. Returns how many chunks that concerned.
     pub(crate) fn abandon_segment(&mut self, segment: SegmentId) -> Result<usize, StoreError> {
-        self.adopt_segment(segment);
+        self.unhold_segment(segment);
         match self.release_segment(segment) {
             // It was lost: `check` tells of that.
             Err(StoreError::DamagedRecord) => Ok(0),

@@ -73,7 +73,7 @@ pub(super) struct Editor {
     pub(super) extents: Extents,
     pub(super) dirty: Dirty,
     /// What `dirty` takes of what all files may hold.
-    share: Share,
+    unsaved_bytes: Share,
     pub(super) size: u64,
     /// Bytes that are not holes, committed ones and reserved ones.
     stored: u64,
@@ -81,7 +81,7 @@ pub(super) struct Editor {
     /// Chunks that were put into extents since those were stored.
     pub(super) unsettled: usize,
     /// What `extents` take of what all files may hold.
-    pub(super) unsaved: Share,
+    pub(super) unsaved_extents: Share,
     hasher: Option<Box<blake3::Hasher>>,
     hashed: u64,
     pub(super) reservation: Reservation,
@@ -134,18 +134,18 @@ impl Editor {
     /// `epoch` is older than the look at `content`.
     pub(super) fn of(vault: Vault, content: &Content, epoch: Epoch) -> Self {
         let reservation = Reservation::new(Arc::clone(vault.store().quotas()), vault.owner(), vault.id());
-        let unsaved = Share::new(vault.store().unsaved_extents());
-        let share = Share::new(vault.store().unsaved_bytes());
+        let unsaved_extents = Share::new(vault.store().unsaved_extents());
+        let unsaved_bytes = Share::new(vault.store().unsaved_bytes());
         Self {
             vault,
             extents: Extents::of(&content.body),
             dirty: Dirty::default(),
-            share,
+            unsaved_bytes,
             size: content.size,
             stored: content.stored,
             staged: HashMap::new(),
             unsettled: 0,
-            unsaved,
+            unsaved_extents,
             hasher: (content.size == 0).then(Box::default),
             hashed: 0,
             reservation,
@@ -182,13 +182,9 @@ impl Editor {
         self.dirty.bytes() as u64 + self.reserve.cutting
     }
 
-    fn end_of_what_is_there(&self) -> u64 {
-        self.size
-    }
-
     /// Bytes of a range that are neither stored nor dirty.
     fn holes(&mut self, from: u64, to: u64) -> Result<u64, StoreError> {
-        if from >= self.end_of_what_is_there() {
+        if from >= self.size {
             return Ok(to - from);
         }
         let vault = self.vault.clone();
@@ -232,8 +228,8 @@ impl Editor {
         self.size = self.size.max(end);
         self.changed = true;
         self.shown = None;
-        self.share.set(self.dirty.weight());
-        if self.share.is_over() {
+        self.unsaved_bytes.set(self.dirty.weight());
+        if self.unsaved_bytes.is_over() {
             self.flush(true)
         } else if self.dirty.weight() > DIRTY_BYTES_TARGET {
             self.flush(false)
@@ -249,7 +245,7 @@ impl Editor {
         if size < self.size {
             let gone = self.size - size - self.holes(size, self.size)?;
             self.dirty.cut_out(size, u64::MAX);
-            self.share.set(self.dirty.weight());
+            self.unsaved_bytes.set(self.dirty.weight());
             let vault = self.vault.clone();
             self.extents.truncate(&vault, size)?;
             self.stored -= gone;
@@ -272,7 +268,7 @@ impl Editor {
     /// Stages dirty bytes. With `all` false the end of the last run stays, where the next bytes may still move the cut.
     pub(super) fn flush(&mut self, all: bool) -> Result<(), StoreError> {
         let flushed = self.cut(all);
-        self.share.set(self.dirty.weight());
+        self.unsaved_bytes.set(self.dirty.weight());
         self.reserve.cutting = 0;
         flushed?;
         self.hold_again()
@@ -471,12 +467,12 @@ impl Editor {
                         listed
                     }
                     Segment::Owned(owned) => {
-                        change.adopt_segment(owned);
+                        change.unhold_segment(owned);
                         owned
                     }
                     Segment::Changed(Changed { owned: Some(owned), extents, .. }) => {
                         change.rewrite_segment(owned, extents, &self.staged)?;
-                        change.adopt_segment(owned);
+                        change.unhold_segment(owned);
                         owned
                     }
                     Segment::Changed(Changed { extents, .. }) => change.add_segment(extents, &self.staged)?,
@@ -496,7 +492,7 @@ impl Editor {
         self.extents.committed(&content.body);
         self.staged.clear();
         self.unsettled = 0;
-        self.unsaved.set(0);
+        self.unsaved_extents.set(0);
         self.reserve = Reserve::in_place_of(content.stored, 0);
         self.changed = false;
         self.shown = Some(content.id);

@@ -15,8 +15,8 @@ impl Editor {
     /// Whether it is time to settle.
     pub(super) fn is_much(&mut self) -> bool {
         let (chunks, extents) = (self.vault.store().settle_chunks(), self.extents.changed_count());
-        self.unsaved.set(extents);
-        let extents_max = if self.unsaved.is_over() { chunks } else { chunks * SETTLE_EXTENTS };
+        self.unsaved_extents.set(extents);
+        let extents_max = if self.unsaved_extents.is_over() { chunks } else { chunks * SETTLE_EXTENTS };
         // Not before the first new chunk: the segment that it changes may be as long as that.
         self.unsettled >= chunks || self.unsettled > 0 && extents >= extents_max
     }
@@ -37,7 +37,7 @@ impl Editor {
         self.staged.clear();
         self.reserve.forget_staged();
         self.unsettled = 0;
-        self.unsaved.set(0);
+        self.unsaved_extents.set(0);
         // All that was seen before is referred to now.
         self.extents.forget_unchanged();
         self.epoch = epoch;
