@@ -1,17 +1,19 @@
 //! WebDAV (RFC 4918) over TLS on hyper: `service` proves the sender and chooses the method; `headers` and `xml` read what
-//! was sent; `transfer`, `tree`, `properties`, `locking` do it through the one door.
+//! was sent; `get`, `put`, `page`, `tree`, `properties`, `locking` do it through the one door.
 //!
 //! The methods are ours and not dav-server's: what would be left of it after its defects were fenced off (MEASUREMENTS
 //! lists twenty) is less than the fence.
 
+pub mod get;
 pub mod headers;
 pub mod locking;
 pub mod locks;
+pub mod page;
 pub mod properties;
+pub mod put;
 pub mod request;
 pub mod service;
 pub mod status;
-pub mod transfer;
 pub mod tree;
 pub mod xml;
 

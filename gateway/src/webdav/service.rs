@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use super::headers;
 use super::request::{Answer, Body, Request, Shared, empty, refusal};
 use super::status::{Refused, refuse};
-use super::{locking, properties, transfer, tree};
+use super::{get, locking, properties, put, tree};
 use crate::accounts::{Accounts, LoginError};
 use crate::line::stream::Rein;
 use crate::vfs::{Action, Vfs};
@@ -87,9 +87,9 @@ impl Service {
         }
         match parts.method.as_str() {
             "OPTIONS" => Ok(options()),
-            "GET" => transfer::get(&request, false).await,
-            "HEAD" => transfer::get(&request, true).await,
-            "PUT" => transfer::put(&request, body).await,
+            "GET" => get::get(&request, false).await,
+            "HEAD" => get::get(&request, true).await,
+            "PUT" => put::put(&request, body).await,
             "DELETE" => tree::delete(&request).await,
             "MKCOL" => tree::make_collection(&request, body).await,
             "COPY" => tree::transfer(&request, false).await,
