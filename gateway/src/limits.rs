@@ -29,6 +29,8 @@ pub const PACE_BURST: std::time::Duration = std::time::Duration::from_millis(200
 pub const USER_SESSIONS_MAX: usize = 512;
 /// Sessions of a customer, unless configured: no customer has all of a listener's connections.
 pub const CUSTOMER_SESSIONS_MAX: usize = 768;
+/// Bytes of a file that are read or written so quickly (or have so little to wait for) that it is done in place.
+pub const BRIEF_BYTES_MAX: u64 = 64 * 1024;
 /// Threads for blocking storage calls: more would only wait for the same disk.
 pub const BLOCKING_THREADS_MAX: usize = 32;
 
@@ -119,15 +121,16 @@ pub const UNAUTHENTICATED_SOFT: usize = 100;
 pub const AUTH_ATTEMPTS_MAX: usize = 10;
 /// Session channels of one connection.
 pub const CHANNELS_MAX: usize = 10;
-/// Channels of a connection that the server closed first: russh keeps 4 KiB of each as long as the connection lives.
-pub const CHANNELS_LEFT_MAX: usize = 2000;
-/// So many of them are let pass before a client is given [`CHANNEL_CLOSE_WAIT_LONG`].
-pub const CHANNELS_LEFT_SOFT: usize = 100;
-/// How long a client has to close a channel whose end it was told of, before the server closes it: most do at once, and
-/// some wait for it.
-pub const CHANNEL_CLOSE_WAIT: std::time::Duration = std::time::Duration::from_millis(50);
-/// How long it has where many were left: rclone opens a channel for each digest, and its answer may come from far away.
-pub const CHANNEL_CLOSE_WAIT_LONG: std::time::Duration = std::time::Duration::from_secs(3);
+/// Channels that a connection left behind, closed by the server first, after which it ends between two commands: russh keeps
+/// 4 KiB of each as long as the connection lives.
+pub const CHANNELS_LEFT_SOFT: usize = 1000;
+/// And after which it ends whatever it does.
+pub const CHANNELS_LEFT_MAX: usize = 4000;
+/// Those of all connections (64 MiB), beyond which a connection that left [`CHANNELS_LEFT_FAIR`] ends between two commands;
+/// beyond twice as many at once.
+pub const CHANNELS_LEFT_ALL: usize = 16_384;
+/// What a connection may leave whatever others did.
+pub const CHANNELS_LEFT_FAIR: usize = 100;
 /// Bytes a client may send ahead on a channel: 16 MiB fill a line of 20 ms at 6 Gbit/s.
 pub const WINDOW_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Bytes a client may send ahead before it has shown that its requests are taken: half of it starts the first grant.

@@ -303,3 +303,37 @@ fn check_file_answers_as_the_draft_says_and_refuses_what_it_must() -> Result<()>
     }
     Ok(())
 }
+
+#[test]
+fn a_connection_of_a_thousand_commands_ends_between_two_of_them_and_not_beneath_an_open_file() -> Result<()> {
+    let gateway = Gateway::start()?;
+    let finished = run_ok(
+        Command::new("/usr/bin/python3")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/commands_client.py"))
+            .args([gateway.sftp_port(), &gateway.user])
+            .args([&gateway.key_file, &gateway.known_hosts])
+            .arg("1100"),
+    )?;
+    println!("{}", finished.text());
+    let held = run_ok(gateway.rclone_sftp().args(["cat", "coffre:held"]))?;
+    ensure!(held.stdout == b"content", "{:?}", held.text());
+    Ok(())
+}
+
+#[test]
+fn rclone_verifies_more_uploads_than_a_connection_has_commands_and_notices_nothing() -> Result<()> {
+    let gateway = Gateway::start()?;
+    let work = tempfile::tempdir()?;
+    let here = work.path().join("here");
+    fs::create_dir(&here)?;
+    for number in 0..2_200_u64 {
+        fs::write(here.join(format!("{number:04}")), noise(number + 1, 100))?;
+    }
+    // One transfer at a time: every digest comes over the same connection.
+    let mut copy = gateway.rclone_sftp();
+    copy.args(["copy", "--transfers", "1", "--checkers", "1", "--retries", "1"]);
+    run_ok(copy.arg(&here).arg("coffre:many"))?;
+    let mut check = gateway.rclone_sftp();
+    run_ok(check.args(["check", "--checkers", "2", "--retries", "1"]).arg(&here).arg("coffre:many"))?;
+    Ok(())
+}

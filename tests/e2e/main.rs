@@ -15,6 +15,7 @@ mod exec;
 mod export;
 mod hostile;
 mod hostile_sftp;
+mod hostile_ssh;
 mod hostile_web;
 mod lftp;
 mod listing;

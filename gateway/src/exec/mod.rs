@@ -11,7 +11,6 @@ mod sums;
 mod words;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use russh::ChannelWriteHalf;
@@ -101,8 +100,6 @@ pub struct Order {
     pub channel: ChannelWriteHalf<Msg>,
     /// Counts what is sent.
     pub traffic: Arc<Traffic>,
-    /// How long the client has to close the channel first.
-    pub close_wait: Duration,
     /// Ends it.
     pub ended: CancellationToken,
 }
@@ -110,7 +107,7 @@ pub struct Order {
 /// Runs a command until it is done, the client is gone, or the session ends. A file that was being written then stays,
 /// marked as incomplete.
 pub async fn serve(order: Order) {
-    let Order { namespace, line, input, channel, traffic, close_wait, ended } = order;
+    let Order { namespace, line, input, channel, traffic, ended } = order;
     let shell = Shell { namespace, input: Arc::clone(&input), output: Output::new(channel, traffic) };
     let stopped = async {
         tokio::select! {
@@ -127,7 +124,7 @@ pub async fn serve(order: Order) {
     let Ok(status) = status else { return };
     tokio::select! {
         () = stopped => {}
-        () = shell.output.end(status, close_wait) => {}
+        () = shell.output.end(status) => {}
     }
 }
 

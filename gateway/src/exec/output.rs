@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use russh::ChannelWriteHalf;
@@ -46,10 +45,9 @@ impl Output {
     /// Exit status, EOF, CLOSE, in the order without which some clients hang.
     ///
     /// The client may close first: a channel that the server closes first stays with russh as long as the connection.
-    pub(super) async fn end(self, status: u32, close_wait: Duration) {
+    pub(super) async fn end(self, status: u32) {
         drop(self.channel.exit_status(status).await);
         drop(self.channel.eof().await);
-        tokio::time::sleep(close_wait).await;
         drop(self.channel.close().await);
     }
 }

@@ -10,7 +10,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -124,19 +124,19 @@ impl Drop for Hold {
 type Replies = mpsc::Sender<(Bytes, Hold)>;
 
 /// Serves a channel until the client ends it, breaks the protocol, or `ended` fires. Files that are still open then are
-/// committed as broken when the dispatcher goes.
+/// committed as broken when the dispatcher goes. It holds a share of `under_way` while a request runs or anything is open.
 pub async fn serve(
     mut dispatcher: Dispatcher,
     inbox: Arc<Inbox>,
     channel: ChannelWriteHalf<Msg>,
-    traffic: Arc<Traffic>,
+    (traffic, under_way): (Arc<Traffic>, Weak<()>),
     (ended, drain): (CancellationToken, CancellationToken),
 ) {
     let (replies, outbox) = mpsc::channel(SFTP_IN_FLIGHT_MAX);
     let writer = tokio::spawn(write_replies(channel, outbox, traffic));
     let outcome = tokio::select! {
         () = ended.cancelled() => Ok(()),
-        outcome = converse(&mut dispatcher, &inbox, &replies, &drain) => outcome,
+        outcome = converse(&mut dispatcher, &inbox, &replies, (&drain, under_way)) => outcome,
     };
     inbox.inlet().end();
     drop(replies);
@@ -163,7 +163,7 @@ async fn converse(
     dispatcher: &mut Dispatcher,
     inbox: &Inbox,
     replies: &Replies,
-    drain: &CancellationToken,
+    (drain, under_way): (&CancellationToken, Weak<()>),
 ) -> Result<(), WireError> {
     let mut running = FuturesUnordered::<Answering>::new();
     let mut order = Order::default();
@@ -171,7 +171,10 @@ async fn converse(
     let mut open = true;
     // The writer may be gone with its client: what runs still ends, its answers are nobody's.
     let leave = |answer| drop(replies.try_send(answer));
+    let mut working = None;
     loop {
+        let idle = running.is_empty() && dispatcher.is_idle();
+        working = if idle { None } else { working.or_else(|| under_way.upgrade()) };
         let draining = drain.is_cancelled() && dispatcher.is_idle();
         if running.is_empty() && (!open || draining) {
             return Ok(());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::left::Left;
 use crate::limits::{UNAUTHENTICATED_MAX, UNAUTHENTICATED_SOFT};
 
 /// The counters of a listener.
@@ -10,6 +11,7 @@ use crate::limits::{UNAUTHENTICATED_MAX, UNAUTHENTICATED_SOFT};
 pub(super) struct Admission {
     all: AtomicUsize,
     unauthenticated: AtomicUsize,
+    left: Arc<AtomicUsize>,
 }
 
 /// One admitted connection; counted until it is dropped.
@@ -48,6 +50,11 @@ impl Admission {
         self.all.fetch_add(1, Ordering::AcqRel);
         self.unauthenticated.fetch_add(1, Ordering::AcqRel);
         Some(Admitted { counters: Arc::clone(self), authenticated: false })
+    }
+
+    /// Counts what a new connection leaves behind.
+    pub(super) fn left(&self) -> Left {
+        Left::new(Arc::clone(&self.left))
     }
 
     /// Connections now.

@@ -10,16 +10,18 @@ use russh::keys::Algorithm;
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as Ssh, VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, MethodKind, MethodSet};
+use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, MethodKind, MethodSet};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admission, Admitted};
+use super::left::Left;
 use crate::accounts::{Accounts, LoginError};
 use crate::exec::{self, Pipe};
 use crate::limits::{
-    CHANNEL_CLOSE_WAIT, CHANNEL_CLOSE_WAIT_LONG, CHANNELS_LEFT_MAX, CHANNELS_LEFT_SOFT, CHANNELS_MAX,
-    INBOX_BYTES_ALL, INBOX_BYTES_MARK, TRICKLE_REST, WINDOW_BYTES_ALL, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN,
+    CHANNELS_MAX, INBOX_BYTES_ALL, INBOX_BYTES_MARK, TRICKLE_REST, WINDOW_BYTES_ALL, WINDOW_BYTES_MAX,
+    WINDOW_BYTES_MIN,
 };
 use crate::line::inlet::Inlet;
 use crate::line::stream::Rein;
@@ -29,6 +31,8 @@ use crate::sftp::dispatch::Dispatcher;
 use crate::sftp::wire::LinkOrder;
 use crate::vfs::Vfs;
 
+/// Why a connection ends that left many channels behind.
+pub(super) const COMMANDS_OVER: &str = "the connection ran as many commands as one may: connect again";
 /// A window that is granted while too much waits: small enough that nothing grows, and a client still knows we live.
 const WINDOW_WHILE_FULL: u32 = 64;
 
@@ -42,12 +46,21 @@ pub(super) struct Shared {
     pub(super) rein: Arc<Rein>,
     /// Held by each channel that is being served.
     pub(super) busy: Arc<()>,
+    /// Held by each channel that has a command, a request or an open file.
+    pub(super) under_way: Arc<()>,
+    /// A command has ended on a connection that left many channels behind, and nothing else is under way.
+    pub(super) is_over: Notify,
 }
 
 impl Shared {
     /// Whether a channel is being served.
     pub(super) fn is_busy(&self) -> bool {
         Arc::strong_count(&self.busy) > 1
+    }
+
+    /// Whether no command runs, no request and nothing is open.
+    fn is_quiet(&self) -> bool {
+        Arc::strong_count(&self.under_way) == 1
     }
 }
 
@@ -62,7 +75,7 @@ pub(super) struct Connection {
     pub(super) drain: CancellationToken,
     pub(super) channels: HashMap<ChannelId, ChannelState>,
     /// Channels that this side closed first.
-    pub(super) channels_left: usize,
+    pub(super) left: Left,
 }
 
 /// What a channel is.
@@ -130,7 +143,7 @@ impl Connection {
         if let Some(state) = self.channels.remove(&id) {
             state.cut();
         }
-        self.channels_left += 1;
+        self.left.add(1);
         ssh.channel_failure(id)?;
         ssh.close(id)
     }
@@ -138,7 +151,7 @@ impl Connection {
     /// What no subsystem serves: a reason on standard error, exit status 1.
     fn refuse(&mut self, id: ChannelId, ssh: &mut Ssh) -> Result<(), russh::Error> {
         if self.take_bare(id).is_some() {
-            self.channels_left += 1;
+            self.left.add(1);
             ssh.channel_success(id)?;
             ssh.extended_data(id, 1, &b"There is no shell here: use sftp, scp or rclone.\r\n"[..])?;
             ssh.exit_status_request(id, 1)?;
@@ -195,8 +208,8 @@ impl Handler for Connection {
         // A channel that this side closed is not told of again.
         let before = self.channels.len();
         self.channels.retain(|_, state| !state.is_over());
-        self.channels_left += before - self.channels.len();
-        if self.channels_left > CHANNELS_LEFT_MAX {
+        self.left.add(before - self.channels.len());
+        if self.left.is_too_many() {
             return Err(russh::Error::Inconsistent);
         }
         if !live || self.drain.is_cancelled() || self.channels.len() >= CHANNELS_MAX {
@@ -226,8 +239,9 @@ impl Handler for Connection {
             return self.end_channel(id, ssh);
         };
         let inbox = Arc::new(Inbox::default());
-        let (ends, traffic) = ((session.ended.clone(), self.drain.clone()), Arc::clone(&self.shared.traffic));
-        let serving = channel::serve(dispatcher, Arc::clone(&inbox), write, traffic, ends);
+        let ends = (session.ended.clone(), self.drain.clone());
+        let (traffic, under_way) = (Arc::clone(&self.shared.traffic), Arc::downgrade(&self.shared.under_way));
+        let serving = channel::serve(dispatcher, Arc::clone(&inbox), write, (traffic, under_way), ends);
         let served = self.spawn(serving);
         self.channels.insert(id, ChannelState::Sftp(inbox, served));
         ssh.channel_success(id)
@@ -244,19 +258,26 @@ impl Handler for Connection {
         };
         let Some(channel) = self.take_bare(id) else { return self.end_channel(id, ssh) };
         let input = Arc::new(Pipe::default());
-        let served = self.spawn(exec::serve(exec::Order {
+        let running = exec::serve(exec::Order {
             namespace: self.vfs.namespace(Arc::clone(&session)),
             line: command.to_vec().into(),
             input: Arc::clone(&input),
             channel,
             traffic: Arc::clone(&self.shared.traffic),
-            close_wait: if self.channels_left < CHANNELS_LEFT_SOFT {
-                CHANNEL_CLOSE_WAIT
-            } else {
-                CHANNEL_CLOSE_WAIT_LONG
-            },
             ended: session.ended.clone(),
-        }));
+        });
+        let (under_way, shared) = (Arc::clone(&self.shared.under_way), Arc::clone(&self.shared));
+        let last = self.left.is_many().then(|| ssh.handle());
+        let served = self.spawn(async move {
+            running.await;
+            drop(under_way);
+            // Told at once behind the command's end, so that a client that goes on already knows.
+            if let Some(handle) = last.filter(|_| shared.is_quiet()) {
+                let (reason, language) = (COMMANDS_OVER.to_owned(), "en".to_owned());
+                drop(handle.disconnect(Disconnect::ByApplication, reason, language).await);
+                shared.is_over.notify_one();
+            }
+        });
         self.channels.insert(id, ChannelState::Exec(input, served));
         ssh.channel_success(id)
     }

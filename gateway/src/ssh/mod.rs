@@ -3,6 +3,7 @@
 mod admission;
 mod algorithms;
 mod connection;
+mod left;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 use russh::server::Config;
 use russh::{Disconnect, Limits, MethodKind, MethodSet, SshId};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +28,7 @@ use crate::session::Traffic;
 use crate::vfs::Vfs;
 use admission::{Admission, Admitted};
 use algorithms::Client;
-use connection::{Connection, Shared};
+use connection::{COMMANDS_OVER, Connection, Shared};
 
 /// What the SSH listener needs.
 #[derive(Debug, Clone)]
@@ -161,6 +163,8 @@ impl Served {
             admitted: Mutex::new(admitted),
             rein: Arc::new(Rein::default()),
             busy: Arc::new(()),
+            under_way: Arc::new(()),
+            is_over: Notify::new(),
         });
         let connection = Connection {
             accounts: self.accounts.clone(),
@@ -170,7 +174,7 @@ impl Served {
             shared: Arc::clone(&shared),
             drain: self.drain.clone(),
             channels: HashMap::new(),
-            channels_left: 0,
+            left: self.admission.left(),
         };
         let grace = Duration::from_secs(self.options.login_grace_secs);
         let config = Arc::new(self.config(client));
@@ -209,6 +213,7 @@ impl Served {
         tokio::select! {
             () = session.ended.cancelled() => "the session has ended",
             () = self.idled(shared) => "nothing moved for too long",
+            () = shared.is_over.notified() => COMMANDS_OVER,
             () = self.drained(shared) => "the server stops",
         }
     }

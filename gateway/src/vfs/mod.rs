@@ -12,6 +12,7 @@ mod open_file;
 mod operations;
 pub mod path;
 pub mod point;
+mod pool;
 mod read_ahead;
 mod resolve;
 mod snapshots;
@@ -37,6 +38,7 @@ pub use upload::UploadHandle;
 
 use crate::session::SharedSession;
 use fresh::FreshFiles;
+use pool::{blocking, brief};
 
 /// The door. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -150,24 +152,33 @@ impl Vfs {
     }
 }
 
+/// Durability that is on its way.
+#[derive(Debug)]
+struct Coming(tokio::sync::oneshot::Receiver<Result<coffre_storage::id::CommitNumber, StoreError>>);
+
+impl Coming {
+    /// Asks for it now, to wait for it later.
+    fn ask(ticket: Ticket) -> Self {
+        let (told, heard) = tokio::sync::oneshot::channel();
+        ticket.notify(Box::new(move |outcome| drop(told.send(outcome))));
+        Self(heard)
+    }
+
+    /// Waits for it without holding a thread.
+    async fn here(self) -> Result<(), VfsError> {
+        match self.0.await {
+            Ok(outcome) => outcome.map(drop).map_err(VfsError::from),
+            Err(_) => Err(VfsError::Store(StoreError::Poisoned)),
+        }
+    }
+}
+
 /// Waits for durability without holding a thread.
 async fn durable(ticket: Ticket) -> Result<(), VfsError> {
-    let (told, heard) = tokio::sync::oneshot::channel();
-    ticket.notify(Box::new(move |outcome| drop(told.send(outcome))));
-    match heard.await {
-        Ok(outcome) => outcome.map(drop).map_err(VfsError::from),
-        Err(_) => Err(VfsError::Store(StoreError::Poisoned)),
-    }
+    Coming::ask(ticket).here().await
 }
 
 async fn durable_value<T>(pending: Pending<T>) -> Result<T, VfsError> {
     durable(pending.ticket).await?;
     Ok(pending.value)
-}
-
-/// Runs a blocking call on the pool.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, VfsError> + Send + 'static,
-) -> Result<T, VfsError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(VfsError::Interrupted))
 }

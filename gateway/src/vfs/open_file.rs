@@ -16,9 +16,10 @@ use super::read_ahead::ReadAhead;
 use super::resolve::Inside;
 use super::tree::Tree;
 use super::{
-    AttributeChange, Attributes, Creation, Follow, Kind, Namespace, OpenOptions, SpaceState, VaultPath,
-    VfsError, blocking, durable,
+    AttributeChange, Attributes, Coming, Creation, Follow, Kind, Namespace, OpenOptions, SpaceState,
+    VaultPath, VfsError, blocking, brief, durable,
 };
+use crate::limits::BRIEF_BYTES_MAX;
 
 /// An open file of one session. Dropped without [`FileHandle::close`], what was written is committed as broken.
 #[derive(Debug)]
@@ -36,11 +37,26 @@ struct Shared {
     read: Option<Permit<action::Read>>,
     write: Option<Permit<action::Change>>,
     append: bool,
+    origin: Origin,
     ahead: ReadAhead,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
     /// The record of the open, until it is durable.
-    opened: Mutex<Option<Ticket>>,
+    opened: Mutex<Option<Opened>>,
+}
+
+/// Whether the open made the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    New,
+    Existing,
+}
+
+/// The record of an open: nobody has asked for its durability, or it is on its way.
+#[derive(Debug)]
+enum Opened {
+    Unasked(Ticket),
+    Asked(Coming),
 }
 
 impl FileHandle {
@@ -89,7 +105,8 @@ impl FileHandle {
             place.path.clone(),
             inside,
             (read, options.write.then_some(permit)),
-            (options, made.ticket),
+            (options, Origin::New),
+            made.ticket,
         )
     }
 
@@ -113,12 +130,7 @@ impl FileHandle {
             .transpose()?;
         let record = own.about_inside(Action::FileOpen, &path, &inside);
         let opened = own.vfs.inner.store.record(record)?.ticket;
-        let truncate = options.truncate && write.is_some();
-        let handle = Self::build(own, path, inside, (read, write), (options, opened))?;
-        if truncate {
-            handle.shared.file.truncate(0)?;
-        }
-        Ok(handle)
+        Self::build(own, path, inside, (read, write), (options, Origin::Existing), opened)
     }
 
     fn build(
@@ -126,9 +138,13 @@ impl FileHandle {
         path: VaultPath,
         inside: Inside,
         (read, write): (Option<Permit<action::Read>>, Option<Permit<action::Change>>),
-        (options, opened): (&OpenOptions, Ticket),
+        (options, origin): (&OpenOptions, Origin),
+        opened: Ticket,
     ) -> Result<Self, VfsError> {
         let file = inside.tree.open(inside.attributes.inode)?;
+        // Who opens to read will read, and waits less if this is under way.
+        let opened =
+            if write.is_none() { Opened::Asked(Coming::ask(opened)) } else { Opened::Unasked(opened) };
         let shared = Shared {
             namespace: own.clone(),
             path,
@@ -137,12 +153,24 @@ impl FileHandle {
             read,
             write,
             append: options.append,
+            origin,
             ahead: ReadAhead::default(),
             bytes_read: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
             opened: Mutex::new(Some(opened)),
         };
         Ok(Self { shared: Arc::new(shared), closed: false })
+    }
+
+    /// Whether an open that cuts has something to cut. A file of any size: not brief.
+    pub(super) fn is_to_be_cut(&self) -> bool {
+        self.shared.write.is_some() && self.shared.origin == Origin::Existing
+    }
+
+    /// Cuts to nothing.
+    pub(super) fn cut(self) -> Result<Self, VfsError> {
+        self.shared.file.truncate(0)?;
+        Ok(self)
     }
 
     /// Up to `len` bytes at `offset`; empty at the end.
@@ -159,7 +187,7 @@ impl FileHandle {
     /// [`VfsError`].
     pub async fn read_onto(&self, offset: u64, len: usize, mut into: Vec<u8>) -> Result<Vec<u8>, VfsError> {
         let shared = &self.shared;
-        self.readable().await?;
+        shared.may_read()?;
         if let Some(soon) = shared.ahead.begin(offset, len) {
             let file = shared.file.clone();
             let len = usize::try_from(soon.end - soon.start).unwrap_or(0);
@@ -171,8 +199,12 @@ impl FileHandle {
             shared.file.read_onto(offset, len, &mut into).map(|()| into).map_err(VfsError::from)
         } else {
             let file = shared.file.clone();
-            blocking(move || Ok(file.read_onto(offset, len, &mut into).map(|()| into)?)).await
+            let read = move || Ok(file.read_onto(offset, len, &mut into).map(|()| into)?);
+            let is_little = shared.inside.attributes.size <= BRIEF_BYTES_MAX;
+            if is_little { brief(read).await } else { blocking(read).await }
         };
+        // Nothing leaves before the record of the open is durable.
+        shared.told().await?;
         match result {
             Ok(bytes) => {
                 shared.bytes_read.fetch_add((bytes.len() - before) as u64, Ordering::Relaxed);
@@ -188,13 +220,8 @@ impl FileHandle {
     /// What may be read from now on: policy allowed it, and the record of the open is durable.
     pub(super) async fn readable(&self) -> Result<&OpenFile, VfsError> {
         let shared = &self.shared;
-        shared.namespace.live()?;
-        if shared.read.is_none() {
-            return Err(VfsError::WrongMode);
-        }
-        if let Some(opened) = shared.opened.lock().await.take() {
-            durable(opened).await?;
-        }
+        shared.may_read()?;
+        shared.told().await?;
         Ok(&shared.file)
     }
 
@@ -213,10 +240,11 @@ impl FileHandle {
             return Err(VfsError::WrongMode);
         }
         let (file, append, len) = (shared.file.clone(), shared.append, bytes.len() as u64);
-        let result = blocking(move || {
-            Ok(if append { file.append(&bytes).map(drop) } else { file.write_at(offset, &bytes) }?)
-        })
-        .await;
+        let write =
+            move || Ok(if append { file.append(&bytes).map(drop) } else { file.write_at(offset, &bytes) }?);
+        // Later writes may have to wait for room in the log.
+        let is_little = shared.bytes_written.load(Ordering::Relaxed).saturating_add(len) <= BRIEF_BYTES_MAX;
+        let result = if is_little { brief(write).await } else { blocking(write).await };
         match result {
             Ok(()) => {
                 shared.bytes_written.fetch_add(len, Ordering::Relaxed);
@@ -266,7 +294,7 @@ impl FileHandle {
     pub async fn attributes(&self) -> Result<Attributes, VfsError> {
         self.shared.namespace.live()?;
         let file = self.shared.file.clone();
-        blocking(move || Ok(file.attributes()?)).await
+        brief(move || Ok(file.attributes()?)).await
     }
 
     /// Space where it lies.
@@ -340,10 +368,12 @@ impl FileHandle {
         if shared.write.is_none() {
             self.closed = true;
             // Totals of a download: nobody's answer waits for them.
-            let told = blocking(move || shared.record_read()).await;
+            let told = brief(move || shared.record_read()).await;
             return told.map(drop);
         }
-        let ticket = blocking(move || shared.commit(Completion::Whole)).await?;
+        let is_little = self.shared.bytes_written.load(Ordering::Relaxed) <= BRIEF_BYTES_MAX;
+        let commit = move || shared.commit(Completion::Whole);
+        let ticket = if is_little { brief(commit).await? } else { blocking(commit).await? };
         self.closed = true;
         drop(unseen);
         durable(ticket).await
@@ -351,6 +381,21 @@ impl FileHandle {
 }
 
 impl Shared {
+    /// Policy: reading is allowed, now.
+    fn may_read(&self) -> Result<(), VfsError> {
+        self.namespace.live()?;
+        if self.read.is_none() { Err(VfsError::WrongMode) } else { Ok(()) }
+    }
+
+    /// Waits until the record of the open is durable.
+    async fn told(&self) -> Result<(), VfsError> {
+        match self.opened.lock().await.take() {
+            Some(Opened::Unasked(ticket)) => durable(ticket).await,
+            Some(Opened::Asked(coming)) => coming.here().await,
+            None => Ok(()),
+        }
+    }
+
     fn commit(&self, completion: Completion) -> Result<Ticket, VfsError> {
         let mut record = self.namespace.about_inside(Action::FileWrite, &self.path, &self.inside);
         record.bytes = Some(self.bytes_written.load(Ordering::Relaxed));

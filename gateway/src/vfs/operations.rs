@@ -17,8 +17,8 @@ use super::space;
 use super::tree::Tree;
 use super::{
     AttributeChange, Attributes, DirectoryEntry, DirectoryHandle, FileHandle, Follow, Kind, Namespace,
-    OpenOptions, Precondition, Replace, SpaceState, UploadHandle, VaultPath, VfsError, blocking, durable,
-    durable_value,
+    OpenOptions, Precondition, Replace, SpaceState, UploadHandle, VaultPath, VfsError, blocking, brief,
+    durable, durable_value,
 };
 use crate::limits::COPY_PIECE_BYTES;
 use crate::session::SharedSession;
@@ -115,7 +115,25 @@ impl Namespace {
     ) -> Result<T, VfsError> {
         self.live()?;
         let own = self.clone();
-        let result = blocking(move || work(&own)).await;
+        self.written_down(refused, blocking(move || work(&own)).await).await
+    }
+
+    /// The same for what is brief.
+    async fn audited_brief<T: Send + 'static>(
+        &self,
+        refused: RecordDraft,
+        work: impl FnOnce(&Self) -> Result<T, VfsError> + Send + 'static,
+    ) -> Result<T, VfsError> {
+        self.live()?;
+        let own = self.clone();
+        self.written_down(refused, brief(move || work(&own)).await).await
+    }
+
+    async fn written_down<T>(
+        &self,
+        refused: RecordDraft,
+        result: Result<T, VfsError>,
+    ) -> Result<T, VfsError> {
         if let Err(error) = &result
             && let Some(outcome) = error.outcome()
         {
@@ -130,7 +148,7 @@ impl Namespace {
     /// [`VfsError`], here and below.
     pub async fn stat(&self, path: &VaultPath, follow: Follow) -> Result<Attributes, VfsError> {
         let path = path.clone();
-        self.audited(self.about(Action::Stat, &path), move |own| {
+        self.audited_brief(self.about(Action::Stat, &path), move |own| {
             let resolved = own.resolve(&path, follow)?;
             if let Node::Inside(inside) = &resolved.node {
                 own.permit_read(inside, Rights::List)?;
@@ -147,8 +165,13 @@ impl Namespace {
     /// [`VfsError`].
     pub async fn open(&self, path: &VaultPath, options: OpenOptions) -> Result<FileHandle, VfsError> {
         let path = path.clone();
-        self.audited(self.about(Action::FileOpen, &path), move |own| FileHandle::open(own, &path, &options))
-            .await
+        let (record, truncate) = (self.about(Action::FileOpen, &path), options.truncate);
+        let handle =
+            self.audited_brief(record.clone(), move |own| FileHandle::open(own, &path, &options)).await?;
+        if truncate && handle.is_to_be_cut() {
+            return self.audited(record, move |_| handle.cut()).await;
+        }
+        Ok(handle)
     }
 
     /// Opens a directory for listing (mount points below it included). Its record is durable when this returns.
@@ -461,7 +484,7 @@ impl Namespace {
     /// [`VfsError`].
     pub async fn read_link(&self, path: &VaultPath) -> Result<Vec<u8>, VfsError> {
         let path = path.clone();
-        self.audited(self.about(Action::Stat, &path), move |own| {
+        self.audited_brief(self.about(Action::Stat, &path), move |own| {
             let (_, inside) = own.inside(&path, Follow::No)?;
             own.permit_read(&inside, Rights::List)?;
             Ok(inside.tree.read_link(inside.attributes.inode)?)
@@ -605,7 +628,7 @@ impl Namespace {
     /// [`VfsError`].
     pub async fn location(&self, path: &VaultPath) -> Result<(VaultId, Vec<Vec<u8>>), VfsError> {
         let path = path.clone();
-        self.audited(self.about(Action::Stat, &path), move |own| {
+        self.audited_brief(self.about(Action::Stat, &path), move |own| {
             let real = match path.split_last() {
                 None => path,
                 Some((above, name)) => own.real(&above)?.join(name)?,
@@ -621,7 +644,7 @@ impl Namespace {
     /// [`VfsError`].
     pub async fn space(&self, path: &VaultPath) -> Result<SpaceState, VfsError> {
         let path = path.clone();
-        self.audited(self.about(Action::Stat, &path), move |own| {
+        self.audited_brief(self.about(Action::Stat, &path), move |own| {
             let vault = match own.resolve(&path, Follow::Yes)?.node {
                 Node::Above(_) | Node::Snapshots => None,
                 Node::Inside(inside) => Some(inside.tree.id()),
@@ -653,7 +676,7 @@ impl Namespace {
     /// [`VfsError`].
     pub async fn properties(&self, path: &VaultPath) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, VfsError> {
         let path = path.clone();
-        self.audited(self.about(Action::Stat, &path), move |own| {
+        self.audited_brief(self.about(Action::Stat, &path), move |own| {
             let resolved = own.resolve(&path, Follow::Yes)?;
             match resolved.node {
                 Node::Above(_) | Node::Snapshots => Ok(BTreeMap::new()),
@@ -734,7 +757,7 @@ impl Namespace {
     /// [`VfsError`].
     pub async fn record(&self, record: RecordDraft) -> Result<(), VfsError> {
         let store = self.vfs.inner.store.clone();
-        let pending = blocking(move || Ok(store.record(record)?)).await?;
+        let pending = brief(move || Ok(store.record(record)?)).await?;
         durable(pending.ticket).await
     }
 
