@@ -71,7 +71,8 @@ def verify_tree(store, vault):
     stored = inodes = 0
     for key, row in store.rows(INODES, vault):
         number = int.from_bytes(key[16:], "big")
-        if number != ROOT_INODE:
+        # Inode 0 is the directory of uploads in parts.
+        if number not in (0, ROOT_INODE):
             expect(row.get(7) == links.get(number), f"inode {number} says {row.get(7)} names and has {links.get(number)}")
         inodes, stored = inodes + 1, stored + Row(row.get(9)).get(2)
     return files, size, stored, inodes
@@ -96,7 +97,8 @@ def verify_digests(store, vault):
         for piece in store.content(vault, content):
             for hasher in hashers:
                 hasher.update(piece)
-        expect(list(row) == [hasher.digest() for hasher in hashers], f"digests {key[16:].hex()} are of other bytes")
+        for kept, hasher in zip(row, hashers):
+            expect(kept in (None, hasher.digest()), f"digests {key[16:].hex()} are of other bytes")
         count += 1
     return count
 

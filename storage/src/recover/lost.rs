@@ -317,7 +317,7 @@ impl Names {
     }
 
     fn leads_to(&self, inode: InodeId) -> bool {
-        inode == InodeId::ROOT || !self.paths(inode).is_empty()
+        matches!(inode, InodeId::ROOT | InodeId::PARTS) || !self.paths(inode).is_empty()
     }
 
     /// Every path from the root to an inode.
