@@ -19,6 +19,7 @@ use crate::vfs::{AttributeChange, Attributes, Follow, Kind, SpaceState, UnixNano
 const NANOS: i64 = 1_000_000_000;
 /// The namespace of the times that Windows sets.
 const WIN32: &str = "urn:schemas-microsoft-com:";
+const OWNCLOUD: &str = "http://owncloud.org/ns";
 /// Our own properties; those in the first part belong to `allprop`.
 const LIVE: [&str; 11] = [
     "resourcetype",
@@ -296,11 +297,30 @@ async fn dead_of(
     attributes: &Attributes,
     wanted: &Wanted,
 ) -> Result<Dead, Refused> {
-    if attributes.has_properties && wanted.needs_dead() {
-        Ok(request.namespace.properties(path).await?)
+    let mut dead = if attributes.has_properties && wanted.needs_dead() {
+        request.namespace.properties(path).await?
     } else {
-        Ok(Dead::new())
+        Dead::new()
+    };
+    let checksums = checksums();
+    if attributes.kind == Kind::File
+        && let Wanted::These(names) = wanted
+        && names.contains(&checksums)
+    {
+        match request.namespace.kept_digests(path).await?.map(|kept| headers::shown_checksums(&kept)) {
+            None => drop(dead.remove(&stored_key(&checksums))),
+            Some(shown) => {
+                let inner = format!("<checksum xmlns=\"{OWNCLOUD}\">{shown}</checksum>");
+                dead.insert(stored_key(&checksums), inner.into_bytes());
+            }
+        }
     }
+    Ok(dead)
+}
+
+/// Digests of a file, as clients of ownCloud ask for them.
+fn checksums() -> Name {
+    Name { space: OWNCLOUD.to_owned(), local: "checksums".to_owned() }
 }
 
 async fn list(
@@ -395,7 +415,8 @@ pub async fn patch(request: &Request, body: Incoming) -> Answer {
     let found = request.found().await?;
     request.may_change(&[(&request.path, Reach::Itself)]).await?;
     let is_protected = |patch: &Patch| {
-        live(&patch.name).is_some_and(|local| local != "displayname") && time_of(patch).is_none()
+        (live(&patch.name).is_some_and(|local| local != "displayname") && time_of(patch).is_none())
+            || patch.name == checksums()
     };
     let mut out = format!(
         "{HEADER}<D:multistatus xmlns:D=\"DAV:\"><D:response><D:href>{}</D:href>",
