@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use coffre_storage::audit::Action;
 use coffre_storage::blob::memory::MemoryBlobs;
-use coffre_storage::id::InodeId;
+use coffre_storage::id::{ContentId, InodeId};
 use coffre_storage::index::memory::MemoryIndex;
 use coffre_storage::tree::AttributeChange;
 use coffre_storage::upload::Precondition;
@@ -54,6 +54,10 @@ impl Bench {
         done.wait().unwrap().0
     }
 
+    fn content_of(&self, inode: InodeId) -> ContentId {
+        self.vault.attributes(inode).unwrap().content
+    }
+
     /// Files in use, the root counted.
     fn used(&self) -> (u64, u64) {
         let found = self.store.vaults().unwrap().remove(0);
@@ -81,7 +85,7 @@ fn parts_become_a_file_by_sharing_what_they_hold_and_are_gone_with_that() {
     let mut whole = bench.vault.begin_upload().unwrap();
     whole.spend_parts(b"me.x".to_vec(), 2_500_000).unwrap();
     for part in parts {
-        whole.append_content_of(part).unwrap();
+        whole.append_content_of(part, bench.content_of(part)).unwrap();
     }
     let attributes = AttributeChange::default();
     let target = (InodeId::ROOT, &b"whole"[..]);
@@ -106,13 +110,37 @@ fn an_assembly_whose_parts_are_gone_makes_nothing() {
     let part = bench.part(upload, b"1", b"some bytes");
     let mut whole = bench.vault.begin_upload().unwrap();
     whole.spend_parts(b"me.x".to_vec(), 10).unwrap();
-    whole.append_content_of(part).unwrap();
+    whole.append_content_of(part, bench.content_of(part)).unwrap();
     bench.vault.abandon_parts(b"me.x", draft(Action::PartsAbandon)).unwrap().wait().unwrap();
     let (target, attributes) = ((InodeId::ROOT, &b"whole"[..]), AttributeChange::default());
     let done = whole.commit(target, Precondition::None, &attributes, draft(Action::FileWrite));
     assert!(matches!(done, Err(StoreError::Changed)));
     assert!(matches!(bench.vault.lookup(InodeId::ROOT, b"whole"), Err(StoreError::NotFound)));
     assert_clean(&bench.store, "abandoned");
+}
+
+#[test]
+fn a_part_that_comes_during_an_assembly_is_not_lost() {
+    let bench = Bench::new();
+    let upload = bench.vault.begin_parts(b"me.x", draft(Action::PartsBegin)).unwrap().wait().unwrap();
+    let part = bench.part(upload, b"1", b"some bytes");
+    let (target, attributes) = ((InodeId::ROOT, &b"whole"[..]), AttributeChange::default());
+    for (late, bytes) in [(&b"2"[..], &b"more"[..]), (b"1", b"others")] {
+        let mut whole = bench.vault.begin_upload().unwrap();
+        whole.spend_parts(b"me.x".to_vec(), 10).unwrap();
+        let content = bench.content_of(part);
+        whole.append_content_of(part, content).unwrap();
+        bench.part(upload, late, bytes);
+        let done = whole.commit(target, Precondition::None, &attributes, draft(Action::FileWrite));
+        assert!(matches!(done, Err(StoreError::Changed)), "not all of it was appended");
+        assert_eq!(read(&bench.vault, bench.vault.lookup(upload, late).unwrap().inode).unwrap(), bytes);
+        bench.vault.remove(upload, b"2", draft(Action::PartsAbandon)).ok();
+        if late == b"1" {
+            let mut again = bench.vault.begin_upload().unwrap();
+            assert!(matches!(again.append_content_of(part, content), Err(StoreError::Changed)));
+        }
+    }
+    assert_clean(&bench.store, "nothing was made");
 }
 
 #[test]

@@ -294,7 +294,7 @@ impl Namespace {
             let bytes = parts.iter().map(|part| part.attributes.size).sum();
             upload.spend_parts(home.name, bytes)?;
             for part in parts {
-                upload.append_content_of(part.attributes.inode)?;
+                upload.append_content_of(part.attributes.inode, part.attributes.content)?;
             }
             return Ok((upload, None));
         }
@@ -309,6 +309,13 @@ impl Namespace {
                 at += piece.len() as u64;
                 upload.write(&piece)?;
             }
+        }
+        // What came meanwhile would be given up with the rest.
+        let shown = |parts: &[Part]| -> Vec<_> {
+            parts.iter().map(|part| (part.attributes.inode, part.attributes.content)).collect()
+        };
+        if shown(&home.parts()?) != shown(parts) {
+            return Err(StoreError::Changed.into());
         }
         Ok((upload, Some(home)))
     }

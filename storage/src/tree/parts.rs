@@ -5,7 +5,7 @@
 //! upload is a directory in it, a part a file in that. The parts go in the transaction that makes a file of them
 //! ([`Upload::spend_parts`](super::upload::Upload::spend_parts)), or when they are abandoned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::change::Change;
 use super::{AttributeChange, Attributes, Cursor, Entry, Kind, Vault};
@@ -49,9 +49,18 @@ impl Change<'_> {
         }
     }
 
-    /// The parts of an upload are a file now, or nothing is.
-    pub(super) fn spend_parts(&mut self, name: &[u8]) -> Result<(), StoreError> {
+    /// The parts of an upload are a file now, all that were acknowledged, or nothing is.
+    pub(super) fn spend_parts(
+        &mut self,
+        name: &[u8],
+        appended: &HashSet<(InodeId, ContentId)>,
+    ) -> Result<(), StoreError> {
         let row = self.dentry(InodeId::PARTS, name)?.ok_or(StoreError::Changed)?;
+        for entry in self.entries(row.inode)? {
+            if !appended.contains(&(entry.inode, self.inode(entry.inode)?.content.id)) {
+                return Err(StoreError::Changed);
+            }
+        }
         self.unlink_tree(InodeId::PARTS, &row)
     }
 }

@@ -4,23 +4,27 @@ use super::editor::Editor;
 use super::extents::Extents;
 use super::whole::Upload;
 use crate::error::StoreError;
-use crate::id::InodeId;
+use crate::id::{ContentId, InodeId};
 use crate::limits::{FILE_BYTES_MAX, SEGMENT_BYTES};
 use crate::rows::{Content, Extent};
 
 impl Upload {
-    /// Appends what a file of the same vault holds.
+    /// Appends what a file of the same vault holds, if that is still `content`.
     ///
     /// # Errors
-    /// `NotFound`, `IsADirectory`, `WrongKind`; `QuotaExceeded`, `TooLarge`.
-    pub fn append_content_of(&mut self, inode: InodeId) -> Result<(), StoreError> {
+    /// `Changed`; `NotFound`, `IsADirectory`, `WrongKind`; `QuotaExceeded`, `TooLarge`.
+    pub fn append_content_of(&mut self, inode: InodeId, content: ContentId) -> Result<(), StoreError> {
         let row = self.editor.vault.row(inode)?;
         row.only_file()?;
+        if row.content.id != content {
+            return Err(StoreError::Changed);
+        }
+        self.appended.insert((inode, content));
         self.editor.append_shared(&row.content)
     }
 
     /// Takes the place of parts in its vault, `bytes` of them that are no holes: they go in the transaction that makes it a
-    /// file, and the room that they had is its own.
+    /// file, and the room that they had is its own. All of them must have been appended by then, as they are then.
     ///
     /// # Errors
     /// `QuotaExceeded`.

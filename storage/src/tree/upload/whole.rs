@@ -1,5 +1,7 @@
 //! Uploads that become visible in one step.
 
+use std::collections::HashSet;
+
 use super::editor::{Editor, Reserve};
 use crate::audit::RecordDraft;
 use crate::commit::{Epoch, Pending};
@@ -29,6 +31,8 @@ pub struct Upload {
     digests: Digests,
     /// Parts that it is made of, by the name of their directory: they go when it comes.
     pub(super) parts: Option<Vec<u8>>,
+    /// Files whose content was appended.
+    pub(super) appended: HashSet<(InodeId, ContentId)>,
     /// History that it may read is not pruned.
     _kept: Option<Kept>,
 }
@@ -36,14 +40,16 @@ pub struct Upload {
 impl Upload {
     pub(crate) fn new(vault: Vault) -> Self {
         let epoch = vault.store().epoch();
-        let editor = Editor::of(vault, &Content::empty(ContentId(0)), epoch);
-        Self { editor, digests: Digests::default(), parts: None, _kept: None }
+        Self::of(Editor::of(vault, &Content::empty(ContentId(0)), epoch), None)
     }
 
     /// One that begins with a content. `epoch` and `kept` are older than the look at it.
     pub(crate) fn editing(vault: Vault, content: &Content, epoch: Epoch, kept: Kept) -> Self {
-        let editor = Editor::of(vault, content, epoch);
-        Self { editor, digests: Digests::default(), parts: None, _kept: Some(kept) }
+        Self::of(Editor::of(vault, content, epoch), Some(kept))
+    }
+
+    fn of(editor: Editor, kept: Option<Kept>) -> Self {
+        Self { editor, digests: Digests::default(), parts: None, appended: HashSet::new(), _kept: kept }
     }
 
     /// Reserves room for `bytes` bytes at a name that is new, or in place of what is there.
@@ -117,7 +123,7 @@ impl Upload {
             change.put_digests(content.id, &self.digests)?;
         }
         if let Some(name) = &self.parts {
-            change.spend_parts(name)?;
+            change.spend_parts(name, &self.appended)?;
         }
         audit.content_hash = content.blake3;
         audit.bytes = audit.bytes.or(Some(content.size));
