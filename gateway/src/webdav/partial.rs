@@ -1,16 +1,17 @@
 //! A part of a file, in place of what is there or behind it: PUT with Content-Range (RFC 9110 section 14.5), and PATCH with
-//! X-Update-Range as sabre/dav has it.
+//! X-Update-Range as sabre/dav has it. A PATCH with X-Recalculate-Hash, as Nextcloud has it, changes nothing: it asks for a
+//! checksum to be computed and kept; rclone does when it has set a time.
 //!
 //! All or nothing like a PUT of the whole: the file changes in one step when the body was whole, and only if it still holds what
 //! it held at the beginning. A part begins at most where the file ends: a client that resumes what is not there is told so,
 //! instead of being given a file with a hole at its head.
 
-use http::{StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::headers::{self, UpdateRange};
 use super::put::{Said, Unfulfilled, answer, may_put};
-use super::request::{Answer, Request};
+use super::request::{Answer, Request, empty};
 use super::status::{Refused, refuse};
 use crate::vfs::{Attributes, ContentId, Edit, EditOffset, Precondition, StoreError, UploadHandle, VfsError};
 
@@ -48,6 +49,9 @@ pub async fn put(request: &Request, body: Incoming) -> Answer {
 /// # Errors
 /// The refusal to answer with.
 pub async fn patch(request: &Request, body: Incoming) -> Answer {
+    if let Some(name) = headers::text(&request.headers, &HeaderName::from_static("x-recalculate-hash"))? {
+        return recalculate(request, name).await;
+    }
     let kind = headers::text(&request.headers, &header::CONTENT_TYPE)?.unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case(PARTIAL_UPDATE) {
@@ -76,6 +80,17 @@ pub async fn patch(request: &Request, body: Incoming) -> Answer {
     let begun = begin(request, offset, length).await?;
     let done = finish(request, (&said, body), begun, precondition).await;
     answer(request, &said, Some(&request.path), done).await
+}
+
+async fn recalculate(request: &Request, name: &str) -> Answer {
+    let digests = request.namespace.digests(&request.path).await?;
+    let checksum = headers::shown_checksum(name, &digests)
+        .ok_or_else(|| Refused::new(StatusCode::BAD_REQUEST, "X-Recalculate-Hash is sha1, md5 or sha256"))?;
+    let mut response = empty(StatusCode::NO_CONTENT);
+    if let Ok(value) = HeaderValue::try_from(checksum) {
+        response.headers_mut().insert(HeaderName::from_static("oc-checksum"), value);
+    }
+    Ok(response)
 }
 
 async fn begin(

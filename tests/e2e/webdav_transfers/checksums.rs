@@ -138,6 +138,14 @@ fn checksums_are_shown_while_they_are_those_of_the_content_and_nobody_can_set_th
     let answer = ask(&gateway, "PROPPATCH", "file", &[], Some(set))?;
     ensure!(answer.text().contains("403 Forbidden"), "{}", answer.text());
     ensure!(shown("file")?.contains(&both));
+    // As rclone sets a time: with the checksum that it was told.
+    let set = format!(
+        "<propertyupdate xmlns='DAV:'><set><prop><lastmodified>1500000000</lastmodified><c:checksums \
+         xmlns:c='http://owncloud.org/ns'><c:checksum>SHA1:{sha1}</c:checksum></c:checksums></prop></set></propertyupdate>"
+    );
+    let answer = ask(&gateway, "PROPPATCH", "file", &[], Some(set.as_bytes()))?;
+    ensure!(answer.status == 207 && !answer.text().contains("403"), "{}", answer.text());
+    ensure!(shown("file")?.contains(&both), "a time changes no bytes");
 
     // Changed over the other protocol: what was kept is not its digest any more.
     let other = work.path().join("other");
@@ -145,6 +153,16 @@ fn checksums_are_shown_while_they_are_those_of_the_content_and_nobody_can_set_th
     gateway.sftp_batch(&format!("put {} file\n", other.display()))?;
     ensure!(!shown("file")?.contains("SHA1:") && shown("file")?.contains("404"), "{}", shown("file")?);
     // And what was not sent with one has none until somebody has it computed.
+    put(&gateway, "asked", &content)?;
+    let asked = ask(&gateway, "PATCH", "asked", &["X-Recalculate-Hash: sha1"], None)?;
+    ensure!(
+        asked.status == 204 && asked.header("OC-Checksum") == Some(&format!("SHA1:{sha1}")),
+        "{}",
+        asked.head
+    );
+    ensure!(shown("asked")?.contains(&sha1));
+    ensure!(ask(&gateway, "PATCH", "asked", &["X-Recalculate-Hash: crc"], None)?.status == 400);
+    ensure!(ask(&gateway, "PATCH", "none", &["X-Recalculate-Hash: sha1"], None)?.status == 404);
     put(&gateway, "plain", &content)?;
     ensure!(!shown("plain")?.contains("SHA1:"));
     let mut ssh = Command::new("ssh");

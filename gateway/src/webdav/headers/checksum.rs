@@ -49,13 +49,20 @@ fn one(word: &str) -> Option<Checksum> {
     Some(Checksum { algorithm, digest })
 }
 
+fn shown(name: &str, digest: &[u8]) -> String {
+    digest.iter().fold(format!("{name}:"), |text, byte| text + &format!("{byte:02x}"))
+}
+
 /// What is kept of a content, as `oc:checksum` holds it.
 pub fn shown_checksums(digests: &Digests) -> String {
-    let kept = KNOWN.into_iter().filter_map(|(name, algorithm)| Some((name, algorithm.of(digests)?)));
-    let words = kept.map(|(name, digest)| {
-        digest.iter().fold(format!("{name}:"), |text, byte| text + &format!("{byte:02x}"))
-    });
-    words.collect::<Vec<_>>().join(" ")
+    let kept = KNOWN.into_iter().filter_map(|(name, algorithm)| Some(shown(name, algorithm.of(digests)?)));
+    kept.collect::<Vec<_>>().join(" ")
+}
+
+/// The one of this name, in any case, as OC-Checksum holds it.
+pub fn shown_checksum(name: &str, digests: &Digests) -> Option<String> {
+    let (name, algorithm) = KNOWN.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+    Some(shown(name, algorithm.of(digests)?))
 }
 
 #[cfg(test)]
@@ -102,5 +109,7 @@ mod tests {
         let digests = Digests { sha1: Some([1; 20]), md5: Some([0xfe; 16]), sha256: None };
         assert_eq!(shown_checksums(&digests), format!("SHA1:{} MD5:{}", "01".repeat(20), "fe".repeat(16)));
         assert_eq!(shown_checksums(&Digests::default()), "");
+        assert_eq!(shown_checksum("md5", &digests), Some(format!("MD5:{}", "fe".repeat(16))));
+        assert_eq!(shown_checksum("sha256", &digests), None);
     }
 }
