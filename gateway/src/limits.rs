@@ -218,6 +218,20 @@ pub const HTTP_BUFFER_BYTES_MAX: usize = 128 * 1024;
 pub const GET_PIECE_BYTES: usize = 512 * 1024;
 /// Bytes of an upload that are handed to the vault at once; one piece is sealed while the next comes in.
 pub const PUT_PIECE_BYTES: usize = 512 * 1024;
+/// Ranges of one GET that are answered one by one: a player or a mount asks for a handful; who asks for more gets the whole.
+pub const RANGES_MAX: usize = 32;
+/// Bytes between two ranges that are sent along: less than what stands between two parts of an answer.
+pub const RANGE_GAP_BYTES_MAX: u64 = 128;
+/// Parts of one upload: Nextcloud's own bound, some 100 GiB of rclone's smallest.
+pub const PARTS_MAX: usize = 10_000;
+/// Uploads in parts that one credential may have under way in a vault.
+pub const PARTS_UPLOADS_MAX: usize = 1000;
+/// Bytes of the name that a client gives an upload in parts.
+pub const PARTS_ID_BYTES_MAX: usize = 128;
+/// Bytes of the name of a part: a count, or two offsets.
+pub const PART_NAME_BYTES_MAX: usize = 64;
+/// Seconds after its last part that an upload waits for the next: over a weekend, and not much longer counted.
+pub const PARTS_KEPT_SECS: i64 = 3 * 86_400;
 /// Seconds in which a body or a reader must move at least one byte.
 pub const STALL_SECS_MAX: u64 = 120;
 /// Seconds for a TLS handshake, and for a request's headers.

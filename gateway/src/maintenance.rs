@@ -1,13 +1,16 @@
-//! The thread that gives space back while the server serves: passes of reclaim, slowed down to the configured rate.
+//! The thread that gives space back while the server serves: what was begun to be uploaded and waited too long goes, then
+//! passes of reclaim, slowed down to the configured rate.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use coffre_storage::Store;
 use coffre_storage::reclaim::{ExportPolicy, Flow};
+use coffre_storage::time::UnixNanos;
+use coffre_storage::{Store, StoreError};
 
 use crate::config::Upkeep;
+use crate::limits::PARTS_KEPT_SECS;
 
 /// The thread. Dropped, it stops at the end of the step that it is at.
 #[derive(Debug)]
@@ -47,6 +50,26 @@ fn rested(stopped: &Receiver<()>, time: Duration) -> Flow {
     }
 }
 
+/// Gives up what clients began to upload in parts and did not go on with.
+fn give_up_parts(store: &Store) {
+    let before = UnixNanos(store.clock_now().0.saturating_sub(PARTS_KEPT_SECS.saturating_mul(1_000_000_000)));
+    let given_up = || -> Result<u64, StoreError> {
+        let mut count = 0;
+        for vault in store.vaults()? {
+            // One that is erased or cannot be opened has none.
+            if let Ok(vault) = store.vault(vault.id) {
+                count += vault.abandon_parts_older_than(before)?;
+            }
+        }
+        Ok(count)
+    };
+    match given_up() {
+        Ok(0) => {}
+        Ok(uploads) => tracing::info!(uploads, "uploads in parts given up"),
+        Err(error) => tracing::warn!(%error, "giving up uploads in parts"),
+    }
+}
+
 fn passes(store: &Store, upkeep: Upkeep, stopped: &Receiver<()>) {
     let options = upkeep.reclaim(ExportPolicy::OlderThan(upkeep.export_secs));
     while rested(stopped, Duration::from_secs(upkeep.interval_secs)) == Flow::GoOn {
@@ -55,6 +78,7 @@ fn passes(store: &Store, upkeep: Upkeep, stopped: &Receiver<()>) {
             let time = if store.is_reclaim_awaited() { Duration::ZERO } else { upkeep.rest_after(bytes) };
             rested(stopped, time)
         };
+        give_up_parts(store);
         match store.reclaim(options, &mut pace) {
             Ok(report) if report.packs_removed > 0 => {
                 tracing::info!(packs = report.packs_removed, bytes = report.bytes_freed, "space given back");

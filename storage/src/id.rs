@@ -74,6 +74,8 @@ random_id!(/** Who a vault's bytes are accounted to (the gateway puts its custom
 impl InodeId {
     /// The root directory of every vault.
     pub const ROOT: Self = Self(1);
+    /// The directory of uploads that come in parts, which no name leads to.
+    pub const PARTS: Self = Self(0);
 }
 
 /// Keyed BLAKE3 of a chunk's plaintext: the same bytes have the same identifier inside one vault, and

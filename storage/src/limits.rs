@@ -97,6 +97,8 @@ pub const INDEX_CACHE_BYTES_MIN: usize = 32 * 1024 * 1024;
 /// The same for a large one: those of ten million files. The allocator makes up to 2.4 times of it (measured), so twice
 /// as much would not stay below 512 MiB of memory.
 pub const INDEX_CACHE_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Uploads in parts looked at in one go for those that expired.
+pub const PARTS_EXPIRED_PIECE: usize = 256;
 /// Hard links to one inode.
 pub const LINKS_MAX: u32 = 65_000;
 /// Journal bytes of one transaction: a larger one is refused, or it would not fit a pack.

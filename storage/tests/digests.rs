@@ -29,7 +29,7 @@ struct Bench {
 
 /// Some digests: the store does not compute them.
 fn digests(seed: u8) -> Digests {
-    Digests { sha256: [seed; 32], sha1: [seed; 20], md5: [seed; 16] }
+    Digests { sha256: Some([seed; 32]), sha1: Some([seed; 20]), md5: Some([seed; 16]) }
 }
 
 impl Bench {

@@ -16,6 +16,8 @@ use coffre_storage::id::{InodeId, VaultId};
 use coffre_storage::index::memory::MemoryIndex;
 use coffre_storage::keys::GatewayKey;
 use coffre_storage::recover::{LostKind, ReadExtent, RebuildError, RebuildReport, rebuild};
+use coffre_storage::tree::AttributeChange;
+use coffre_storage::upload::Precondition;
 use coffre_storage::{Store, StoreError, StoreOptions};
 use support::{Tree, assert_clean, draft, key, new_vault, noise, options, put, read, tree};
 
@@ -379,4 +381,30 @@ fn a_rebuild_can_be_rebuilt() {
         store.shutdown().unwrap();
         disk = only(&blobs.contents(), "packs/");
     }
+}
+
+#[test]
+fn uploads_in_parts_come_back_with_the_rest_and_nothing_of_them_is_called_lost() {
+    let (blobs, index) = (MemoryBlobs::default(), MemoryIndex::default());
+    Store::create(&options(Arc::new(blobs.clone()), &index, PACK_BYTES)).unwrap();
+    let id = session(&blobs, &index, None, 0..3, 0);
+    let store = Store::open(options(Arc::new(blobs.clone()), &index, PACK_BYTES)).unwrap();
+    let vault = store.vault(id).unwrap();
+    let upload = vault.begin_parts(b"me.x", draft(Action::PartsBegin)).unwrap().wait().unwrap();
+    let mut part = vault.begin_upload().unwrap();
+    part.write(&noise(9, 300_000)).unwrap();
+    let attributes = AttributeChange::default();
+    let done =
+        part.commit((upload, b"1"), Precondition::None, &attributes, draft(Action::PartWrite)).unwrap();
+    let (inode, _) = done.wait().unwrap();
+    drop(vault);
+    store.shutdown().unwrap();
+    let Rebuilt { report, store } = rebuilt(only(&blobs.contents(), "packs/"), None).unwrap();
+    assert!(report.losses.is_empty(), "{report:#?}");
+    let losses = store.find_losses(ReadExtent::Everything, &mut |_| {}).unwrap();
+    assert!(losses.files.is_empty(), "{losses:?}");
+    let vault = store.vault(id).unwrap();
+    assert_eq!(vault.parts(b"me.x").unwrap().inode, upload);
+    assert_eq!(read(&vault, inode).unwrap(), noise(9, 300_000));
+    assert_clean(&store, "with an upload in parts");
 }

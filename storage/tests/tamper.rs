@@ -57,7 +57,8 @@ fn made() -> (MemoryBlobs, MemoryIndex, coffre_storage::id::VaultId, Tree) {
     file.write_at(0, b"changed").unwrap();
     file.commit(Completion::Whole, draft(Action::FileWrite)).unwrap().wait().unwrap();
     let content = file.settled_content().unwrap();
-    file.keep_digests(content, &Digests { sha256: [1; 32], sha1: [2; 20], md5: [3; 16] }).unwrap();
+    file.keep_digests(content, &Digests { sha256: Some([1; 32]), sha1: Some([2; 20]), md5: Some([3; 16]) })
+        .unwrap();
     let mut upload = vault.begin_upload().unwrap();
     upload.write(&noise(400, 2 << 20)).unwrap();
     let mut txn = store.begin().unwrap();

@@ -205,14 +205,6 @@ fn a_body_shorter_than_it_said_leaves_the_old_file() -> Result<()> {
 }
 
 #[test]
-fn partial_puts_are_refused_and_not_taken_for_whole_files() -> Result<()> {
-    let gateway = with_victim()?;
-    let answer = RawHttp::exchange(&gateway, "PUT /victim", "Content-Range: bytes 0-3/20\r\n", b"evil")?;
-    assert_refused("Content-Range", &answer)?;
-    assert_victim(&gateway)
-}
-
-#[test]
 fn malformed_conditions_refuse_a_change_and_the_server_lives() -> Result<()> {
     let gateway = with_victim()?;
     for header in [

@@ -38,3 +38,4 @@ mod tamper;
 mod traces;
 mod transport;
 mod upgrade;
+mod webdav_transfers;

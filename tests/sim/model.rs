@@ -176,6 +176,7 @@ fn problem(error: &VfsError) -> Problem {
         | VfsError::MountPoint
         | VfsError::CrossDevice
         | VfsError::WrongMode
+        | VfsError::ChecksumMismatch
         | VfsError::SessionEnded
         | VfsError::Interrupted => Problem::Other,
     }

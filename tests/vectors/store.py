@@ -30,6 +30,8 @@ FORMAT_ROW = b"format"
 OF_VAULTS = {INODES, DENTRIES, INODE_HISTORY, DENTRY_HISTORY, SEGMENTS, CHUNKS, SNAPSHOTS, DIGESTS,
              SHARES}
 ROOT_INODE = 1
+# The directory of uploads in parts, which no name leads to.
+PARTS_INODE = 0
 
 
 def expect(holds, what):
@@ -397,9 +399,9 @@ class Store:
             found.setdefault(parent, []).append((row.get(0), row.get(1), row.get(2)))
         return found
 
-    def walk(self, vault):
-        """Paths and inodes of a vault, its root left out."""
-        children, pending = self.children(vault), [(b"", ROOT_INODE)]
+    def walk(self, vault, root=ROOT_INODE):
+        """Paths and inodes of a vault below a root, that itself left out."""
+        children, pending = self.children(vault), [(b"", root)]
         while pending:
             directory, parent = pending.pop()
             for name, number, kind in children.get(parent, []):

@@ -68,6 +68,7 @@ pub(super) fn reason(error: &VfsError) -> String {
         | VfsError::LinkLoop
         | VfsError::MountPoint
         | VfsError::WrongMode
+        | VfsError::ChecksumMismatch
         | VfsError::SessionEnded
         | VfsError::Interrupted => return error.to_string(),
     };

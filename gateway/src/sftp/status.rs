@@ -98,6 +98,8 @@ fn of(error: &VfsError) -> StatusCode {
         VfsError::CrossDevice => StatusCode::Failure,
         // EBADF of a read or write: the handle is there.
         VfsError::WrongMode => StatusCode::Failure,
+        // Nobody sends one over SFTP.
+        VfsError::ChecksumMismatch => StatusCode::Failure,
         // The gateway stops: the text says so.
         VfsError::Interrupted => StatusCode::Failure,
     }

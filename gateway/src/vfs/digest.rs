@@ -9,10 +9,12 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{
     Context, SHA1_FOR_LEGACY_USE_ONLY, SHA224, SHA256, SHA384, SHA512, SHA512_OUTPUT_LEN,
 };
+use coffre_auth::Rights;
 pub use coffre_storage::tree::digest::Digests;
 use tokio::sync::Semaphore;
 
-use super::{FileHandle, Namespace, OpenOptions, VaultPath, VfsError, blocking};
+use super::resolve::Node;
+use super::{Action, FileHandle, Follow, Namespace, OpenOptions, VaultPath, VfsError, blocking};
 use crate::limits::{HASH_PIECE_BYTES, HASH_TURN_PIECES, HASHING_MAX};
 
 /// A digest that clients know by name.
@@ -30,10 +32,12 @@ pub enum Algorithm {
     Sha384,
     /// SHA-512.
     Sha512,
+    /// Adler-32 (RFC 1950): finds accidents only, and is computed for those who send one.
+    Adler32,
 }
 
 impl Algorithm {
-    /// Every algorithm, strongest of the usual ones first.
+    /// Every algorithm that a client may ask for, strongest of the usual ones first.
     pub const ALL: [Self; 6] =
         [Self::Sha256, Self::Sha512, Self::Sha384, Self::Sha224, Self::Sha1, Self::Md5];
 
@@ -46,6 +50,7 @@ impl Algorithm {
             Self::Sha256 => "sha256",
             Self::Sha384 => "sha384",
             Self::Sha512 => "sha512",
+            Self::Adler32 => "adler32",
         }
     }
 
@@ -58,16 +63,17 @@ impl Algorithm {
             Self::Sha256 => 32,
             Self::Sha384 => 48,
             Self::Sha512 => SHA512_OUTPUT_LEN,
+            Self::Adler32 => 4,
         }
     }
 
     /// Of what is kept, the digest of this name.
     pub fn of(self, digests: &Digests) -> Option<&[u8]> {
         match self {
-            Self::Md5 => Some(&digests.md5),
-            Self::Sha1 => Some(&digests.sha1),
-            Self::Sha256 => Some(&digests.sha256),
-            Self::Sha224 | Self::Sha384 | Self::Sha512 => None,
+            Self::Md5 => digests.md5.as_ref().map(<[u8; 16]>::as_slice),
+            Self::Sha1 => digests.sha1.as_ref().map(<[u8; 20]>::as_slice),
+            Self::Sha256 => digests.sha256.as_ref().map(<[u8; 32]>::as_slice),
+            Self::Sha224 | Self::Sha384 | Self::Sha512 | Self::Adler32 => None,
         }
     }
 }
@@ -78,7 +84,14 @@ pub struct Hasher(Inner);
 enum Inner {
     Md5(Box<md5::Context>),
     Sha(Box<Context>),
+    /// Both sums.
+    Adler(u32, u32),
 }
+
+/// The largest prime below 2^16.
+const ADLER_MODULUS: u32 = 65_521;
+/// Bytes after which the sums must be reduced, or they would not fit 32 bits.
+const ADLER_BYTES_MAX: usize = 5552;
 
 impl std::fmt::Debug for Hasher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -97,6 +110,7 @@ impl Hasher {
             Algorithm::Sha256 => sha(&SHA256),
             Algorithm::Sha384 => sha(&SHA384),
             Algorithm::Sha512 => sha(&SHA512),
+            Algorithm::Adler32 => Inner::Adler(1, 0),
         })
     }
 
@@ -105,6 +119,15 @@ impl Hasher {
         match &mut self.0 {
             Inner::Md5(context) => context.consume(bytes),
             Inner::Sha(context) => context.update(bytes),
+            Inner::Adler(low, high) => {
+                for piece in bytes.chunks(ADLER_BYTES_MAX) {
+                    for byte in piece {
+                        *low += u32::from(*byte);
+                        *high += *low;
+                    }
+                    (*low, *high) = (*low % ADLER_MODULUS, *high % ADLER_MODULUS);
+                }
+            }
         }
     }
 
@@ -113,7 +136,18 @@ impl Hasher {
         match self.0 {
             Inner::Md5(context) => context.finalize().0.to_vec(),
             Inner::Sha(context) => context.finish().as_ref().to_vec(),
+            Inner::Adler(low, high) => (high << 16 | low).to_be_bytes().to_vec(),
         }
+    }
+}
+
+/// Puts a digest where it is kept, if it is of those that are.
+pub(super) fn keep(digests: &mut Digests, algorithm: Algorithm, digest: &[u8]) {
+    match algorithm {
+        Algorithm::Sha256 => digests.sha256 = digest.try_into().ok(),
+        Algorithm::Sha1 => digests.sha1 = digest.try_into().ok(),
+        Algorithm::Md5 => digests.md5 = digest.try_into().ok(),
+        Algorithm::Sha224 | Algorithm::Sha384 | Algorithm::Sha512 | Algorithm::Adler32 => {}
     }
 }
 
@@ -124,6 +158,13 @@ pub(super) struct Turns(Arc<Semaphore>);
 impl Default for Turns {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(HASHING_MAX)))
+    }
+}
+
+impl Turns {
+    /// Waits for a turn, which ends when this is dropped.
+    pub(super) async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, VfsError> {
+        self.0.acquire().await.map_err(|_| VfsError::Interrupted)
     }
 }
 
@@ -152,19 +193,17 @@ impl FileHandle {
             Ok((content, kept))
         })
         .await?;
-        if let Some(kept) = kept {
+        if let Some(kept) = kept.filter(Digests::are_all) {
             return Ok(kept);
         }
         let computed = [Algorithm::Sha256, Algorithm::Sha1, Algorithm::Md5].map(Hasher::new);
         let all = Blocks { offset: 0, len: u64::MAX, block: 0 };
         let (computed, _) = self.hash(computed, all.offset, all.len).await?;
         let [sha256, sha1, md5] = computed.map(Hasher::finish);
-        let fits = |_| VfsError::Interrupted;
-        let digests = Digests {
-            sha256: sha256.try_into().map_err(fits)?,
-            sha1: sha1.try_into().map_err(fits)?,
-            md5: md5.try_into().map_err(fits)?,
-        };
+        let mut digests = Digests::default();
+        keep(&mut digests, Algorithm::Sha256, &sha256);
+        keep(&mut digests, Algorithm::Sha1, &sha1);
+        keep(&mut digests, Algorithm::Md5, &md5);
         if let Some(content) = content {
             let file = self.readable().await?.clone();
             // The answer is good whether or not it can be kept.
@@ -229,7 +268,7 @@ impl FileHandle {
         let turns = self.turns();
         let mut done = 0;
         loop {
-            let _turn = turns.0.acquire().await.map_err(|_| VfsError::Interrupted)?;
+            let _turn = turns.turn().await?;
             for _ in 0..HASH_TURN_PIECES {
                 let want = usize::try_from(len - done).unwrap_or(usize::MAX).min(HASH_PIECE_BYTES);
                 let Some(at) = offset.checked_add(done) else { return Ok((hashers, done)) };
@@ -258,6 +297,20 @@ impl Namespace {
         let digests = file.digests().await?;
         file.close().await.map(|()| digests)
     }
+
+    /// What is kept of the content that a path shows; nothing is read or computed.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn kept_digests(&self, path: &VaultPath) -> Result<Option<Digests>, VfsError> {
+        let path = path.clone();
+        self.audited(self.about(Action::Stat, &path), move |own| {
+            let Node::Inside(inside) = own.resolve(&path, Follow::Yes)?.node else { return Ok(None) };
+            own.permit_read(&inside, Rights::Read)?;
+            Ok(inside.tree.kept_digests(inside.attributes.content)?)
+        })
+        .await
+    }
 }
 
 #[cfg(test)]
@@ -274,6 +327,7 @@ mod tests {
             (Algorithm::Sha256, [0xba, 0x78, 0x16, 0xbf]),
             (Algorithm::Sha384, [0xcb, 0x00, 0x75, 0x3f]),
             (Algorithm::Sha512, [0xdd, 0xaf, 0x35, 0xa1]),
+            (Algorithm::Adler32, [0x02, 0x4d, 0x01, 0x27]),
         ] {
             let mut hasher = Hasher::new(algorithm);
             hasher.update(b"a");
@@ -282,5 +336,17 @@ mod tests {
             assert_eq!(digest.len(), algorithm.bytes(), "{}", algorithm.name());
             assert_eq!(digest[..4], begins, "{}", algorithm.name());
         }
+    }
+
+    #[test]
+    fn adler_32_of_much_does_not_overflow() {
+        let mut hasher = Hasher::new(Algorithm::Adler32);
+        hasher.update(&vec![0xff; 1 << 20]);
+        let (mut low, mut high) = (1_u64, 0_u64);
+        for _ in 0..1 << 20 {
+            low = (low + 0xff) % u64::from(ADLER_MODULUS);
+            high = (high + low) % u64::from(ADLER_MODULUS);
+        }
+        assert_eq!(hasher.finish(), u32::try_from(high << 16 | low).unwrap().to_be_bytes());
     }
 }

@@ -30,6 +30,9 @@ pub enum VfsError {
     /// The handle was not opened for this.
     #[error("the file was not opened for this")]
     WrongMode,
+    /// What came in has another digest than its sender says. In the words that clients of ownCloud look for.
+    #[error("The computed checksum does not match the one received from the client.")]
+    ChecksumMismatch,
     /// The session was revoked, has expired or is closing.
     #[error("the session has ended")]
     SessionEnded,
@@ -57,7 +60,8 @@ impl VfsError {
                 | StoreError::Io(_)
                 | StoreError::Index(_)
                 | StoreError::Randomness,
-            ) => Some(Outcome::Failed),
+            )
+            | Self::ChecksumMismatch => Some(Outcome::Failed),
             // A poisoned store cannot record anything.
             Self::Store(_)
             | Self::Path(_)

@@ -10,6 +10,7 @@ mod fresh;
 mod open_directory;
 mod open_file;
 mod operations;
+mod parts;
 pub mod path;
 pub mod point;
 mod pool;
@@ -32,9 +33,10 @@ use coffre_storage::{Pending, Store, Ticket};
 pub use error::VfsError;
 pub use open_directory::DirectoryHandle;
 pub use open_file::FileHandle;
+pub use parts::{Assembly, Part};
 pub use path::VaultPath;
 pub use snapshots::SNAPSHOTS;
-pub use upload::UploadHandle;
+pub use upload::{Checksum, UploadHandle};
 
 use crate::session::SharedSession;
 use fresh::FreshFiles;
@@ -60,6 +62,8 @@ struct VfsInner {
 pub struct Namespace {
     vfs: Vfs,
     session: SharedSession,
+    /// A path at which a protocol shows it as well; empty for nowhere.
+    also_at: Arc<[Vec<u8>]>,
 }
 
 /// Whether the last component is followed when it is a symbolic link.
@@ -99,6 +103,33 @@ pub struct OpenOptions {
     pub creation: Creation,
     /// For a created file.
     pub attributes: AttributeChange,
+}
+
+/// Where a change of a part of a file begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EditOffset {
+    /// So many bytes behind its start.
+    Start(u64),
+    /// So many bytes before its end; 0 appends.
+    BeforeEnd(u64),
+}
+
+/// A change of a part of a file.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is the usual one")]
+pub enum Edit {
+    /// Under way.
+    Begun {
+        /// Takes the bytes.
+        upload: UploadHandle,
+        /// What the file holds meanwhile.
+        content: ContentId,
+    },
+    /// It would begin outside of what there is.
+    OutOfReach {
+        /// Bytes of the file.
+        size: u64,
+    },
 }
 
 /// One line of a listing.
@@ -148,7 +179,7 @@ impl Vfs {
 
     /// A session's view.
     pub fn namespace(&self, session: SharedSession) -> Namespace {
-        Namespace { vfs: self.clone(), session }
+        Namespace { vfs: self.clone(), session, also_at: Arc::default() }
     }
 }
 

@@ -15,10 +15,11 @@ use super::resolve::{Inside, Node, Parent, Place, When};
 use super::snapshots::SNAPSHOTS;
 use super::space;
 use super::tree::Tree;
+use super::upload::Target;
 use super::{
-    AttributeChange, Attributes, DirectoryEntry, DirectoryHandle, FileHandle, Follow, Kind, Namespace,
-    OpenOptions, Precondition, Replace, SpaceState, UploadHandle, VaultPath, VfsError, blocking, brief,
-    durable, durable_value,
+    AttributeChange, Attributes, DirectoryEntry, DirectoryHandle, Edit, EditOffset, FileHandle, Follow, Kind,
+    Namespace, OpenOptions, Precondition, Replace, SpaceState, UploadHandle, VaultPath, VfsError, blocking,
+    brief, durable, durable_value,
 };
 use crate::limits::COPY_PIECE_BYTES;
 use crate::session::SharedSession;
@@ -35,7 +36,8 @@ impl Namespace {
 
     /// A record of this session about a path.
     pub(super) fn about(&self, action: Action, path: &VaultPath) -> RecordDraft {
-        RecordDraft { details: vec![(DetailKey::Path, path.to_bytes())], ..self.session.record(action) }
+        let path = self.own_path(path).to_bytes();
+        RecordDraft { details: vec![(DetailKey::Path, path)], ..self.session.record(action) }
     }
 
     pub(super) fn about_inside(&self, action: Action, path: &VaultPath, inside: &Inside) -> RecordDraft {
@@ -613,7 +615,7 @@ impl Namespace {
     /// # Errors
     /// [`VfsError`].
     pub async fn is_present(&self, action: Action, path: &VaultPath) -> Result<(), VfsError> {
-        if path.components().first().is_none_or(|name| name != SNAPSHOTS) {
+        if self.own_names(path).first().is_none_or(|name| name != SNAPSHOTS) {
             return Ok(());
         }
         let error = VfsError::from(StoreError::ReadOnly);
@@ -627,8 +629,8 @@ impl Namespace {
     /// # Errors
     /// [`VfsError`].
     pub async fn location(&self, path: &VaultPath) -> Result<(VaultId, Vec<Vec<u8>>), VfsError> {
-        let path = path.clone();
-        self.audited_brief(self.about(Action::Stat, &path), move |own| {
+        let path = self.own_path(path);
+        self.audited(self.about(Action::Stat, &path), move |own| {
             let real = match path.split_last() {
                 None => path,
                 Some((above, name)) => own.real(&above)?.join(name)?,
@@ -728,15 +730,48 @@ impl Namespace {
                 Some(existing) => own.permit_change(existing, Rights::Overwrite)?,
                 None => own.permit_create(&place)?,
             };
-            let (store, vault) = (&own.vfs.inner.store, &place.parent.vault);
-            if let Some(bytes) = size_hint
-                && store.blobs().free_bytes().map_err(StoreError::from)? < bytes
-            {
-                return Err(StoreError::DiskFull.into());
-            }
+            own.has_room(size_hint)?;
             let replaced = place.existing.as_ref().map(|existing| existing.attributes.inode);
-            let upload = vault.begin_upload_at(replaced, size_hint)?;
-            Ok(UploadHandle::new(own.clone(), path, upload))
+            let upload = place.parent.vault.begin_upload_at(replaced, size_hint)?;
+            Ok(UploadHandle::new(own.clone(), Target::Path(path), upload))
+        })
+        .await
+    }
+
+    /// Refuses what the disk has no room for.
+    pub(super) fn has_room(&self, bytes: Option<u64>) -> Result<(), VfsError> {
+        let free = || self.vfs.inner.store.blobs().free_bytes().map_err(StoreError::from);
+        match bytes {
+            Some(bytes) if free()? < bytes => Err(StoreError::DiskFull.into()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Starts a change of `length` bytes of a file that becomes visible in one step. Tells what the file holds now: the
+    /// commit's precondition is that it still does.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn begin_edit(
+        &self,
+        path: &VaultPath,
+        offset: EditOffset,
+        length: u64,
+    ) -> Result<Edit, VfsError> {
+        let path = path.clone();
+        self.audited(self.about(Action::FileWrite, &path), move |own| {
+            let existing = own.place(&path, Follow::Yes)?.existing.ok_or(StoreError::NotFound)?;
+            own.permit_change(&existing, Rights::Overwrite)?;
+            own.has_room(Some(length))?;
+            let (mut upload, content) = existing.tree.present()?.begin_edit(existing.attributes.inode)?;
+            let size = upload.size();
+            let at = match offset {
+                EditOffset::Start(at) => Some(at).filter(|at| *at <= size),
+                EditOffset::BeforeEnd(bytes) => size.checked_sub(bytes),
+            };
+            let Some(at) = at else { return Ok(Edit::OutOfReach { size }) };
+            upload.expect_growth(at.saturating_add(length).saturating_sub(size))?;
+            Ok(Edit::Begun { upload: UploadHandle::new_at(own.clone(), path, upload, at), content })
         })
         .await
     }

@@ -122,6 +122,23 @@ fn is_absent(error: &VfsError) -> bool {
 }
 
 impl Namespace {
+    /// The same, which is seen at the end of these names as well. What lies there itself is hidden behind it.
+    #[must_use]
+    pub fn also_at(self, names: Vec<Vec<u8>>) -> Self {
+        Self { also_at: names.into(), ..self }
+    }
+
+    /// The names of a path in the namespace itself, wherever it is seen.
+    pub(super) fn own_names<'p>(&self, path: &'p VaultPath) -> &'p [Vec<u8>] {
+        let names = path.components();
+        if self.also_at.is_empty() { names } else { names.strip_prefix(&*self.also_at).unwrap_or(names) }
+    }
+
+    /// The path in the namespace itself, wherever it is seen.
+    pub(super) fn own_path(&self, path: &VaultPath) -> VaultPath {
+        VaultPath::from_components(self.own_names(path).to_vec())
+    }
+
     pub(super) fn mounts(&self) -> &[Mount] {
         &self.session.principal.mounts
     }
@@ -295,7 +312,7 @@ impl Namespace {
     }
 
     fn walk(&self, path: &VaultPath, follow: Follow) -> Result<Walked, VfsError> {
-        let mut pending: VecDeque<Vec<u8>> = path.components().iter().cloned().collect();
+        let mut pending: VecDeque<Vec<u8>> = self.own_names(path).iter().cloned().collect();
         let (mut names, mut links): (Vec<Vec<u8>>, usize) = (Vec::new(), 0);
         let mut when = When::Now;
         // What was is there even when the root of today is gone.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use coffre_storage::id::VaultId;
+use coffre_storage::tree::digest::Digests;
 use coffre_storage::tree::{Cursor, Entry, PastVault};
 use coffre_storage::upload::OpenFile;
 use coffre_storage::{StoreError, Vault};
 
-use super::{Attributes, InodeId, UnixNanos, VfsError};
+use super::{Attributes, ContentId, InodeId, UnixNanos, VfsError};
 
 /// A vault now, or at a moment.
 #[derive(Clone, Debug)]
@@ -77,6 +78,13 @@ impl Tree {
         match self {
             Self::Present(vault) => vault.properties(inode),
             Self::Past(past) => past.properties(inode),
+        }
+    }
+
+    pub(super) fn kept_digests(&self, content: ContentId) -> Result<Option<Digests>, StoreError> {
+        match self {
+            Self::Present(vault) => vault.kept_digests(content),
+            Self::Past(past) => past.present().kept_digests(content),
         }
     }
 

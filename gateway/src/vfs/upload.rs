@@ -1,38 +1,156 @@
-//! Uploads that become visible in one step.
+//! Uploads that become visible in one step: whole files, parts of files, and parts of uploads (`parts`).
+//!
+//! What the client said about the digest of its bytes is computed as they come in, beside the sealing, and compared before
+//! the commit: a mismatch changes nothing.
 
 use bytes::Bytes;
-use coffre_storage::StoreError;
-use coffre_storage::audit::{Action, RecordDraft};
+use coffre_storage::audit::{Action, DetailKey, RecordDraft};
+use coffre_storage::id::InodeId;
 use coffre_storage::upload::Upload;
+use coffre_storage::{Pending, StoreError, Vault};
 use tokio::task::JoinHandle;
 
+use super::digest::{Algorithm, Digests, Hasher, keep};
 use super::{AttributeChange, Attributes, Namespace, Precondition, VaultPath, VfsError, durable_value};
+
+/// A digest that a client says its bytes have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checksum {
+    /// Of which kind.
+    pub algorithm: Algorithm,
+    /// The digest.
+    pub digest: Vec<u8>,
+}
+
+/// Where a part goes.
+#[derive(Debug, Clone)]
+pub(super) struct PartPlace {
+    pub(super) vault: Vault,
+    pub(super) directory: InodeId,
+    pub(super) name: Vec<u8>,
+    /// As records show it.
+    pub(super) shown: Vec<u8>,
+}
+
+impl PartPlace {
+    fn record(&self, namespace: &Namespace, action: Action) -> RecordDraft {
+        RecordDraft {
+            vault: Some(self.vault.id()),
+            details: vec![(DetailKey::Name, self.shown.clone())],
+            ..namespace.session().record(action)
+        }
+    }
+}
+
+/// Where an upload goes.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    /// To a path, whatever is there at the commit.
+    Path(VaultPath),
+    /// To a part of an upload.
+    Part(PartPlace),
+}
+
+impl Target {
+    fn record(&self, namespace: &Namespace) -> RecordDraft {
+        match self {
+            Self::Path(path) => namespace.about(Action::FileWrite, path),
+            Self::Part(part) => part.record(namespace, Action::PartWrite),
+        }
+    }
+}
 
 /// An upload under way. Dropped without [`UploadHandle::commit`], nothing happened.
 #[derive(Debug)]
 pub struct UploadHandle {
     namespace: Namespace,
-    path: VaultPath,
+    target: Target,
     /// The upload, or the piece that is being sealed with it.
     state: UploadState,
+    expected: Vec<Checksum>,
+    /// The bytes that come are all that the file will hold.
+    is_whole: bool,
+    received: u64,
 }
 
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is the usual one")]
 enum UploadState {
-    Idle(Upload),
-    Sealing(JoinHandle<Result<Upload, StoreError>>),
+    Idle(Receiving),
+    Sealing(JoinHandle<Result<Receiving, StoreError>>),
     Failed,
 }
 
+#[derive(Debug)]
+struct Receiving {
+    upload: Upload,
+    /// Where the next bytes go.
+    at: u64,
+    hashers: Vec<(Algorithm, Hasher)>,
+}
+
+impl Receiving {
+    fn take(mut self, bytes: &Bytes) -> Result<Self, StoreError> {
+        self.hashers.iter_mut().for_each(|(_, hasher)| hasher.update(bytes));
+        self.upload.write_at(self.at, bytes)?;
+        self.at += bytes.len() as u64;
+        Ok(self)
+    }
+}
+
+/// The algorithms that are computed to verify these. Who compares by SHA-1 compares by MD5 as well: rclone sends one and
+/// asks for the other.
+pub(super) fn computed_for(expected: &[Checksum]) -> Vec<(Algorithm, Hasher)> {
+    let mut wanted: Vec<Algorithm> = expected.iter().map(|checksum| checksum.algorithm).collect();
+    for (one, other) in [(Algorithm::Sha1, Algorithm::Md5), (Algorithm::Md5, Algorithm::Sha1)] {
+        if wanted.contains(&one) && !wanted.contains(&other) {
+            wanted.push(other);
+        }
+    }
+    wanted.into_iter().map(|algorithm| (algorithm, Hasher::new(algorithm))).collect()
+}
+
+/// The digests, if what was expected of them holds.
+pub(super) fn verified(
+    hashers: Vec<(Algorithm, Hasher)>,
+    expected: &[Checksum],
+) -> Result<Digests, VfsError> {
+    let mut digests = Digests::default();
+    for (algorithm, hasher) in hashers {
+        let digest = hasher.finish();
+        let differs = |checksum: &&Checksum| checksum.algorithm == algorithm && checksum.digest != digest;
+        if expected.iter().any(|checksum| differs(&checksum)) {
+            return Err(VfsError::ChecksumMismatch);
+        }
+        keep(&mut digests, algorithm, &digest);
+    }
+    Ok(digests)
+}
+
 impl UploadHandle {
-    pub(super) fn new(namespace: Namespace, path: VaultPath, upload: Upload) -> Self {
-        Self { namespace, path, state: UploadState::Idle(upload) }
+    pub(super) fn new(namespace: Namespace, target: Target, upload: Upload) -> Self {
+        let state = UploadState::Idle(Receiving { upload, at: 0, hashers: Vec::new() });
+        Self { namespace, target, state, expected: Vec::new(), is_whole: true, received: 0 }
     }
 
-    async fn settled(&mut self) -> Result<Upload, VfsError> {
+    /// The same for bytes that go to an offset of what is there.
+    pub(super) fn new_at(namespace: Namespace, path: VaultPath, upload: Upload, at: u64) -> Self {
+        let state = UploadState::Idle(Receiving { upload, at, hashers: Vec::new() });
+        let target = Target::Path(path);
+        Self { namespace, target, state, expected: Vec::new(), is_whole: false, received: 0 }
+    }
+
+    /// Says which digests the bytes of this upload have, before the first of them.
+    pub fn expect(&mut self, expected: Vec<Checksum>) {
+        if let UploadState::Idle(receiving) = &mut self.state {
+            receiving.hashers = computed_for(&expected);
+            self.expected = expected;
+        }
+    }
+
+    async fn settled(&mut self) -> Result<Receiving, VfsError> {
         match std::mem::replace(&mut self.state, UploadState::Failed) {
-            UploadState::Idle(upload) => Ok(upload),
+            UploadState::Idle(receiving) => Ok(receiving),
             UploadState::Sealing(task) => Ok(task.await.map_err(|_| VfsError::Interrupted)??),
             UploadState::Failed => Err(VfsError::Interrupted),
         }
@@ -44,12 +162,12 @@ impl UploadHandle {
     /// [`VfsError`]: the upload is lost then.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), VfsError> {
         self.namespace.live()?;
-        let mut upload = match self.settled().await {
-            Ok(upload) => upload,
+        let receiving = match self.settled().await {
+            Ok(receiving) => receiving,
             Err(error) => return Err(self.failed(error).await),
         };
-        self.state =
-            UploadState::Sealing(tokio::task::spawn_blocking(move || upload.write(&bytes).map(|()| upload)));
+        self.received += bytes.len() as u64;
+        self.state = UploadState::Sealing(tokio::task::spawn_blocking(move || receiving.take(&bytes)));
         Ok(())
     }
 
@@ -62,25 +180,20 @@ impl UploadHandle {
         precondition: Precondition,
         attributes: AttributeChange,
     ) -> Result<(Attributes, bool), VfsError> {
-        let upload = match self.settled().await {
-            Ok(upload) => upload,
+        let Receiving { mut upload, hashers, .. } = match self.settled().await {
+            Ok(receiving) => receiving,
             Err(error) => return Err(self.failed(error).await),
         };
-        let path = self.path.clone();
+        match verified(hashers, &self.expected) {
+            Ok(digests) if self.is_whole => upload.tell_digests(digests),
+            Ok(_) => {}
+            Err(error) => return Err(self.failed(error).await),
+        }
+        let (target, received) = (self.target.clone(), self.received);
         let pending = self
             .namespace
-            .audited(self.namespace.about(Action::FileWrite, &self.path), move |own| {
-                let place = own.upload_place(&path)?;
-                let (vault, parent) = (&place.parent.vault, place.parent.inode);
-                let record =
-                    RecordDraft { vault: Some(vault.id()), ..own.about(Action::FileWrite, &place.path) };
-                let done = upload.commit((parent, &place.name), precondition, &attributes, record)?;
-                let (inode, new) = done.value;
-                if new {
-                    own.note_fresh(&place, inode);
-                }
-                let attributes = vault.attributes(inode)?;
-                Ok(coffre_storage::Pending { value: (attributes, new), ticket: done.ticket })
+            .audited(self.target.record(&self.namespace), move |own| {
+                own.commit_upload(upload, &target, received, precondition, &attributes)
             })
             .await?;
         durable_value(pending).await
@@ -89,11 +202,46 @@ impl UploadHandle {
     async fn failed(&mut self, error: VfsError) -> VfsError {
         match error.outcome() {
             Some(outcome) => {
-                let record = self.namespace.about(Action::FileWrite, &self.path);
+                let record = self.target.record(&self.namespace);
                 let record = RecordDraft { outcome, reason: Some(error.to_string()), ..record };
                 self.namespace.record(record).await.err().unwrap_or(error)
             }
             None => error,
         }
+    }
+}
+
+impl Namespace {
+    pub(super) fn commit_upload(
+        &self,
+        upload: Upload,
+        target: &Target,
+        received: u64,
+        precondition: Precondition,
+        attributes: &AttributeChange,
+    ) -> Result<Pending<(Attributes, bool)>, VfsError> {
+        let (vault, done) = match target {
+            Target::Path(path) => {
+                let place = self.upload_place(path)?;
+                let (vault, parent) = (place.parent.vault.clone(), place.parent.inode);
+                let record = RecordDraft {
+                    vault: Some(vault.id()),
+                    bytes: Some(received),
+                    ..self.about(Action::FileWrite, &place.path)
+                };
+                let done = upload.commit((parent, &place.name), precondition, attributes, record)?;
+                if done.value.1 {
+                    self.note_fresh(&place, done.value.0);
+                }
+                (vault, done)
+            }
+            Target::Part(part) => {
+                let record = part.record(self, Action::PartWrite);
+                let done = upload.commit((part.directory, &part.name), precondition, attributes, record)?;
+                (part.vault.clone(), done)
+            }
+        };
+        let (inode, new) = done.value;
+        Ok(Pending { value: (vault.attributes(inode)?, new), ticket: done.ticket })
     }
 }

@@ -19,6 +19,7 @@ use crate::vfs::{AttributeChange, Attributes, Follow, Kind, SpaceState, UnixNano
 const NANOS: i64 = 1_000_000_000;
 /// The namespace of the times that Windows sets.
 const WIN32: &str = "urn:schemas-microsoft-com:";
+const OWNCLOUD: &str = "http://owncloud.org/ns";
 /// Our own properties; those in the first part belong to `allprop`.
 const LIVE: [&str; 11] = [
     "resourcetype",
@@ -296,11 +297,39 @@ async fn dead_of(
     attributes: &Attributes,
     wanted: &Wanted,
 ) -> Result<Dead, Refused> {
-    if attributes.has_properties && wanted.needs_dead() {
-        Ok(request.namespace.properties(path).await?)
+    let mut dead = if attributes.has_properties && wanted.needs_dead() {
+        request.namespace.properties(path).await?
     } else {
-        Ok(Dead::new())
+        Dead::new()
+    };
+    let checksums = checksums();
+    if attributes.kind == Kind::File
+        && let Wanted::These(names) = wanted
+        && names.contains(&checksums)
+    {
+        match request.namespace.kept_digests(path).await?.map(|kept| headers::shown_checksums(&kept)) {
+            None => drop(dead.remove(&stored_key(&checksums))),
+            Some(shown) => {
+                let inner = format!("<checksum xmlns=\"{OWNCLOUD}\">{shown}</checksum>");
+                dead.insert(stored_key(&checksums), inner.into_bytes());
+            }
+        }
     }
+    Ok(dead)
+}
+
+/// Whether a checksum that is to be set is one that is known.
+fn says_again(patch: &Patch, kept: &str) -> bool {
+    let says = |word: &str| kept.split(' ').any(|known| known.eq_ignore_ascii_case(word));
+    let text = patch.value.as_ref().and_then(|value| value.elements().next().map(Element::text));
+    text.is_some_and(|text| {
+        text.split_ascii_whitespace().count() > 0 && text.split_ascii_whitespace().all(says)
+    })
+}
+
+/// Digests of a file, as clients of ownCloud ask for them.
+fn checksums() -> Name {
+    Name { space: OWNCLOUD.to_owned(), local: "checksums".to_owned() }
 }
 
 async fn list(
@@ -394,8 +423,15 @@ pub async fn patch(request: &Request, body: Incoming) -> Answer {
     let patches = patches(&root)?;
     let found = request.found().await?;
     request.may_change(&[(&request.path, Reach::Itself)]).await?;
+    // rclone sets the checksum that it knows along with a time: one that is not kept cannot be set.
+    let kept = if patches.iter().any(|patch| patch.name == checksums()) {
+        request.namespace.kept_digests(&request.path).await?.map(|kept| headers::shown_checksums(&kept))
+    } else {
+        None
+    };
     let is_protected = |patch: &Patch| {
-        live(&patch.name).is_some_and(|local| local != "displayname") && time_of(patch).is_none()
+        (live(&patch.name).is_some_and(|local| local != "displayname") && time_of(patch).is_none())
+            || (patch.name == checksums() && !says_again(patch, kept.as_deref().unwrap_or_default()))
     };
     let mut out = format!(
         "{HEADER}<D:multistatus xmlns:D=\"DAV:\"><D:response><D:href>{}</D:href>",
@@ -424,8 +460,9 @@ pub async fn patch(request: &Request, body: Incoming) -> Answer {
 }
 
 async fn apply(request: &Request, patches: &[Patch]) -> Result<(), Refused> {
-    // The file's own time is not kept twice.
-    let kept = patches.iter().filter(|patch| !patch.name.is_dav("getlastmodified"));
+    // The file's own time is not kept twice, nor are its digests.
+    let kept =
+        patches.iter().filter(|patch| !patch.name.is_dav("getlastmodified") && patch.name != checksums());
     let changes: Vec<(Vec<u8>, Option<Vec<u8>>)> = kept
         .map(|patch| {
             (stored_key(&patch.name), patch.value.as_ref().map(|value| value.inner_xml().into_bytes()))

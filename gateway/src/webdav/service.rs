@@ -9,13 +9,14 @@ use hyper::body::Incoming;
 use super::headers;
 use super::request::{Answer, Body, Request, Shared, empty, refusal};
 use super::status::{Refused, refuse};
-use super::{get, locking, properties, put, tree};
+use super::{get, locking, partial, properties, put, tree, uploads};
 use crate::accounts::{Accounts, LoginError};
 use crate::line::stream::Rein;
 use crate::vfs::{Action, Vfs};
 
 /// Methods that are answered.
-const ALLOW: &str = "OPTIONS, GET, HEAD, PUT, DELETE, MKCOL, COPY, MOVE, PROPFIND, PROPPATCH, LOCK, UNLOCK";
+const ALLOW: &str =
+    "OPTIONS, GET, HEAD, PUT, PATCH, DELETE, MKCOL, COPY, MOVE, PROPFIND, PROPPATCH, LOCK, UNLOCK";
 
 /// Answers requests. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -75,13 +76,18 @@ impl Service {
         }
         let request = Request {
             shared: Arc::clone(&self.shared),
-            namespace: self.vfs.namespace(session),
+            namespace: self.vfs.namespace(session).also_at(uploads::files_at(&user)),
             path: headers::path(encoded)?,
             names_collection: encoded.ends_with('/'),
             headers: parts.headers,
             host,
             now: coffre_storage::time::Clock::now(&self.clock).0,
         };
+        if parts.method != "OPTIONS"
+            && let Some(place) = uploads::place(&request.path, &user)?
+        {
+            return uploads::serve(&request, parts.method.as_str(), place, body).await;
+        }
         if let Some(action) = change_of(parts.method.as_str()) {
             request.namespace.is_present(action, &request.path).await?;
         }
@@ -89,6 +95,9 @@ impl Service {
             "OPTIONS" => Ok(options()),
             "GET" => get::get(&request, false).await,
             "HEAD" => get::get(&request, true).await,
+            "PUT" if request.headers.contains_key(header::CONTENT_RANGE) => {
+                partial::put(&request, body).await
+            }
             "PUT" => put::put(&request, body).await,
             "DELETE" => tree::delete(&request).await,
             "MKCOL" => tree::make_collection(&request, body).await,
@@ -98,9 +107,8 @@ impl Service {
             "PROPPATCH" => properties::patch(&request, body).await,
             "LOCK" => locking::lock(&request, body).await,
             "UNLOCK" => locking::unlock(&request).await,
-            "POST" | "PATCH" => {
-                Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "this method has no meaning here"))
-            }
+            "PATCH" => partial::patch(&request, body).await,
+            "POST" => Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "this method has no meaning here")),
             _ => Err(Refused::new(StatusCode::NOT_IMPLEMENTED, "this method is not known here")),
         }
     }
@@ -109,7 +117,7 @@ impl Service {
 /// What a method changes at the path that it names.
 fn change_of(method: &str) -> Option<Action> {
     match method {
-        "PUT" => Some(Action::FileWrite),
+        "PUT" | "PATCH" => Some(Action::FileWrite),
         "DELETE" => Some(Action::Remove),
         "MKCOL" => Some(Action::DirectoryCreate),
         "MOVE" => Some(Action::Rename),
@@ -129,7 +137,7 @@ fn throttled(secs: u64) -> Response<Body> {
 fn options() -> Response<Body> {
     let mut response = empty(StatusCode::OK);
     let headers = response.headers_mut();
-    headers.insert("dav", HeaderValue::from_static("1, 2"));
+    headers.insert("dav", HeaderValue::from_static("1, 2, sabredav-partialupdate"));
     headers.insert("ms-author-via", HeaderValue::from_static("DAV"));
     headers.insert(header::ALLOW, HeaderValue::from_static(ALLOW));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));

@@ -156,6 +156,15 @@ pub enum Action {
     /// A command over SSH.
     #[n(110)]
     Command,
+    /// An upload that comes in parts.
+    #[n(125)]
+    PartsBegin,
+    /// One of its parts.
+    #[n(126)]
+    PartWrite,
+    /// It was given up, by its owner or because it got no part for long.
+    #[n(127)]
+    PartsAbandon,
 }
 
 /// How it ended.
@@ -326,6 +335,9 @@ impl Action {
             Self::ExportBegin => "export-begin",
             Self::ExportEnd => "export-end",
             Self::Command => "command",
+            Self::PartsBegin => "parts-begin",
+            Self::PartWrite => "part-write",
+            Self::PartsAbandon => "parts-abandon",
         }
     }
 }

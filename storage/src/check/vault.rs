@@ -123,7 +123,8 @@ impl Check<'_> {
             }
             Ok(())
         })?;
-        for (&inode, seen) in counted.inodes.iter().filter(|(inode, _)| **inode != InodeId::ROOT) {
+        let roots = [InodeId::ROOT, InodeId::PARTS];
+        for (&inode, seen) in counted.inodes.iter().filter(|(inode, _)| !roots.contains(inode)) {
             if seen.names == 0 {
                 self.find(Finding::Nameless { vault, inode, begin: seen.begin });
             } else if let Some(count) = Count::differs(seen.links.into(), seen.names.into()) {
@@ -143,7 +144,7 @@ impl Check<'_> {
 
     /// Directories that name each other in a circle hang together with nothing else.
     fn ways(&mut self, vault: VaultId, counted: &Counted) {
-        let mut reached: HashSet<InodeId> = HashSet::from([InodeId::ROOT]);
+        let mut reached: HashSet<InodeId> = HashSet::from([InodeId::ROOT, InodeId::PARTS]);
         for (&start, _) in counted.inodes.iter().filter(|(_, seen)| seen.kind == Kind::Directory) {
             let (mut way, mut at) = (HashSet::new(), start);
             while !reached.contains(&at) && way.insert(at) {

@@ -317,7 +317,7 @@ impl Names {
     }
 
     fn leads_to(&self, inode: InodeId) -> bool {
-        inode == InodeId::ROOT || !self.paths(inode).is_empty()
+        matches!(inode, InodeId::ROOT | InodeId::PARTS) || !self.paths(inode).is_empty()
     }
 
     /// Every path from the root to an inode.
@@ -330,6 +330,11 @@ impl Names {
         let mut parts = vec![name.to_vec()];
         let (mut at, mut climbed) = (parent, 0);
         while at != InodeId::ROOT {
+            if at == InodeId::PARTS {
+                // No path leads there.
+                parts.push(b"(uploads in parts)".to_vec());
+                break;
+            }
             // Directories have one name; a circle can only be what was left of a damaged tree.
             let (above, name) = self.0.get(&at)?.first()?;
             parts.push(name.clone());

@@ -9,6 +9,7 @@ mod copy_out;
 pub mod digest;
 mod incident;
 mod operations;
+mod parts;
 pub(crate) mod past;
 mod restore;
 mod retention;
@@ -373,5 +374,18 @@ impl Vault {
         };
         let mut upload = Upload::new(self.clone());
         upload.expect(replaced.as_ref(), bytes.unwrap_or(0)).map(|()| upload)
+    }
+
+    /// Starts an upload that changes a part of a file in one step: it begins with what the file holds, which is told too. It
+    /// commits with that as its precondition, or it undoes what came between.
+    ///
+    /// # Errors
+    /// `NotFound`, `IsADirectory`, `WrongKind`.
+    pub fn begin_edit(&self, inode: InodeId) -> Result<(Upload, ContentId), StoreError> {
+        let (kept, _calm) = self.keep(inode);
+        let epoch = self.store().epoch();
+        let row = self.row(inode)?;
+        row.only_file()?;
+        Ok((Upload::editing(self.clone(), &row.content, epoch, kept), row.content.id))
     }
 }

@@ -76,7 +76,7 @@ pub(super) struct Editor {
     unsaved_bytes: Share,
     pub(super) size: u64,
     /// Bytes that are not holes, committed ones and reserved ones.
-    stored: u64,
+    pub(super) stored: u64,
     pub(super) staged: HashMap<ChunkId, FramePlace>,
     /// Chunks that were put into extents since those were stored.
     pub(super) unsettled: usize,
@@ -117,6 +117,12 @@ impl Reserve {
     /// For a content that makes a file, `expected` bytes of it announced.
     pub(super) fn of_new_file(expected: u64) -> Self {
         Self { expected, files: 1, ..Self::default() }
+    }
+
+    /// It is made of files that go when it comes, with so many bytes.
+    pub(super) fn is_made_of(&mut self, bytes: u64) {
+        self.replaced += bytes;
+        self.files = 0;
     }
 
     /// So many bytes of what was staged count as stored from now on.
@@ -176,6 +182,11 @@ impl Editor {
             stored: reserve.staged + unsealed,
         };
         self.reservation.hold(wanted).map_err(|refusal| self.vault.refused(refusal))
+    }
+
+    /// Holds what a content of so many bytes more takes, before they come.
+    pub(super) fn hold_more(&mut self, bytes: u64) -> Result<(), StoreError> {
+        self.hold(self.stored.saturating_add(bytes), bytes.min(1))
     }
 
     fn unsealed(&self) -> u64 {
@@ -436,6 +447,11 @@ impl Editor {
         self.extents.touching(&vault, offset, end.max(offset)).is_ok_and(|extents| {
             extents.iter().all(|extent| vault.store().is_cached(vault.keys(), extent.chunk))
         })
+    }
+
+    /// Something came that was not hashed.
+    pub(super) fn forget_hash(&mut self) {
+        self.hasher = None;
     }
 
     fn blake3(&self) -> Option<[u8; 32]> {

@@ -13,8 +13,10 @@ mod claims;
 mod dirty;
 mod editor;
 mod extents;
+mod known;
 mod open_file;
 mod settle;
+mod share;
 mod whole;
 
 pub(crate) use claims::Claims;
