@@ -99,7 +99,7 @@ impl Namespace {
     }
 
     /// Runs `work` on the pool; writes down refusals and failures; waits for what it changed to be durable.
-    async fn change<T: Send + 'static>(
+    pub(super) async fn change<T: Send + 'static>(
         &self,
         refused: RecordDraft,
         work: impl FnOnce(&Self) -> Result<Pending<T>, VfsError> + Send + 'static,
@@ -541,7 +541,7 @@ impl Namespace {
         change: &AttributeChange,
         size: Option<u64>,
     ) -> Result<Pending<()>, VfsError> {
-        let (vault, mut pending) = (inside.tree.present()?, None);
+        let (vault, mut pending) = (self.reached_by(path, inside.tree.present()?)?, None);
         if let Some(size) = size {
             self.permit_change(inside, Rights::Overwrite)?;
             let open = vault.open(inside.attributes.inode)?;
@@ -680,7 +680,11 @@ impl Namespace {
             let (real, inside) = own.changeable(&path, Follow::Yes)?;
             own.permit_change(&inside, Rights::SetAttributes)?;
             let record = own.about_inside(Action::PropertiesSet, &real, &inside);
-            Ok(inside.tree.present()?.set_properties(inside.attributes.inode, &changes, record)?)
+            Ok(own.reached_by(&real, inside.tree.present()?)?.set_properties(
+                inside.attributes.inode,
+                &changes,
+                record,
+            )?)
         })
         .await
     }
@@ -712,6 +716,7 @@ impl Namespace {
                 return Err(StoreError::DiskFull.into());
             }
             let replaced = place.existing.as_ref().map(|existing| existing.attributes.inode);
+            vault.may_change(replaced, Some(place.parent.inode))?;
             let upload = vault.begin_upload_at(replaced, size_hint)?;
             Ok(UploadHandle::new(own.clone(), path, upload))
         })

@@ -10,10 +10,10 @@ use hyper::body::{Body as _, Incoming};
 
 use super::headers;
 use super::locks::Reach;
-use super::request::{Answer, Request, empty, etag, put_etag};
+use super::request::{Answer, Request, empty, put_etag};
 use super::status::{Refused, refuse};
 use crate::limits::{PUT_PIECE_BYTES, STALL_SECS_MAX};
-use crate::vfs::{AttributeChange, Attributes, Kind, Precondition, UnixNanos, VfsError};
+use crate::vfs::{AttributeChange, Kind, Precondition, UnixNanos, VfsError};
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -32,7 +32,6 @@ pub async fn put(request: &Request, body: Incoming) -> Answer {
     if found.as_ref().is_some_and(|found| found.kind == Kind::Directory) {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "there is a directory of that name");
     }
-    let precondition = precondition_of_put(request, found.as_ref())?;
     if found.is_none() {
         request.parent_is_there(&request.path).await?;
     }
@@ -49,6 +48,11 @@ pub async fn put(request: &Request, body: Incoming) -> Answer {
     let hint = body.size_hint().exact().or_else(|| expected.and_then(|text| text.parse().ok()));
     let upload = request.namespace.begin_upload(&request.path, hint).await?;
     let upload = receive(request, upload, body).await?;
+    // What other conditions rested on, the store looks at again by itself.
+    let precondition = match headers::if_none_match(&request.headers) {
+        Some(headers::Tags::Any) => Precondition::Absent,
+        Some(headers::Tags::List(_)) | None => Precondition::None,
+    };
     let change = AttributeChange { mtime, ..AttributeChange::default() };
     let (now, is_new) = upload.commit(precondition, change).await?;
     let mut response = empty(if is_new { StatusCode::CREATED } else { StatusCode::NO_CONTENT });
@@ -59,22 +63,6 @@ pub async fn put(request: &Request, body: Incoming) -> Answer {
             .insert(HeaderName::from_static("x-oc-mtime"), HeaderValue::from_static("accepted"));
     }
     Ok(response)
-}
-
-/// What must still hold when the upload commits.
-fn precondition_of_put(request: &Request, found: Option<&Attributes>) -> Result<Precondition, Refused> {
-    let failed = || refuse(StatusCode::PRECONDITION_FAILED, "the file is not the one that was meant");
-    if let Some(tags) = headers::if_match(&request.headers)? {
-        return match found {
-            Some(found) if tags.matches(&etag(found)) => Ok(Precondition::Content(found.content)),
-            Some(_) | None => failed(),
-        };
-    }
-    match (headers::if_none_match(&request.headers), found) {
-        (Some(tags), Some(found)) if tags.matches(&etag(found)) => failed(),
-        (Some(headers::Tags::Any), None) => Ok(Precondition::Absent),
-        (Some(_) | None, _) => Ok(Precondition::None),
-    }
 }
 
 async fn receive(

@@ -156,6 +156,12 @@ pub enum Action {
     /// A command over SSH.
     #[n(110)]
     Command,
+    /// An operator ended somebody's lock.
+    #[n(120)]
+    LockBreak,
+    /// An operator saw what is locked.
+    #[n(121)]
+    LocksRead,
 }
 
 /// How it ended.
@@ -326,6 +332,8 @@ impl Action {
             Self::ExportBegin => "export-begin",
             Self::ExportEnd => "export-end",
             Self::Command => "command",
+            Self::LockBreak => "lock-break",
+            Self::LocksRead => "locks-read",
         }
     }
 }

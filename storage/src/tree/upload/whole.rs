@@ -74,6 +74,10 @@ impl Upload {
         let mut change = Change::begin(&vault)?;
         change.directory(parent)?;
         let target = change.dentry(parent, name)?;
+        match &target {
+            Some(row) => change.may_change(row.inode, Some(parent))?,
+            None => change.may_name(parent, None)?,
+        }
         let content = self.editor.content(&mut change)?;
         audit.content_hash = content.blake3;
         audit.bytes = Some(content.size);
