@@ -14,6 +14,7 @@ mod erase;
 mod exec;
 mod export;
 mod hostile;
+mod hostile_requests;
 mod hostile_sftp;
 mod hostile_web;
 mod lftp;
