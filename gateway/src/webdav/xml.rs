@@ -106,25 +106,35 @@ impl Element {
     }
 }
 
+/// A value between quotes: white space too, which a reader would else make one space of.
+fn escape_value(value: &str) -> String {
+    escape(value).replace('\t', "&#9;").replace('\n', "&#10;").replace('\r', "&#13;")
+}
+
+/// Text between tags: carriage returns too, which a reader would else make an end of line of.
+fn escape_text(text: &str) -> String {
+    escape(text).replace('\r', "&#13;")
+}
+
 impl Node {
     fn write(&self, out: &mut String) {
         match self {
-            Self::Text(text) => out.push_str(&escape(text)),
+            Self::Text(text) => out.push_str(&escape_text(text)),
             Self::Element(element) => {
                 let name = &element.name.local;
-                let _written = write!(out, "<{name} xmlns=\"{}\"", escape(&element.name.space));
+                let _written = write!(out, "<{name} xmlns=\"{}\"", escape_value(&element.name.space));
                 for (at, (name, value)) in element.attributes.iter().enumerate() {
                     let _written = match name.space.as_str() {
-                        "" => write!(out, " {}=\"{}\"", name.local, escape(value)),
+                        "" => write!(out, " {}=\"{}\"", name.local, escape_value(value)),
                         "http://www.w3.org/XML/1998/namespace" => {
-                            write!(out, " xml:{}=\"{}\"", name.local, escape(value))
+                            write!(out, " xml:{}=\"{}\"", name.local, escape_value(value))
                         }
                         space => write!(
                             out,
                             " xmlns:a{at}=\"{}\" a{at}:{}=\"{}\"",
-                            escape(space),
+                            escape_value(space),
                             name.local,
-                            escape(value)
+                            escape_value(value)
                         ),
                     };
                 }
