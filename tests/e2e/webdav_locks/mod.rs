@@ -4,4 +4,5 @@
 mod conditions;
 mod dav;
 mod holding;
+mod programs;
 mod races;
