@@ -95,10 +95,13 @@ pub fn refusal(refused: &Refused) -> Response<Body> {
             .iter()
             .map(|href| format!("<D:href>{}</D:href>", quick_xml::escape::escape(href)))
             .collect();
-        let hrefs = hrefs.concat();
+        let element = match hrefs.concat() {
+            hrefs if hrefs.is_empty() => format!("<D:{condition}/>"),
+            hrefs => format!("<D:{condition}>{hrefs}</D:{condition}>"),
+        };
         let text = format!(
             "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
-             <D:error xmlns:D=\"DAV:\" xmlns:s=\"http://sabredav.org/ns\"><D:{condition}>{hrefs}</D:{condition}>\
+             <D:error xmlns:D=\"DAV:\" xmlns:s=\"http://sabredav.org/ns\">{element}\
              <s:exception>{condition}</s:exception><s:message>{}</s:message></D:error>\n",
             quick_xml::escape::escape(&refused.reason)
         );
