@@ -165,9 +165,18 @@ fn text_of(bytes: &[u8]) -> Result<String, XmlError> {
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| XmlError::Malformed)
 }
 
+/// A name without its prefix (XML namespaces 1.0 section 3), as far as ASCII goes: the reader takes whatever stands there.
+fn local_of(bytes: &[u8]) -> Result<String, XmlError> {
+    let is_letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_' || !byte.is_ascii();
+    let begins = bytes.first().is_some_and(|first| is_letter(*first));
+    let goes_on =
+        bytes.iter().all(|byte| is_letter(*byte) || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
+    if begins && goes_on { text_of(bytes) } else { Err(XmlError::Malformed) }
+}
+
 fn start(reader: &NsReader<&[u8]>, tag: &BytesStart<'_>) -> Result<Element, XmlError> {
     let (space, local) = reader.resolver().resolve_element(tag.name());
-    let name = Name { space: space_of(&space)?, local: text_of(local.as_ref())? };
+    let name = Name { space: space_of(&space)?, local: local_of(local.as_ref())? };
     let mut attributes = Vec::new();
     for attribute in tag.attributes() {
         let attribute = attribute.map_err(|_| XmlError::Malformed)?;
@@ -183,7 +192,7 @@ fn start(reader: &NsReader<&[u8]>, tag: &BytesStart<'_>) -> Result<Element, XmlE
             .normalized_value(quick_xml::XmlVersion::Implicit1_0)
             .map_err(|_| XmlError::Malformed)?
             .into_owned();
-        attributes.push((Name { space: space_of(&space)?, local: text_of(local.as_ref())? }, value));
+        attributes.push((Name { space: space_of(&space)?, local: local_of(local.as_ref())? }, value));
     }
     Ok(Element { name, attributes, children: Vec::new() })
 }
