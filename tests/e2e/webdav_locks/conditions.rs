@@ -76,7 +76,7 @@ fn every_method_that_changes_heeds_its_conditions_in_their_order() -> Result<()>
     for (method, headers, body) in [
         ("PUT", &[][..], "new"),
         ("PROPPATCH", &[], PATCH),
-        ("LOCK", &["Timeout: Second-1"], &lockinfo("shared")),
+        ("LOCK", &["Timeout: Second-60"], &lockinfo("shared")),
         ("COPY", &[&there], ""),
         ("MOVE", &[&there], ""),
         ("DELETE", &[], ""),
@@ -110,6 +110,10 @@ fn every_method_that_changes_heeds_its_conditions_in_their_order() -> Result<()>
             .collect();
         let reply = user.send(method, "file", &all, body)?;
         ensure!((200..300).contains(&reply.status), "{method}: {}", reply.text);
+        if method == "LOCK" {
+            let given = format!("Lock-Token: {}", reply.token()?);
+            user.send("UNLOCK", "file", &[&given], "")?.expect(204)?;
+        }
     }
     // Of what is not there no tag matches, and a star says that nothing may be.
     for condition in ["If-Match: *", "If-Match: \"x\""] {
