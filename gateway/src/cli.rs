@@ -289,6 +289,18 @@ pub enum VaultCommand {
         /// `CUSTOMER/VAULT`.
         vault: String,
     },
+    /// List what WebDAV clients have locked.
+    Locks {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+    },
+    /// End a lock whose client is gone; what it still sends with that lock is refused.
+    BreakLock {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// As shown by `vault locks`.
+        number: u64,
+    },
     /// Put an earlier state of a file or directory back. What is there now goes to history.
     Restore {
         /// `CUSTOMER/VAULT`.
@@ -575,6 +587,8 @@ impl VaultCommand {
                 Request::VaultSnapshot { vault, name, keep_secs: keep.map(|keep| keep.as_secs().max(1)) }
             }
             Self::Snapshots { vault } => Request::VaultSnapshots { vault },
+            Self::Locks { vault } => Request::VaultLocks { vault },
+            Self::BreakLock { vault, number } => Request::VaultBreakLock { vault, number },
             Self::Restore { vault, path, at, to } => Request::VaultRestore { vault, path, at, to },
             Self::Retention { vault, retention } => {
                 Request::VaultRetention { vault, retention_secs: retention.as_secs() }

@@ -206,12 +206,8 @@ pub const XML_NODES_MAX: usize = 10_000;
 pub const LOCK_SECS_DEFAULT: u64 = 600;
 /// Seconds a lock lives at most without being refreshed.
 pub const LOCK_SECS_MAX: u64 = 3600;
-/// Locks in all: about 500 bytes each.
-pub const LOCKS_MAX: usize = 100_000;
-/// Locks of one user: an office suite holds a dozen.
-pub const LOCKS_OF_USER_MAX: usize = 1000;
-/// Bytes of what a client says of a lock's owner.
-pub const LOCK_OWNER_BYTES_MAX: usize = 4096;
+/// Lists of one `If` header: each is asked for at its own resource.
+pub const IF_LISTS_MAX: usize = 128;
 /// Bytes that hyper buffers for a connection.
 pub const HTTP_BUFFER_BYTES_MAX: usize = 128 * 1024;
 /// Bytes read from a file at once for a download; one more piece is read ahead.

@@ -2,7 +2,7 @@
 //! protocol maps all of it in one table.
 
 use crate::allowance::Limit;
-use crate::id::{PackId, VaultId};
+use crate::id::{InodeId, PackId, VaultId};
 
 /// Why the store refused or failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -48,6 +48,27 @@ pub enum StoreError {
     /// A condition of a conditional change does not hold any more.
     #[error("the file changed meanwhile")]
     Changed,
+    /// A lock stands in the way, and its token was not given by whoever holds it.
+    #[error("the resource is locked")]
+    Locked {
+        /// What the lock is on.
+        inode: InodeId,
+    },
+    /// A lock cannot be given beside one that is there.
+    #[error("there is a lock already")]
+    LockConflict {
+        /// What that lock is on.
+        inode: InodeId,
+    },
+    /// No such lock covers the place.
+    #[error("there is no such lock here")]
+    LockUnknown,
+    /// The lock is another's.
+    #[error("the lock belongs to somebody else")]
+    LockOfAnother,
+    /// No more locks are given.
+    #[error("there are too many locks")]
+    TooManyLocks,
     /// A legal hold keeps the vault.
     #[error("a legal hold keeps this vault")]
     Held,

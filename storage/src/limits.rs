@@ -90,6 +90,14 @@ pub const VIEWS_MAX: usize = 32;
 pub const SNAPSHOTS_MAX: usize = 1000;
 /// Bytes of a snapshot's name.
 pub const SNAPSHOT_NAME_BYTES_MAX: usize = 64;
+/// Locks of one holder in one vault: an office suite holds a dozen.
+pub const LOCKS_OF_HOLDER_MAX: usize = 1000;
+/// Locks in one vault: each is looked at when a directory is moved or removed.
+pub const LOCKS_OF_VAULT_MAX: usize = 10_000;
+/// Locks in all, in memory about 150 bytes each.
+pub const LOCKS_MAX: u64 = 100_000;
+/// Bytes of what a client says of a lock's owner.
+pub const LOCK_OWNER_BYTES_MAX: usize = 4096;
 /// Bytes of cached chunks that one read holds on to: extents of a fragmented file may each show a few bytes of a large chunk.
 pub const PINNED_BYTES_MAX: usize = 512 * 1024;
 /// Bytes of index pages kept in memory, for a small index: the branch pages of some two million files.

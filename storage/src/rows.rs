@@ -326,6 +326,55 @@ pub(crate) struct ChunkRow {
     pub(crate) damaged: Option<UnixNanos>,
 }
 
+/// Value of `Table::Locks`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct LockRow {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub(crate) token: [u8; 16],
+    /// Whose, as the caller names him.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub(crate) holder: [u8; 16],
+    #[n(2)]
+    pub(crate) scope: LockScope,
+    #[n(3)]
+    pub(crate) depth: LockDepth,
+    #[n(4)]
+    pub(crate) expires: UnixNanos,
+    /// The directory of the name through which it was taken; none of the root. A move ends the lock, so it stays true.
+    #[n(5)]
+    pub(crate) parent: Option<InodeId>,
+    /// Names from the root when it was taken: true for as long as the lock lives, since a move of anything above ends it.
+    #[n(6)]
+    pub(crate) path: Vec<ByteVec>,
+    /// What the client said of its owner.
+    #[n(7)]
+    pub(crate) owner: String,
+}
+
+/// Whether others may have a lock beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum LockScope {
+    /// Nobody.
+    #[n(0)]
+    Exclusive,
+    /// Those who share it.
+    #[n(1)]
+    Shared,
+}
+
+/// How far down a lock reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum LockDepth {
+    /// What it is on; of a directory its names too.
+    #[n(0)]
+    Zero,
+    /// And all below.
+    #[n(1)]
+    Infinity,
+}
+
 /// Value of `Table::Incidents`.
 #[derive(Clone, Debug, Encode, Decode)]
 pub(crate) struct IncidentRow {
@@ -433,6 +482,11 @@ impl PastSpan {
 /// vault | number.
 pub(crate) fn snapshot_key(vault: VaultId, number: u64) -> Vec<u8> {
     number_key(vault, number)
+}
+
+/// vault | inode | number.
+pub(crate) fn lock_key(vault: VaultId, inode: InodeId, number: u64) -> Vec<u8> {
+    [&vault.0[..], &inode.0.to_be_bytes(), &number.to_be_bytes()].concat()
 }
 
 pub(crate) fn digest_key(vault: VaultId, content: ContentId) -> Vec<u8> {

@@ -2,12 +2,17 @@
 //! break one; `replay.rs` runs all that were ever found interesting.
 
 use bytes::Bytes;
-use coffre::limits::{SFTP_FRAME_BYTES_MAX, SFTP_IDS_MAX};
+use coffre::limits::{IF_LISTS_MAX, SFTP_FRAME_BYTES_MAX, SFTP_IDS_MAX, XML_BYTES_MAX, XML_DEPTH_MAX};
 use coffre::sftp::attributes::{self, Owners};
 use coffre::sftp::reply::Reply;
 use coffre::sftp::wire::{Assembly, Frame, HandleRequest, PathRequest, Request, ServerRequest, parse};
 use coffre::vfs::point::{Spelling, name_of, time_of};
 use coffre::vfs::{Attributes, ContentId, InodeId, Kind, UnixNanos, VaultPath};
+use coffre::webdav::headers;
+use coffre::webdav::locks::{token_of, token_uri};
+use coffre::webdav::request::Request as WebRequest;
+use coffre::webdav::xml::{self, Element, Node};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Frames of a stream that comes in pieces of `piece` bytes, and whether the stream broke.
 fn frames(stream: &[u8], piece: usize) -> (Vec<Bytes>, bool) {
@@ -162,5 +167,126 @@ pub(super) fn moments(bytes: &[u8]) {
     let Some(time) = time_of(bytes) else { return };
     for spelling in [Spelling::Colons, Spelling::NoColons] {
         assert_eq!(time_of(name_of(time, spelling).as_bytes()), Some(time));
+    }
+}
+
+fn header(name: &'static str, value: &[u8]) -> Option<HeaderMap> {
+    let value = HeaderValue::from_bytes(value).ok()?;
+    Some(HeaderMap::from_iter([(HeaderName::from_static(name), value)]))
+}
+
+fn depth_of(element: &Element) -> usize {
+    1 + element.elements().map(depth_of).max().unwrap_or(0)
+}
+
+/// The element without what writing it anew may change: text in pieces, and the order of attributes.
+fn canonical(element: &Element) -> Element {
+    let mut children: Vec<Node> = Vec::new();
+    for child in &element.children {
+        match (children.last_mut(), child) {
+            (Some(Node::Text(before)), Node::Text(text)) => before.push_str(text),
+            (_, Node::Text(text)) => children.push(Node::Text(text.clone())),
+            (_, Node::Element(element)) => children.push(Node::Element(canonical(element))),
+        }
+    }
+    children.retain(|child| *child != Node::Text(String::new()));
+    let mut attributes = element.attributes.clone();
+    attributes.sort();
+    Element { name: element.name.clone(), attributes, children }
+}
+
+/// What is taken for XML is bounded, and what is stored of it reads back as the same elements.
+///
+/// # Panics
+/// When it does not hold.
+pub(super) fn xml_bodies(bytes: &[u8]) {
+    let Ok(root) = xml::parse(bytes) else { return };
+    assert!(bytes.len() <= XML_BYTES_MAX && depth_of(&root) <= XML_DEPTH_MAX);
+    for property in root.elements() {
+        let inner = property.inner_xml();
+        let again = format!("<p xmlns=\"\">{inner}</p>");
+        match xml::parse(again.as_bytes()) {
+            Ok(read) => assert_eq!(canonical(&read).children, canonical(property).children, "{inner}"),
+            // Written out it may be longer.
+            Err(error) => assert_eq!(error, xml::XmlError::TooLarge, "{inner}"),
+        }
+    }
+}
+
+/// An `If` header is read as a bounded number of lists, none of them empty, or refused.
+///
+/// # Panics
+/// When it does not hold.
+pub(super) fn conditions(bytes: &[u8]) {
+    let Some(sent) = header("if", bytes) else { return };
+    let Ok(lists) = headers::if_lists(&sent) else { return };
+    assert!((1..=IF_LISTS_MAX).contains(&lists.len()));
+    let tagged = lists.iter().filter(|list| list.resource.is_some()).count();
+    assert!(tagged == 0 || tagged == lists.len(), "lists with and without a resource are not mixed");
+    for list in &lists {
+        assert!(!list.conditions.is_empty());
+        for condition in &list.conditions {
+            if let headers::StateToken::Lock(uri) = &condition.state
+                && let Some(token) = token_of(uri)
+            {
+                assert_eq!(token_uri(token), uri.to_ascii_lowercase());
+            }
+        }
+    }
+    for name in ["if-match", "if-none-match", "lock-token", "timeout", "depth", "overwrite"] {
+        let Some(sent) = header(name, bytes) else { continue };
+        let secs = headers::timeout(&sent).as_secs();
+        assert!((1..=coffre::limits::LOCK_SECS_MAX).contains(&secs));
+        drop((headers::if_match(&sent), headers::depth(&sent), headers::overwrite(&sent)));
+        drop((headers::if_none_match(&sent), headers::lock_token(&sent)));
+    }
+}
+
+/// A Destination leads to a path of this host that means itself, or nowhere.
+///
+/// # Panics
+/// When it does not hold.
+pub(super) fn destinations(bytes: &[u8]) {
+    let Some(sent) = header("destination", bytes) else { return };
+    let Ok(path) = headers::destination(&sent, Some("files.example:8443"), &["other.example".to_owned()])
+    else {
+        return;
+    };
+    let text = String::from_utf8_lossy(bytes).to_lowercase();
+    let ours = ["files.example:8443", "other.example"].iter().any(|host| text.contains(host));
+    assert!(ours || text.trim().starts_with('/'), "another host's: {text}");
+    is_itself(&path);
+}
+
+/// What is taken for a URL's path is written as an href that leads to the same names.
+///
+/// # Panics
+/// When it does not hold.
+pub(super) fn urls(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(path) = headers::path(text) else { return };
+    is_itself(&path);
+}
+
+fn is_itself(path: &VaultPath) {
+    for name in path.components() {
+        assert!((1..=255).contains(&name.len()) && !name.contains(&0) && !name.contains(&b'/'));
+        assert!(name != b"." && name != b"..");
+    }
+    let href = WebRequest::href(path, false);
+    assert!(href.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%".contains(&byte)), "{href}");
+    assert_eq!(headers::path(&href).ok().as_ref(), Some(path), "{href}");
+}
+
+/// A range lies inside of what there is.
+///
+/// # Panics
+/// When it does not hold.
+pub(super) fn ranges(bytes: &[u8]) {
+    let Some((size, spec)) = bytes.split_first_chunk::<8>() else { return };
+    let size = u64::from_be_bytes(*size);
+    let Some(sent) = header("range", spec) else { return };
+    if let headers::Range::Part(from, to) = headers::range(&sent, size) {
+        assert!(from < to && to <= size);
     }
 }

@@ -40,3 +40,28 @@ fn attributes_of_the_corpus_come_back_as_they_were_sent() -> Result<()> {
 fn moments_of_the_corpus_have_one_meaning() -> Result<()> {
     replay("moments", properties::moments)
 }
+
+#[test]
+fn xml_of_the_corpus_is_bounded_and_reads_back() -> Result<()> {
+    replay("xml", properties::xml_bodies)
+}
+
+#[test]
+fn if_headers_of_the_corpus_are_read_whole_or_refused() -> Result<()> {
+    replay("conditions", properties::conditions)
+}
+
+#[test]
+fn destinations_of_the_corpus_lead_to_this_host_or_nowhere() -> Result<()> {
+    replay("destinations", properties::destinations)
+}
+
+#[test]
+fn urls_of_the_corpus_have_one_meaning() -> Result<()> {
+    replay("urls", properties::urls)
+}
+
+#[test]
+fn ranges_of_the_corpus_lie_inside() -> Result<()> {
+    replay("ranges", properties::ranges)
+}

@@ -45,8 +45,13 @@ impl RawHttp {
         let connection = ClientConnection::new(Arc::new(config), ServerName::try_from(name)?)?;
         let socket = TcpStream::connect(&host)?;
         socket.set_read_timeout(Some(Duration::from_secs(ANSWER_SECS_MAX)))?;
-        let authorization = STANDARD.encode(format!("{}:{}", gateway.user, gateway.token));
+        let authorization = Self::authorization(gateway);
         Ok(Self { stream: StreamOwned::new(connection, socket), host, authorization })
+    }
+
+    /// What the demo user's requests have as their `Authorization`.
+    pub fn authorization(gateway: &Gateway) -> String {
+        format!("Basic {}", STANDARD.encode(format!("{}:{}", gateway.user, gateway.token)))
     }
 
     /// Sends a request line, `Host`, `Authorization`, the caller's headers (each with its CRLF) and the empty line.
@@ -54,7 +59,7 @@ impl RawHttp {
     /// # Errors
     /// When the server has closed.
     pub fn request(&mut self, line: &str, headers: &str) -> Result<()> {
-        let credentials = format!("Authorization: Basic {}\r\n", self.authorization);
+        let credentials = format!("Authorization: {}\r\n", self.authorization);
         self.request_without_credentials(line, &format!("{credentials}{headers}"))
     }
 

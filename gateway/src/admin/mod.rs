@@ -11,6 +11,7 @@ mod erase;
 mod export;
 mod incidents;
 pub mod listener;
+mod locks;
 pub mod render;
 mod restore;
 pub mod service;
@@ -57,6 +58,10 @@ pub enum Request {
     VaultSnapshots { vault: String },
     /// `vault restore`
     VaultRestore { vault: String, path: String, at: String, to: Option<String> },
+    /// `vault locks`
+    VaultLocks { vault: String },
+    /// `vault break-lock`
+    VaultBreakLock { vault: String, number: u64 },
     /// `vault retention`
     VaultRetention { vault: String, retention_secs: u64 },
     /// `vault hold`

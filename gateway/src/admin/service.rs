@@ -94,6 +94,8 @@ impl Service {
             }
             Request::VaultSnapshotDelete { vault, name } => self.snapshot_delete(&vault, &name)?.into(),
             Request::VaultSnapshots { vault } => self.snapshots(&vault)?.into(),
+            Request::VaultLocks { vault } => self.vault_locks(&vault)?.into(),
+            Request::VaultBreakLock { vault, number } => self.vault_break_lock(&vault, number)?.into(),
             Request::VaultRestore { vault, path, at, to } => {
                 self.vault_restore((&vault, &path), (&at, to.as_deref()), progress)?.into()
             }

@@ -194,6 +194,8 @@ fn is_change(action: Action) -> bool {
             | Action::DirectoryList
             | Action::LockSet
             | Action::LockRelease
+            | Action::LockBreak
+            | Action::LocksRead
             | Action::AuditRead
             | Action::Check
             | Action::Stat

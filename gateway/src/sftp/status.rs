@@ -114,7 +114,13 @@ fn of_store(error: &StoreError) -> StatusCode {
         // ENOTDIR on the way, as OpenSSH.
         StoreError::NotADirectory => StatusCode::NoSuchFile,
         // A moment of the past, or a hold: EROFS and EPERM.
-        StoreError::ReadOnly | StoreError::Held => StatusCode::PermissionDenied,
+        StoreError::ReadOnly
+        | StoreError::Held
+        | StoreError::Locked { .. }
+        | StoreError::LockConflict { .. }
+        | StoreError::LockUnknown
+        | StoreError::LockOfAnother
+        | StoreError::TooManyLocks => StatusCode::PermissionDenied,
         // EEXIST: version 3 has no FILE_ALREADY_EXISTS, and OpenSSH sends this.
         StoreError::Exists => StatusCode::Failure,
         // EISDIR, ENOTEMPTY, EINVAL: as OpenSSH; clients look at the attributes before they decide.

@@ -48,9 +48,14 @@ impl VfsError {
         match self {
             Self::Refused(_)
             | Self::MountPoint
-            | Self::Store(StoreError::QuotaExceeded { .. } | StoreError::ReadOnly | StoreError::Held) => {
-                Some(Outcome::Refused)
-            }
+            | Self::Store(
+                StoreError::QuotaExceeded { .. }
+                | StoreError::ReadOnly
+                | StoreError::Held
+                | StoreError::Locked { .. }
+                | StoreError::LockOfAnother
+                | StoreError::TooManyLocks,
+            ) => Some(Outcome::Refused),
             Self::Store(
                 StoreError::DiskFull
                 | StoreError::Damaged { .. }

@@ -7,6 +7,7 @@
 pub mod digest;
 pub mod error;
 mod fresh;
+mod locks;
 mod open_directory;
 mod open_file;
 mod operations;
@@ -27,10 +28,12 @@ pub use coffre_storage::StoreError;
 pub use coffre_storage::audit::{Action, DetailKey, Outcome, RecordDraft};
 pub use coffre_storage::id::{ContentId, InodeId, VaultId};
 pub use coffre_storage::time::UnixNanos;
+pub use coffre_storage::tree::lock::{Bearer, LockDepth, LockRecord, LockScope, LockToken, Rest};
 pub use coffre_storage::tree::{AttributeChange, Attributes, Kind, Replace};
 pub use coffre_storage::upload::Precondition;
 use coffre_storage::{Pending, Store, Ticket};
 pub use error::VfsError;
+pub use locks::{LockRequest, LocksSeen, Reach, SeenLock};
 pub use open_directory::DirectoryHandle;
 pub use open_file::FileHandle;
 pub use parts::{Assembly, Part};
@@ -64,6 +67,8 @@ pub struct Namespace {
     session: SharedSession,
     /// A path at which a protocol shows it as well; empty for nowhere.
     also_at: Arc<[Vec<u8>]>,
+    /// For whom locks are asked about a change; nobody where a protocol has no locks.
+    bearer: Option<Arc<Bearer>>,
 }
 
 /// Whether the last component is followed when it is a symbolic link.
@@ -179,7 +184,7 @@ impl Vfs {
 
     /// A session's view.
     pub fn namespace(&self, session: SharedSession) -> Namespace {
-        Namespace { vfs: self.clone(), session, also_at: Arc::default() }
+        Namespace { vfs: self.clone(), session, also_at: Arc::default(), bearer: None }
     }
 }
 

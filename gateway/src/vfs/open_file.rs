@@ -128,6 +128,10 @@ impl FileHandle {
             .write
             .then(|| inside.tree.present().and_then(|_| own.permit_change(&inside, Rights::Overwrite)))
             .transpose()?;
+        if write.is_some() {
+            // Of what is written piece by piece the lock is asked for once: when it begins.
+            own.reached_by(&path, inside.tree.present()?)?.may_change(Some(inside.attributes.inode), None)?;
+        }
         let record = own.about_inside(Action::FileOpen, &path, &inside);
         let opened = own.vfs.inner.store.record(record)?.ticket;
         Self::build(own, path, inside, (read, write), (options, Origin::Existing), opened)

@@ -101,7 +101,7 @@ impl Namespace {
     }
 
     /// Runs `work` on the pool; writes down refusals and failures; waits for what it changed to be durable.
-    async fn change<T: Send + 'static>(
+    pub(super) async fn change<T: Send + 'static>(
         &self,
         refused: RecordDraft,
         work: impl FnOnce(&Self) -> Result<Pending<T>, VfsError> + Send + 'static,
@@ -566,7 +566,7 @@ impl Namespace {
         change: &AttributeChange,
         size: Option<u64>,
     ) -> Result<Pending<()>, VfsError> {
-        let (vault, mut pending) = (inside.tree.present()?, None);
+        let (vault, mut pending) = (self.reached_by(path, inside.tree.present()?)?, None);
         if let Some(size) = size {
             self.permit_change(inside, Rights::Overwrite)?;
             let open = vault.open(inside.attributes.inode)?;
@@ -705,7 +705,11 @@ impl Namespace {
             let (real, inside) = own.changeable(&path, Follow::Yes)?;
             own.permit_change(&inside, Rights::SetAttributes)?;
             let record = own.about_inside(Action::PropertiesSet, &real, &inside);
-            Ok(inside.tree.present()?.set_properties(inside.attributes.inode, &changes, record)?)
+            Ok(own.reached_by(&real, inside.tree.present()?)?.set_properties(
+                inside.attributes.inode,
+                &changes,
+                record,
+            )?)
         })
         .await
     }
@@ -732,7 +736,9 @@ impl Namespace {
             };
             own.has_room(size_hint)?;
             let replaced = place.existing.as_ref().map(|existing| existing.attributes.inode);
-            let upload = place.parent.vault.begin_upload_at(replaced, size_hint)?;
+            let vault = &place.parent.vault;
+            vault.may_change(replaced, Some(place.parent.inode))?;
+            let upload = vault.begin_upload_at(replaced, size_hint)?;
             Ok(UploadHandle::new(own.clone(), Target::Path(path), upload))
         })
         .await

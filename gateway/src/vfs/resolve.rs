@@ -240,7 +240,7 @@ impl Namespace {
     /// The directory that a mount shows.
     pub(super) fn mount_root(&self, index: usize, when: &When) -> Result<Inside, VfsError> {
         let mount = self.mount(index)?;
-        let vault = self.vfs.inner.store.vault(VaultId(mount.vault))?;
+        let vault = self.in_hands(self.vfs.inner.store.vault(VaultId(mount.vault))?);
         let tree = match when {
             When::Now => Tree::Present(vault),
             When::Then(point) => Tree::Past(vault.at(point.of(vault.id()))?),

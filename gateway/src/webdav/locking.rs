@@ -1,29 +1,18 @@
-//! LOCK and UNLOCK.
+//! LOCK and UNLOCK (RFC 4918 sections 9.10 and 9.11).
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 
 use super::headers::{self, Depth};
-use super::locks::Reach;
-use super::locks::{Lock, LockError, fresh_token, until};
-use super::properties::active_lock;
+use super::locks::{active_lock, fresh_token, token_of, token_uri, until};
+use super::preconditions::submitted;
 use super::request::{Answer, Request, empty, xml_answer};
 use super::status::{Refused, refuse};
 use super::xml::Element;
-use crate::limits::LOCK_OWNER_BYTES_MAX;
-use crate::vfs::{Action, Creation, DetailKey, OpenOptions, RecordDraft, StoreError, VaultId, VfsError};
+use crate::vfs::{InodeId, LockDepth, LockRequest, LockScope, SeenLock, StoreError, VfsError};
 
-impl From<LockError> for Refused {
-    fn from(error: LockError) -> Self {
-        let status = match error {
-            LockError::Locked => StatusCode::LOCKED,
-            LockError::Unknown => StatusCode::CONFLICT,
-            LockError::NotYours => StatusCode::FORBIDDEN,
-            LockError::TooMany => StatusCode::INSUFFICIENT_STORAGE,
-        };
-        Self::new(status, error.to_string())
-    }
-}
+/// The condition of RFC 4918 section 16 for a token that is none of the place's.
+const TOKEN_MATCHES: &str = "lock-token-matches-request-uri";
 
 /// LOCK: takes a lock, or refreshes one when there is no body. A name that is free becomes an empty file.
 ///
@@ -31,97 +20,88 @@ impl From<LockError> for Refused {
 /// The refusal to answer with.
 pub async fn lock(request: &Request, body: Incoming) -> Answer {
     let root = request.xml_body(body).await?;
-    let place = request.place(&request.path).await?;
     let secs = headers::timeout(&request.headers).as_secs();
-    let Some(root) = root else {
-        let tokens = request.submitted_tokens()?;
-        return match request.shared.locks.refresh(&place, &tokens, request.user(), (secs, request.now)) {
-            Ok(lock) => Ok(described(request, &lock, StatusCode::OK)),
-            Err(_) => refuse(StatusCode::PRECONDITION_FAILED, "there is no such lock to refresh"),
-        };
-    };
-    let deep = match headers::depth(&request.headers)? {
-        None | Some(Depth::Infinity) => true,
-        Some(Depth::Zero) => false,
+    let Some(root) = root else { return refresh(request, secs).await };
+    let depth = match headers::depth(&request.headers)? {
+        None | Some(Depth::Infinity) => LockDepth::Infinity,
+        Some(Depth::Zero) => LockDepth::Zero,
         Some(Depth::One) => return refuse(StatusCode::BAD_REQUEST, "a lock's Depth is 0 or infinity"),
     };
-    let exclusive = scope(&root)?;
+    let scope = scope(&root)?;
     let owner = root.dav("owner").map(Element::inner_xml).unwrap_or_default();
-    if owner.len() > LOCK_OWNER_BYTES_MAX {
-        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the owner of the lock is too long");
-    }
-    let found = request.existing(&request.path).await?;
-    if found.is_none() {
+    if request.existing(&request.path).await?.is_none() {
         request.parent_is_there(&request.path).await?;
-        request.may_change(&[(&request.path, Reach::Name)]).await?;
     }
+    request.meets_conditions().await?;
     let token = fresh_token()
         .map_err(|_| Refused::new(StatusCode::SERVICE_UNAVAILABLE, "no randomness available"))?;
-    let deep = deep && found.as_ref().is_some_and(|found| found.kind == crate::vfs::Kind::Directory);
-    let lock = Lock {
-        token,
-        place,
-        deep,
-        exclusive,
-        owner,
-        user: request.user(),
-        expires: until(secs, request.now),
-        secs,
-    };
-    request.shared.locks.take(lock.clone(), request.now)?;
-    let status = match take(request, found.is_none(), &lock).await {
-        Ok(status) => status,
-        Err(refused) => {
-            request.shared.locks.release(&lock.place, &lock.token, lock.user, request.now).ok();
-            return Err(refused);
+    let wanted = LockRequest { token, scope, depth, expires: until(secs, request.now), owner };
+    let (lock, is_new) = match request.namespace.lock(&request.path, wanted).await {
+        Ok(given) => given,
+        Err(VfsError::Store(StoreError::LockConflict { inode })) => return conflict(request, inode).await,
+        // The name was taken, or went, between the question and the answer.
+        Err(VfsError::Store(StoreError::Exists | StoreError::NotFound)) => {
+            return refuse(StatusCode::CONFLICT, "the name changed meanwhile");
         }
+        Err(error) => return Err(error.into()),
     };
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = described(request, &lock, status);
-    if let Ok(value) = HeaderValue::try_from(format!("<{}>", lock.token)) {
+    if let Ok(value) = HeaderValue::try_from(format!("<{}>", token_uri(lock.record.token))) {
         response.headers_mut().insert(HeaderName::from_static("lock-token"), value);
     }
     Ok(response)
 }
 
-/// Makes the file that a free name becomes, asks policy for one that is there, and writes the lock down.
-async fn take(request: &Request, is_new: bool, lock: &Lock) -> Result<StatusCode, Refused> {
-    let creation = if is_new { Creation::Exclusive } else { Creation::Never };
-    let mut status = StatusCode::OK;
-    if is_new {
-        let options = OpenOptions { write: true, creation, ..OpenOptions::default() };
-        match request.namespace.open(&request.path, options).await {
-            Ok(handle) => {
-                handle.close().await?;
-                status = StatusCode::CREATED;
-            }
-            Err(VfsError::Store(StoreError::Exists)) => {}
+async fn refresh(request: &Request, secs: u64) -> Answer {
+    let expires = until(secs, request.now);
+    for token in submitted(&request.if_lists) {
+        match request.namespace.refresh_lock(&request.path, token, expires).await {
+            Ok(lock) => return Ok(described(request, &lock, StatusCode::OK)),
+            Err(VfsError::Store(StoreError::LockUnknown | StoreError::LockOfAnother)) => {}
             Err(error) => return Err(error.into()),
         }
-    } else {
-        request.namespace.may_write(&request.path).await?;
     }
-    let record = request.namespace.session().record(Action::LockSet);
-    let path = DetailKey::Path;
-    let vault = Some(VaultId(lock.place.vault));
-    request
-        .namespace
-        .record(RecordDraft { vault, details: vec![(path, request.path.to_bytes())], ..record })
-        .await?;
-    Ok(status)
+    Err(Refused {
+        condition: Some(TOKEN_MATCHES),
+        ..Refused::new(StatusCode::PRECONDITION_FAILED, "there is no such lock to refresh")
+    })
 }
 
-fn scope(root: &Element) -> Result<bool, Refused> {
+/// The refusal that names the lock in the way. Of a lock on what lies below, the answer tells of both (RFC 4918 section
+/// 9.10.9).
+async fn conflict(request: &Request, inode: InodeId) -> Answer {
+    let root = request.namespace.conflicting_lock(&request.path, inode).await?;
+    let href = Request::href(&root, false);
+    if root.components().len() > request.path.components().len() {
+        let own = Request::href(&request.path, true);
+        let text = format!(
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<D:multistatus xmlns:D=\"DAV:\">\
+             <D:response><D:href>{href}</D:href><D:status>HTTP/1.1 423 Locked</D:status></D:response>\
+             <D:response><D:href>{own}</D:href><D:status>HTTP/1.1 424 Failed Dependency</D:status></D:response>\
+             </D:multistatus>\n"
+        );
+        return Ok(xml_answer(StatusCode::MULTI_STATUS, text));
+    }
+    Err(Refused {
+        condition: Some("no-conflicting-lock"),
+        hrefs: vec![href],
+        ..Refused::new(StatusCode::LOCKED, "the resource is locked already")
+    })
+}
+
+fn scope(root: &Element) -> Result<LockScope, Refused> {
     let scope = root.dav("lockscope").filter(|_| root.name.is_dav("lockinfo"));
     let write = root.dav("locktype").is_some_and(|kind| kind.dav("write").is_some());
     match scope {
-        Some(scope) if write && scope.dav("exclusive").is_some() => Ok(true),
-        Some(scope) if write && scope.dav("shared").is_some() => Ok(false),
+        Some(scope) if write && scope.dav("exclusive").is_some() => Ok(LockScope::Exclusive),
+        Some(scope) if write && scope.dav("shared").is_some() => Ok(LockScope::Shared),
         Some(_) | None => refuse(StatusCode::BAD_REQUEST, "the body is no lockinfo of a write lock"),
     }
 }
 
-fn described(request: &Request, lock: &Lock, status: StatusCode) -> http::Response<super::request::Body> {
-    let active = active_lock(lock, &Request::href(&request.path, lock.deep), request.now);
+fn described(request: &Request, lock: &SeenLock, status: StatusCode) -> http::Response<super::request::Body> {
+    let active = active_lock(lock, request.namespace.holder(), request.now);
     let text = format!(
         "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<D:prop xmlns:D=\"DAV:\"><D:lockdiscovery>{active}</D:lockdiscovery></D:prop>"
     );
@@ -133,11 +113,15 @@ fn described(request: &Request, lock: &Lock, status: StatusCode) -> http::Respon
 /// # Errors
 /// The refusal to answer with.
 pub async fn unlock(request: &Request) -> Answer {
-    let token = headers::lock_token(&request.headers)?;
-    let place = request.place(&request.path).await?;
-    request.shared.locks.release(&place, &token, request.user(), request.now)?;
-    let record = request.namespace.session().record(Action::LockRelease);
-    let details = vec![(DetailKey::Path, request.path.to_bytes())];
-    request.namespace.record(RecordDraft { details, ..record }).await?;
-    Ok(empty(StatusCode::NO_CONTENT))
+    let uri = headers::lock_token(&request.headers)?;
+    let unknown = || Refused {
+        condition: Some(TOKEN_MATCHES),
+        ..Refused::new(StatusCode::CONFLICT, StoreError::LockUnknown.to_string())
+    };
+    let token = token_of(&uri).ok_or_else(unknown)?;
+    match request.namespace.unlock(&request.path, token).await {
+        Ok(()) => Ok(empty(StatusCode::NO_CONTENT)),
+        Err(VfsError::Store(StoreError::LockUnknown)) => Err(unknown()),
+        Err(error) => Err(error.into()),
+    }
 }

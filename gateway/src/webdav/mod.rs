@@ -11,6 +11,7 @@ pub mod locking;
 pub mod locks;
 pub mod page;
 pub mod partial;
+pub mod preconditions;
 pub mod properties;
 pub mod put;
 pub mod request;
@@ -73,7 +74,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let room = Arc::new(Semaphore::new(options.connections_max));
     let tls = TlsAcceptor::from(Arc::clone(&options.tls));
-    let shared = Shared { public_names: options.public_names.clone(), locks: locks::Locks::default() };
+    let shared = Shared { public_names: options.public_names.clone() };
     let service = Service { shared: Arc::new(shared), accounts, vfs, clock: SystemClock };
     let mut connections = JoinSet::new();
     loop {

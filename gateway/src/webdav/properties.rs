@@ -9,12 +9,14 @@ use hyper::body::Incoming;
 use quick_xml::escape::escape;
 
 use super::headers::{self, Depth};
-use super::locks::{Lock, Place, Reach};
+use super::locks::{Reach, active_lock};
 use super::request::{Answer, Request, etag, xml_answer};
 use super::status::{Refused, refuse};
 use super::xml::{Element, Name};
 use crate::limits::LISTING_PIECE;
-use crate::vfs::{AttributeChange, Attributes, Follow, Kind, SpaceState, UnixNanos, VaultPath};
+use crate::vfs::{
+    AttributeChange, Attributes, Follow, Kind, LocksSeen, SeenLock, SpaceState, UnixNanos, VaultPath,
+};
 
 const NANOS: i64 = 1_000_000_000;
 /// The namespace of the times that Windows sets.
@@ -102,7 +104,8 @@ struct Described<'r> {
     attributes: &'r Attributes,
     dead: &'r Dead,
     space: Option<SpaceState>,
-    locks: Vec<Lock>,
+    locks: Vec<SeenLock>,
+    viewer: [u8; 16],
     now: i64,
 }
 
@@ -137,8 +140,7 @@ impl Described<'_> {
                 out
             }),
             "lockdiscovery" => {
-                let href = Request::href(self.path, self.is_collection());
-                self.locks.iter().map(|lock| active_lock(lock, &href, self.now)).collect()
+                self.locks.iter().map(|lock| active_lock(lock, self.viewer, self.now)).collect()
             }
             "quota-available-bytes" => self.space.filter(|_| !file)?.free_bytes.to_string(),
             "quota-used-bytes" => self.space.filter(|_| !file)?.used_bytes.to_string(),
@@ -233,31 +235,6 @@ fn propstat(out: &mut String, properties: &str, status: &str) {
     );
 }
 
-/// A lock as `activelock`.
-pub fn active_lock(lock: &Lock, href: &str, now: i64) -> String {
-    let scope = if lock.exclusive { "exclusive" } else { "shared" };
-    let depth = if lock.deep { "infinity" } else { "0" };
-    let left = lock.expires.saturating_sub(now).max(0) / NANOS;
-    format!(
-        "<D:activelock><D:locktype><D:write/></D:locktype><D:lockscope><D:{scope}/></D:lockscope><D:depth>{depth}</D:depth>\
-         <D:owner>{}</D:owner><D:timeout>Second-{left}</D:timeout><D:locktoken><D:href>{}</D:href></D:locktoken>\
-         <D:lockroot><D:href>{}</D:href></D:lockroot></D:activelock>",
-        lock.owner,
-        escape(&lock.token),
-        escape(href)
-    )
-}
-
-/// Locks as their own user sees them; others see that there is one, not its token.
-fn shown_locks(request: &Request, place: &Place) -> Vec<Lock> {
-    let mut locks = request.shared.locks.on(place, request.now);
-    for lock in locks.iter_mut().filter(|lock| lock.user != request.user()) {
-        "opaquelocktoken:hidden".clone_into(&mut lock.token);
-        lock.owner = String::new();
-    }
-    locks
-}
-
 /// PROPFIND.
 ///
 /// # Errors
@@ -279,13 +256,21 @@ pub async fn find(request: &Request, body: Incoming) -> Answer {
         || wanted.names("quota-available-bytes")
         || wanted.names("quota-used-bytes");
     let space = if wants_space { Some(request.namespace.space(&request.path).await?) } else { None };
-    let place = request.place(&request.path).await?;
+    let seen = request.namespace.locks(&request.path, members).await?;
     let dead = dead_of(request, &request.path, &found, &wanted).await?;
-    let locks = shown_locks(request, &place);
-    Described { path: &request.path, attributes: &found, dead: &dead, space, locks, now: request.now }
-        .describe(&mut out, &wanted);
+    let (locks, viewer) = (seen.itself.clone(), request.namespace.holder());
+    Described {
+        path: &request.path,
+        attributes: &found,
+        dead: &dead,
+        space,
+        locks,
+        viewer,
+        now: request.now,
+    }
+    .describe(&mut out, &wanted);
     if members && found.kind == Kind::Directory {
-        list(request, (&wanted, &place), &mut out).await?;
+        list(request, (&wanted, &seen), &mut out).await?;
     }
     out.push_str("</D:multistatus>\n");
     Ok(xml_answer(StatusCode::MULTI_STATUS, out))
@@ -334,7 +319,7 @@ fn checksums() -> Name {
 
 async fn list(
     request: &Request,
-    (wanted, place): (&Wanted, &Place),
+    (wanted, seen): (&Wanted, &LocksSeen),
     out: &mut String,
 ) -> Result<(), Refused> {
     let mut directory = request.namespace.open_directory(&request.path).await?;
@@ -354,15 +339,13 @@ async fn list(
                 Kind::File | Kind::Directory => entry.attributes,
             };
             let dead = dead_of(request, &path, &attributes, wanted).await?;
-            let mut below = place.clone();
-            below.names.push(entry.name);
-            let locks = shown_locks(request, &below);
             let described = Described {
                 path: &path,
                 attributes: &attributes,
                 dead: &dead,
                 space: None,
-                locks,
+                locks: seen.of_member(attributes.inode),
+                viewer: request.namespace.holder(),
                 now: request.now,
             };
             described.describe(out, wanted);

@@ -190,29 +190,17 @@ pub async fn may_put(request: &Request) -> Result<(Option<Attributes>, Precondit
     if found.as_ref().is_some_and(|found| found.kind == Kind::Directory) {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "there is a directory of that name");
     }
-    let precondition = precondition_of_put(request, found.as_ref())?;
     if found.is_none() {
         request.parent_is_there(&request.path).await?;
     }
     let reach = if found.is_some() { Reach::Itself } else { Reach::Name };
     request.may_change(&[(&request.path, reach)]).await?;
+    // What other conditions rested on, the store looks at again by itself.
+    let precondition = match headers::if_none_match(&request.headers) {
+        Some(headers::Tags::Any) => Precondition::Absent,
+        Some(headers::Tags::List(_)) | None => Precondition::None,
+    };
     Ok((found, precondition))
-}
-
-/// What must still hold when the upload commits.
-fn precondition_of_put(request: &Request, found: Option<&Attributes>) -> Result<Precondition, Refused> {
-    let failed = || refuse(StatusCode::PRECONDITION_FAILED, "the file is not the one that was meant");
-    if let Some(tags) = headers::if_match(&request.headers)? {
-        return match found {
-            Some(found) if tags.matches(&etag(found)) => Ok(Precondition::Content(found.content)),
-            Some(_) | None => failed(),
-        };
-    }
-    match (headers::if_none_match(&request.headers), found) {
-        (Some(tags), Some(found)) if tags.matches(&etag(found)) => failed(),
-        (Some(headers::Tags::Any), None) => Ok(Precondition::Absent),
-        (Some(_) | None, _) => Ok(Precondition::None),
-    }
 }
 
 async fn receive(

@@ -9,8 +9,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, BodyStream, Full};
 use hyper::body::Incoming;
 
-use super::headers::{self, IfList, StateToken};
-use super::locks::{Locks, Place, Reach};
+use super::headers::IfList;
 use super::status::{Refused, refuse};
 use super::xml::{self, Element, XmlError};
 use crate::limits::XML_BYTES_MAX;
@@ -26,8 +25,22 @@ pub type Answer = Result<Response<Body>, Refused>;
 pub struct Shared {
     /// Authorities accepted besides the request's own.
     pub public_names: Vec<String>,
-    /// All locks.
-    pub locks: Locks,
+}
+
+/// Where something lies for good, whoever sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The vault.
+    pub vault: [u8; 16],
+    /// Names inside it, outermost first.
+    pub names: Vec<Vec<u8>>,
+}
+
+impl Place {
+    /// Whether this is `above` or lies below it.
+    pub fn is_at_or_below(&self, above: &Self) -> bool {
+        self.vault == above.vault && self.names.starts_with(&above.names)
+    }
 }
 
 /// A request whose sender was proven.
@@ -43,6 +56,8 @@ pub struct Request {
     pub names_collection: bool,
     /// Headers.
     pub headers: HeaderMap,
+    /// The `If` header.
+    pub if_lists: Vec<IfList>,
     /// `Host`.
     pub host: Option<String>,
     /// Nanoseconds since 1970.
@@ -75,9 +90,18 @@ pub fn xml_answer(status: StatusCode, text: String) -> Response<Body> {
 /// them (rclone, those of Nextcloud) look: in elements of sabre/dav.
 pub fn refusal(refused: &Refused) -> Response<Body> {
     if let Some(condition) = refused.condition {
+        let hrefs: Vec<String> = refused
+            .hrefs
+            .iter()
+            .map(|href| format!("<D:href>{}</D:href>", quick_xml::escape::escape(href)))
+            .collect();
+        let element = match hrefs.concat() {
+            hrefs if hrefs.is_empty() => format!("<D:{condition}/>"),
+            hrefs => format!("<D:{condition}>{hrefs}</D:{condition}>"),
+        };
         let text = format!(
             "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
-             <D:error xmlns:D=\"DAV:\" xmlns:s=\"http://sabredav.org/ns\"><D:{condition}/>\
+             <D:error xmlns:D=\"DAV:\" xmlns:s=\"http://sabredav.org/ns\">{element}\
              <s:exception>{condition}</s:exception><s:message>{}</s:message></D:error>\n",
             quick_xml::escape::escape(&refused.reason)
         );
@@ -113,11 +137,6 @@ pub fn put_safety(headers: &mut HeaderMap) {
 }
 
 impl Request {
-    /// Whose.
-    pub fn user(&self) -> coffre_auth::UserId {
-        self.namespace.session().principal.user
-    }
-
     /// What is there; nothing when there is nothing.
     ///
     /// # Errors
@@ -153,72 +172,13 @@ impl Request {
         }
     }
 
-    /// Where locks on a path lie.
+    /// Where a path lies.
     ///
     /// # Errors
     /// The refusal to answer with.
     pub async fn place(&self, path: &VaultPath) -> Result<Place, Refused> {
         let (vault, names) = self.namespace.location(path).await?;
         Ok(Place { vault: vault.0, names })
-    }
-
-    /// Refuses what the `If` header or somebody's lock does not allow, for each path that changes.
-    ///
-    /// # Errors
-    /// The refusal to answer with.
-    pub async fn may_change(&self, paths: &[(&VaultPath, Reach)]) -> Result<(), Refused> {
-        let lists = headers::if_lists(&self.headers)?;
-        if !lists.is_empty() && !self.holds(&lists).await? {
-            return refuse(StatusCode::PRECONDITION_FAILED, "the If header does not hold");
-        }
-        let tokens = submitted(&lists);
-        for (path, reach) in paths {
-            let place = self.place(path).await?;
-            if let Err(error) = self.shared.locks.allows(&place, *reach, (&tokens, self.user()), self.now) {
-                return refuse(StatusCode::LOCKED, &error.to_string());
-            }
-        }
-        Ok(())
-    }
-
-    /// Tokens that the request submits.
-    ///
-    /// # Errors
-    /// The refusal to answer with.
-    pub fn submitted_tokens(&self) -> Result<Vec<String>, Refused> {
-        Ok(submitted(&headers::if_lists(&self.headers)?))
-    }
-
-    /// Whether one list of the `If` header holds (RFC 4918 section 10.4.3).
-    async fn holds(&self, lists: &[IfList]) -> Result<bool, Refused> {
-        for list in lists {
-            let path = match &list.resource {
-                None => self.path.clone(),
-                Some(uri) => {
-                    match headers::local_path(uri, self.host.as_deref(), &self.shared.public_names) {
-                        Ok(path) => path,
-                        Err(_) => continue,
-                    }
-                }
-            };
-            let tag = self.existing(&path).await?.map(|attributes| etag(&attributes));
-            let place = self.place(&path).await?;
-            let all = list.conditions.iter().all(|condition| {
-                let found = match &condition.state {
-                    StateToken::Lock(token) => {
-                        self.shared.locks.is_held(&place, token, self.user(), self.now)
-                    }
-                    StateToken::Tag(wanted) => {
-                        tag.as_deref() == Some(wanted.strip_prefix("W/").unwrap_or(wanted))
-                    }
-                };
-                found != condition.negated
-            });
-            if all {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// The whole body, bounded.
@@ -273,14 +233,3 @@ impl Request {
 /// What is encoded in a path segment: all but RFC 3986's unreserved characters.
 const HREF: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-fn submitted(lists: &[IfList]) -> Vec<String> {
-    lists
-        .iter()
-        .flat_map(|list| &list.conditions)
-        .filter_map(|condition| match &condition.state {
-            StateToken::Lock(token) if !condition.negated => Some(token.clone()),
-            StateToken::Lock(_) | StateToken::Tag(_) => None,
-        })
-        .collect()
-}

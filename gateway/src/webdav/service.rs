@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::headers;
+use super::preconditions::submitted;
 use super::request::{Answer, Body, Request, Shared, empty, refusal};
 use super::status::{Refused, refuse};
 use super::{get, locking, partial, properties, put, tree, uploads};
@@ -68,15 +69,22 @@ impl Service {
         if let Some(rein) = parts.extensions.get::<Arc<Rein>>() {
             rein.set(session.pace.clone());
         }
-        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        let host = headers::text(&parts.headers, &header::HOST)?.map(str::to_owned);
         let host = host.or_else(|| parts.uri.authority().map(ToString::to_string));
         let encoded = parts.uri.path();
-        if encoded == "*" {
+        if encoded == "*" && parts.method == http::Method::OPTIONS {
             return Ok(options());
         }
+        // What cannot be read is never ignored.
+        let if_lists = headers::if_lists(&parts.headers)?;
         let request = Request {
             shared: Arc::clone(&self.shared),
-            namespace: self.vfs.namespace(session).also_at(uploads::files_at(&user)),
+            namespace: self
+                .vfs
+                .namespace(session)
+                .also_at(uploads::files_at(&user))
+                .with_tokens(submitted(&if_lists)),
+            if_lists,
             path: headers::path(encoded)?,
             names_collection: encoded.ends_with('/'),
             headers: parts.headers,
@@ -137,7 +145,7 @@ fn throttled(secs: u64) -> Response<Body> {
 fn options() -> Response<Body> {
     let mut response = empty(StatusCode::OK);
     let headers = response.headers_mut();
-    headers.insert("dav", HeaderValue::from_static("1, 2, sabredav-partialupdate"));
+    headers.insert("dav", HeaderValue::from_static("1, 2, 3, sabredav-partialupdate"));
     headers.insert("ms-author-via", HeaderValue::from_static("DAV"));
     headers.insert(header::ALLOW, HeaderValue::from_static(ALLOW));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));

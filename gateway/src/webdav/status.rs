@@ -14,12 +14,14 @@ pub struct Refused {
     pub reason: String,
     /// What should have held, by its name in `DAV:`, where a standard names it.
     pub condition: Option<&'static str>,
+    /// What it is about, where that condition names resources: as hrefs.
+    pub hrefs: Vec<String>,
 }
 
 impl Refused {
     /// A status and its reason.
     pub fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into(), condition: None }
+        Self { status, reason: reason.into(), condition: None, hrefs: Vec::new() }
     }
 }
 
@@ -57,7 +59,7 @@ impl From<VfsError> for Refused {
         } else {
             None
         };
-        Self { status, reason: error.to_string(), condition }
+        Self { status, reason: error.to_string(), condition, hrefs: Vec::new() }
     }
 }
 
@@ -65,13 +67,18 @@ fn of_store(error: &StoreError) -> StatusCode {
     match error {
         StoreError::NotFound | StoreError::NotADirectory => StatusCode::NOT_FOUND,
         StoreError::Exists | StoreError::IsADirectory => StatusCode::METHOD_NOT_ALLOWED,
-        StoreError::NotEmpty => StatusCode::CONFLICT,
-        StoreError::WrongKind | StoreError::InvalidMove | StoreError::ReadOnly | StoreError::Held => {
-            StatusCode::FORBIDDEN
-        }
+        StoreError::NotEmpty | StoreError::LockUnknown => StatusCode::CONFLICT,
+        StoreError::WrongKind
+        | StoreError::InvalidMove
+        | StoreError::ReadOnly
+        | StoreError::Held
+        | StoreError::LockOfAnother => StatusCode::FORBIDDEN,
+        StoreError::Locked { .. } | StoreError::LockConflict { .. } => StatusCode::LOCKED,
         StoreError::InvalidName => StatusCode::BAD_REQUEST,
         StoreError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-        StoreError::QuotaExceeded { .. } | StoreError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+        StoreError::QuotaExceeded { .. } | StoreError::DiskFull | StoreError::TooManyLocks => {
+            StatusCode::INSUFFICIENT_STORAGE
+        }
         StoreError::Changed => StatusCode::PRECONDITION_FAILED,
         StoreError::Poisoned => StatusCode::SERVICE_UNAVAILABLE,
         StoreError::Damaged { .. }

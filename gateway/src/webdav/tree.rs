@@ -38,9 +38,7 @@ pub async fn delete(request: &Request) -> Answer {
         return refuse(StatusCode::BAD_REQUEST, "a directory is deleted with all below it");
     }
     request.may_change(&[(&request.path, Reach::Name)]).await?;
-    let place = request.place(&request.path).await?;
     request.namespace.remove_tree(&request.path).await?;
-    request.shared.locks.forget(&place, request.now);
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
@@ -66,13 +64,10 @@ pub async fn transfer(request: &Request, is_move: bool) -> Answer {
     if from == to {
         return refuse(StatusCode::FORBIDDEN, "source and destination are the same");
     }
-    let is_below = |below: &super::locks::Place, above: &super::locks::Place| {
-        below.vault == above.vault && below.names.starts_with(&above.names)
-    };
-    if is_below(&from, &to) {
+    if from.is_at_or_below(&to) {
         return refuse(StatusCode::FORBIDDEN, "the destination holds the source");
     }
-    if found.kind == Kind::Directory && is_below(&to, &from) && (is_move || deep) {
+    if found.kind == Kind::Directory && to.is_at_or_below(&from) && (is_move || deep) {
         return refuse(StatusCode::FORBIDDEN, "the source holds the destination");
     }
     let existing = request.existing(&target).await?;
@@ -97,9 +92,5 @@ pub async fn transfer(request: &Request, is_move: bool) -> Answer {
         }
         refused => refused,
     })?;
-    if is_move {
-        request.shared.locks.forget(&from, request.now);
-    }
-    request.shared.locks.forget(&to, request.now);
     Ok(empty(if existing.is_some() { StatusCode::NO_CONTENT } else { StatusCode::CREATED }))
 }

@@ -106,25 +106,35 @@ impl Element {
     }
 }
 
+/// A value between quotes: white space too, which a reader would else make one space of.
+fn escape_value(value: &str) -> String {
+    escape(value).replace('\t', "&#9;").replace('\n', "&#10;").replace('\r', "&#13;")
+}
+
+/// Text between tags: carriage returns too, which a reader would else make an end of line of.
+fn escape_text(text: &str) -> String {
+    escape(text).replace('\r', "&#13;")
+}
+
 impl Node {
     fn write(&self, out: &mut String) {
         match self {
-            Self::Text(text) => out.push_str(&escape(text)),
+            Self::Text(text) => out.push_str(&escape_text(text)),
             Self::Element(element) => {
                 let name = &element.name.local;
-                let _written = write!(out, "<{name} xmlns=\"{}\"", escape(&element.name.space));
+                let _written = write!(out, "<{name} xmlns=\"{}\"", escape_value(&element.name.space));
                 for (at, (name, value)) in element.attributes.iter().enumerate() {
                     let _written = match name.space.as_str() {
-                        "" => write!(out, " {}=\"{}\"", name.local, escape(value)),
+                        "" => write!(out, " {}=\"{}\"", name.local, escape_value(value)),
                         "http://www.w3.org/XML/1998/namespace" => {
-                            write!(out, " xml:{}=\"{}\"", name.local, escape(value))
+                            write!(out, " xml:{}=\"{}\"", name.local, escape_value(value))
                         }
                         space => write!(
                             out,
                             " xmlns:a{at}=\"{}\" a{at}:{}=\"{}\"",
-                            escape(space),
+                            escape_value(space),
                             name.local,
-                            escape(value)
+                            escape_value(value)
                         ),
                     };
                 }
@@ -155,9 +165,18 @@ fn text_of(bytes: &[u8]) -> Result<String, XmlError> {
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| XmlError::Malformed)
 }
 
+/// A name without its prefix (XML namespaces 1.0 section 3), as far as ASCII goes: the reader takes whatever stands there.
+fn local_of(bytes: &[u8]) -> Result<String, XmlError> {
+    let is_letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_' || !byte.is_ascii();
+    let begins = bytes.first().is_some_and(|first| is_letter(*first));
+    let goes_on =
+        bytes.iter().all(|byte| is_letter(*byte) || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
+    if begins && goes_on { text_of(bytes) } else { Err(XmlError::Malformed) }
+}
+
 fn start(reader: &NsReader<&[u8]>, tag: &BytesStart<'_>) -> Result<Element, XmlError> {
     let (space, local) = reader.resolver().resolve_element(tag.name());
-    let name = Name { space: space_of(&space)?, local: text_of(local.as_ref())? };
+    let name = Name { space: space_of(&space)?, local: local_of(local.as_ref())? };
     let mut attributes = Vec::new();
     for attribute in tag.attributes() {
         let attribute = attribute.map_err(|_| XmlError::Malformed)?;
@@ -173,7 +192,7 @@ fn start(reader: &NsReader<&[u8]>, tag: &BytesStart<'_>) -> Result<Element, XmlE
             .normalized_value(quick_xml::XmlVersion::Implicit1_0)
             .map_err(|_| XmlError::Malformed)?
             .into_owned();
-        attributes.push((Name { space: space_of(&space)?, local: text_of(local.as_ref())? }, value));
+        attributes.push((Name { space: space_of(&space)?, local: local_of(local.as_ref())? }, value));
     }
     Ok(Element { name, attributes, children: Vec::new() })
 }

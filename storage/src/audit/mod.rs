@@ -156,6 +156,12 @@ pub enum Action {
     /// A command over SSH.
     #[n(110)]
     Command,
+    /// An operator ended somebody's lock.
+    #[n(120)]
+    LockBreak,
+    /// An operator saw what is locked.
+    #[n(121)]
+    LocksRead,
     /// An upload that comes in parts.
     #[n(125)]
     PartsBegin,
@@ -335,6 +341,8 @@ impl Action {
             Self::ExportBegin => "export-begin",
             Self::ExportEnd => "export-end",
             Self::Command => "command",
+            Self::LockBreak => "lock-break",
+            Self::LocksRead => "locks-read",
             Self::PartsBegin => "parts-begin",
             Self::PartWrite => "part-write",
             Self::PartsAbandon => "parts-abandon",

@@ -203,6 +203,11 @@ pub enum Finding {
         vault: VaultId,
         content: ContentId,
     },
+    LockOfNothing {
+        vault: VaultId,
+        inode: InodeId,
+        number: u64,
+    },
     Number {
         table: Table,
         number: u64,
@@ -353,6 +358,9 @@ impl std::fmt::Display for Finding {
             Self::Snapshot { vault, number, why } => write!(f, "vault {vault}: snapshot {number} {why}"),
             Self::DigestsOfNothing { vault, content } => {
                 write!(f, "vault {vault}: digests are kept of content {}, which is not there", content.0)
+            }
+            Self::LockOfNothing { vault, inode, .. } => {
+                write!(f, "vault {vault}: there is a lock on inode {inode}, which is not there")
             }
             Self::Number { table, number, sequence } => {
                 write!(f, "table {} uses number {number}, the sequence is at {sequence} only", table.name())

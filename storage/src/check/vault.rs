@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::id::{CommitNumber, ContentId, InodeId, VaultId};
 use crate::index::Table;
 use crate::keys::VaultKeys;
-use crate::rows::{Body, DentryRow, InodeRow, SnapshotRow, UsageRow, VaultRow, decode, usage_key};
+use crate::rows::{Body, DentryRow, InodeRow, LockRow, SnapshotRow, UsageRow, VaultRow, decode, usage_key};
 use crate::tree::Kind;
 use crate::tree::digest::DigestRow;
 
@@ -73,6 +73,7 @@ impl Check<'_> {
         self.chunks(keys, &mut counted.holdings)?;
         self.snapshots(keys)?;
         self.digests(keys, &counted.holdings)?;
+        self.locks(keys, &counted)?;
         self.usage(id, vault, &counted)
     }
 
@@ -186,6 +187,20 @@ impl Check<'_> {
             let content = ContentId(number_of(at)?);
             if !holdings.contents.contains(&content) {
                 own.find(Finding::DigestsOfNothing { vault, content });
+            }
+            Ok(())
+        })
+    }
+
+    /// A lock ends in the transaction in which what it is on goes.
+    fn locks(&mut self, keys: &VaultKeys, counted: &Counted) -> Result<(), StoreError> {
+        let vault = keys.vault;
+        self.rows((&[&keys.records], Table::Locks), &vault.0, |own, at, row| {
+            decode::<LockRow>(row)?;
+            let (inode, number) = (InodeId(number_of(at)?), number_of(at.get(8..).unwrap_or_default())?);
+            own.number(Table::Locks, number);
+            if !counted.inodes.contains_key(&inode) {
+                own.find(Finding::LockOfNothing { vault, inode, number });
             }
             Ok(())
         })

@@ -147,6 +147,8 @@ pub(crate) struct Inner {
     unsaved_extents: Arc<Unsaved>,
     quotas: Arc<Quotas>,
     pub(crate) vaults: Mutex<std::collections::HashMap<VaultId, OpenedVault>>,
+    /// Locks of all open vaults.
+    pub(crate) locks: Arc<AtomicU64>,
     audit_records: AtomicU64,
     last_commit: AtomicU64,
     last_time: AtomicI64,

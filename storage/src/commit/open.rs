@@ -260,6 +260,7 @@ impl Store {
             reclaiming: Mutex::default(),
             reclaim_awaited: AtomicU64::new(0),
             repairing: Mutex::default(),
+            locks: Arc::default(),
             audit_records: AtomicU64::new(sequence.next_record),
             last_commit: AtomicU64::new(sequence.last_commit),
             last_time: AtomicI64::new(sequence.last_time),

@@ -190,7 +190,13 @@ impl Txn<'_> {
     ///
     /// # Errors
     /// `TooLarge`, `DiskFull`, `Poisoned`: nothing changed.
-    pub fn submit(mut self) -> Result<Ticket, StoreError> {
+    pub fn submit(self) -> Result<Ticket, StoreError> {
+        self.submit_then(|| {})
+    }
+
+    /// As [`Txn::submit`]. `then` runs when the changes are everybody's, before the next transaction begins: what mirrors a
+    /// table in memory is changed there.
+    pub(crate) fn submit_then(mut self, then: impl FnOnce()) -> Result<Ticket, StoreError> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
@@ -217,6 +223,7 @@ impl Txn<'_> {
         inner.last_time.store(self.own.last_time, Ordering::Release);
         inner.last_commit.store(self.own.last_commit, Ordering::Release);
         *self.shared = self.own.clone();
+        then();
         Ok(Ticket::new(cell, &inner.log, batch))
     }
 }

@@ -35,7 +35,7 @@ pub enum Table {
     Packs = 12,
     /// owner | vault -> bytes and files in use.
     Usage = 13,
-    /// vault | inode -> WebDAV locks (later issue: persistent locks).
+    /// vault | inode | number -> a lock on it.
     Locks = 14,
     /// Things the operator must see: interrupted uploads, quota, integrity.
     Incidents = 15,

@@ -41,6 +41,9 @@ impl Pass<'_> {
     pub(super) fn prune(&mut self, vault: &Vault) -> Result<(), Interrupted> {
         let row = vault.vault_row()?;
         let now = self.store.clock_now();
+        if row.erased.is_none() {
+            vault.sweep_locks()?;
+        }
         if row.erased.is_some() || row.holds.as_ref().is_some_and(|holds| !holds.is_empty()) {
             return Ok(());
         }

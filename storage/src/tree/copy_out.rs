@@ -66,6 +66,7 @@ impl PastVault {
         let mut change = Change::begin(self.present())?;
         let source = self.row(from)?;
         change.directory(to.0)?;
+        change.may_name(to.0, change.dentry(to.0, to.1)?.as_ref())?;
         let named =
             DentryRow { name: to.1.to_vec().into(), inode: from, kind: source.kind, begin: change.moment() };
         change.clear_target(&named, to.0, to.1, replace)?;

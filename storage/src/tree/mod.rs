@@ -4,10 +4,13 @@
 //! record) when its ticket says so; only then may it be acknowledged to a client.
 
 mod accounting;
+mod bearer;
 pub(crate) mod change;
 mod copy_out;
 pub mod digest;
+mod held;
 mod incident;
+pub mod lock;
 mod operations;
 mod parts;
 pub(crate) mod past;
@@ -150,6 +153,10 @@ pub struct VaultRecord {
 #[derive(Clone, Debug)]
 pub struct Vault {
     inner: Arc<VaultInner>,
+    /// In whose hands.
+    bearer: Option<Arc<bearer::Bearer>>,
+    /// Through which directory an inode was reached that is changed.
+    within: Option<InodeId>,
 }
 
 #[derive(Debug)]
@@ -173,6 +180,8 @@ struct VaultInner {
     closed: AtomicBool,
     /// Segments of uploads under way.
     claims: Arc<Claims>,
+    /// Its locks.
+    locks: held::HeldLocks,
 }
 
 /// An inode whose history is not pruned as long as this lives.
@@ -344,7 +353,9 @@ impl Vault {
         // Read again under the lock: a commit through another handle may have come between.
         let epoch = self.store().epoch();
         let row = self.row(inode)?;
-        let state = Arc::new(FileState::new(self.clone(), row, Tense::Present, epoch, kept));
+        // It is everybody's, in nobody's hands.
+        let vault = Self { inner: Arc::clone(&self.inner), bearer: None, within: None };
+        let state = Arc::new(FileState::new(vault, row, Tense::Present, epoch, kept));
         open.insert(inode, Arc::downgrade(&state));
         Ok(OpenFile::from_state(state))
     }

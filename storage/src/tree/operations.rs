@@ -282,6 +282,7 @@ impl Vault {
         mut audit: RecordDraft,
     ) -> Result<Pending<InodeId>, StoreError> {
         let mut change = Change::begin(self)?;
+        change.may_name(parent, None)?;
         let inode = change.create(parent, name, kind, attributes, None, target)?;
         audit.object = Some(inode);
         Ok(Pending { value: inode, ticket: change.submit(audit)? })
@@ -353,6 +354,7 @@ impl Vault {
         let mut change = Change::begin(self)?;
         let old = change.inode(inode)?;
         change.directory(parent)?;
+        change.may_name(parent, None)?;
         if old.kind == Kind::Directory {
             return Err(StoreError::IsADirectory);
         }
@@ -384,6 +386,7 @@ impl Vault {
         let mut change = Change::begin(self)?;
         change.directory(parent)?;
         let row = change.dentry(parent, name)?.ok_or(StoreError::NotFound)?;
+        change.may_name(parent, Some(&row))?;
         how(&mut change, &row)?;
         let audit = RecordDraft { object: Some(row.inode), ..audit };
         Ok(Pending { value: (), ticket: change.submit(audit)? })
@@ -456,6 +459,8 @@ impl Vault {
             return Err(StoreError::InvalidMove);
         }
         let target = change.dentry(to.0, to.1)?;
+        change.may_name(from.0, Some(&row))?;
+        change.may_name(to.0, target.as_ref())?;
         let same = target.as_ref().is_some_and(|target| target.inode == row.inode);
         if same && replace != Replace::Never {
             return Ok(Pending { value: (), ticket: change.submit(audit)? });
@@ -467,6 +472,9 @@ impl Vault {
             return Err(if replace == Replace::Never { StoreError::Exists } else { StoreError::NotEmpty });
         }
         change.clear_target(&row, to.0, to.1, replace)?;
+        if row.kind == Kind::Directory {
+            change.drop_locks_below(row.inode)?;
+        }
         change.drop_dentry(from.0, &row)?;
         change.add_dentry(to.0, to.1, row.inode, row.kind)?;
         if row.kind == Kind::Directory && from.0 != to.0 {
@@ -509,6 +517,7 @@ impl Vault {
         {
             return Err(StoreError::InvalidMove);
         }
+        change.may_name(to.0, change.dentry(to.0, to.1)?.as_ref())?;
         let row =
             DentryRow { name: to.1.to_vec().into(), inode: from, kind: source.kind, begin: change.moment() };
         change.clear_target(&row, to.0, to.1, replace)?;
@@ -531,6 +540,7 @@ impl Vault {
         // A time set while the file is written is the client's last word until it writes again.
         let mut held = open.as_ref().map(OpenHold::take);
         let mut change = Change::begin(self)?;
+        change.may_change(inode, None)?;
         let old = change.inode(inode)?;
         let mut new = old.successor();
         new.apply(attributes);
@@ -562,6 +572,7 @@ impl Vault {
         mut audit: RecordDraft,
     ) -> Result<Pending<()>, StoreError> {
         let mut change = Change::begin(self)?;
+        change.may_change(inode, None)?;
         let old = change.inode(inode)?;
         let mut new = old.successor();
         for (name, value) in changes {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use super::held::HeldLocks;
 use super::{Kind, Vault, VaultInner, VaultRecord};
 use crate::allowance::Allowance;
 use crate::audit::RecordDraft;
@@ -141,7 +142,7 @@ impl Store {
         let vaults = self.inner.vaults.lock().unwrap_or_else(PoisonError::into_inner);
         let inner =
             vaults.values().filter_map(|found| Arc::clone(&found.vault).downcast::<VaultInner>().ok());
-        inner.map(|inner| Vault { inner }).collect()
+        inner.map(|inner| Vault { inner, bearer: None, within: None }).collect()
     }
 
     /// Opens a vault; the same object for every caller, so that all see one content for an open file.
@@ -153,7 +154,7 @@ impl Store {
         if let Some(found) = vaults.get(&id)
             && let Ok(inner) = Arc::clone(&found.vault).downcast::<VaultInner>()
         {
-            return Ok(Vault { inner });
+            return Ok(Vault { inner, bearer: None, within: None });
         }
         let unavailable = || StoreError::VaultUnavailable(id);
         let row = self.get(self.system_key(), Table::Vaults, &id.0)?.ok_or_else(unavailable)?;
@@ -177,8 +178,9 @@ impl Store {
             compressed: AtomicBool::new(row.compression() == Compression::Lz4),
             closed: AtomicBool::new(false),
             claims: Arc::default(),
+            locks: HeldLocks::new(Arc::clone(&self.inner.locks)),
         });
         vaults.insert(id, OpenedVault { keys, vault: Arc::<VaultInner>::clone(&inner) });
-        Ok(Vault { inner })
+        Ok(Vault { inner, bearer: None, within: None })
     }
 }

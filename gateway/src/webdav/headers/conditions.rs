@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::super::status::{Refused, refuse};
 use super::fields::text;
+use crate::limits::IF_LISTS_MAX;
 
 /// One condition of an `If` list (RFC 4918 section 10.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,10 @@ fn parse_if(value: &str) -> Option<Vec<IfList>> {
     let (mut rest, mut resource, mut lists) = (value.trim_start(), None, Vec::new());
     while !rest.is_empty() {
         if let Some(tagged) = rest.strip_prefix('<') {
+            // Lists with and without a resource are not mixed.
+            if resource.is_none() && !lists.is_empty() {
+                return None;
+            }
             let (uri, after) = tagged.split_once('>')?;
             resource = Some(uri.to_owned());
             rest = after.trim_start();
@@ -69,6 +74,9 @@ fn parse_if(value: &str) -> Option<Vec<IfList>> {
             inner = after.trim_start();
         }
         if conditions.is_empty() {
+            return None;
+        }
+        if lists.len() >= IF_LISTS_MAX {
             return None;
         }
         lists.push(IfList { resource: resource.clone(), conditions });
@@ -95,7 +103,7 @@ pub fn lock_token(headers: &HeaderMap) -> Result<String, Refused> {
 pub enum Tags {
     /// `*`
     Any,
-    /// These, with their quotes and without `W/`.
+    /// These, with their quotes and without `W/`; of If-Match only the strong ones, since a weak one is never the same.
     List(Vec<String>),
 }
 
@@ -109,20 +117,37 @@ impl Tags {
     }
 }
 
-fn parse_tags(value: &str) -> Option<Tags> {
-    if value == "*" {
-        return Some(Tags::Any);
-    }
+/// The text of a header that is a list, over all its lines (RFC 9110 section 5.3).
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let lines: Option<Vec<&str>> =
+        headers.get_all(name).iter().map(|value| value.to_str().ok().map(str::trim)).collect();
+    lines.filter(|lines| !lines.is_empty()).map(|lines| lines.join(", "))
+}
+
+/// Entity tags, each with whether it is weak.
+fn parse_tags(value: &str) -> Option<Vec<(String, bool)>> {
     let mut tags = Vec::new();
     let mut rest = value.trim();
     while !rest.is_empty() {
-        let quoted = rest.strip_prefix("W/").unwrap_or(rest).strip_prefix('"')?;
-        let (tag, after) = quoted.split_once('"')?;
-        tags.push(format!("\"{tag}\""));
+        let weak = rest.strip_prefix("W/");
+        let (tag, after) = weak.unwrap_or(rest).strip_prefix('"')?.split_once('"')?;
+        tags.push((format!("\"{tag}\""), weak.is_some()));
         rest = after.trim_start();
-        rest = rest.strip_prefix(',').unwrap_or(rest).trim_start();
+        rest = match rest.strip_prefix(',') {
+            Some(more) => more.trim_start(),
+            None if rest.is_empty() => rest,
+            None => return None,
+        };
     }
-    (!tags.is_empty()).then_some(Tags::List(tags))
+    (!tags.is_empty()).then_some(tags)
+}
+
+fn tags(value: &str, keep: impl Fn(bool) -> bool) -> Option<Tags> {
+    if value == "*" {
+        return Some(Tags::Any);
+    }
+    let kept = parse_tags(value)?.into_iter().filter(|(_, weak)| keep(*weak)).map(|(tag, _)| tag);
+    Some(Tags::List(kept.collect()))
 }
 
 /// If-Match.
@@ -130,18 +155,19 @@ fn parse_tags(value: &str) -> Option<Tags> {
 /// # Errors
 /// 400: a condition that cannot be read is never ignored.
 pub fn if_match(headers: &HeaderMap) -> Result<Option<Tags>, Refused> {
-    match text(headers, &header::IF_MATCH)? {
-        None => Ok(None),
-        Some(value) => match parse_tags(value) {
-            Some(tags) => Ok(Some(tags)),
-            None => refuse(StatusCode::BAD_REQUEST, "the If-Match header cannot be read"),
-        },
+    if !headers.contains_key(header::IF_MATCH) {
+        return Ok(None);
+    }
+    let lines = joined(headers, &header::IF_MATCH);
+    match lines.and_then(|value| tags(&value, |weak| !weak)) {
+        Some(tags) => Ok(Some(tags)),
+        None => refuse(StatusCode::BAD_REQUEST, "the If-Match header cannot be read"),
     }
 }
 
 /// If-None-Match. A malformed one is ignored: Joplin sends it unquoted, and the worst is one transfer too many.
 pub fn if_none_match(headers: &HeaderMap) -> Option<Tags> {
-    text(headers, &header::IF_NONE_MATCH).ok().flatten().and_then(parse_tags)
+    joined(headers, &header::IF_NONE_MATCH).and_then(|value| tags(&value, |_| true))
 }
 
 #[cfg(test)]
@@ -161,16 +187,22 @@ mod tests {
         assert_eq!(lists[0].resource.as_deref(), Some("https://h/p"));
         assert_eq!(lists[0].conditions.len(), 2);
         assert!(lists[0].conditions[0].negated);
-        for bad in ["(<urn:x", "(", "()", "urn:a", "(<a>) x", "<u>", "([e)", "(Not)"] {
+        for bad in ["(<urn:x", "(", "()", "urn:a", "(<a>) x", "<u>", "([e)", "(Not)", "(<a>) <u> (<b>)"] {
             assert_eq!(parse_if(bad), None, "{bad}");
         }
+        let many = |lists: usize| "(<urn:a>)".repeat(lists);
+        assert_eq!(parse_if(&many(IF_LISTS_MAX)).unwrap().len(), IF_LISTS_MAX);
+        assert_eq!(parse_if(&many(IF_LISTS_MAX + 1)), None);
     }
 
     #[test]
     fn tags_are_quoted_and_a_malformed_if_match_is_refused() {
         assert!(if_match(&with("if-match", "\"")).is_err());
         assert_eq!(if_none_match(&with("if-none-match", "unquoted")), None);
+        assert!(if_match(&with("if-match", "\"a\" \"b\"")).is_err());
         let tags = if_match(&with("if-match", "\"a\", W/\"b\"")).unwrap().unwrap();
+        assert!(tags.matches("\"a\"") && !tags.matches("\"b\"") && !tags.matches("\"c\""));
+        let tags = if_none_match(&with("if-none-match", "\"a\", W/\"b\"")).unwrap();
         assert!(tags.matches("\"a\"") && tags.matches("\"b\"") && !tags.matches("\"c\""));
     }
 

@@ -20,14 +20,17 @@ pub enum Depth {
     Infinity,
 }
 
-/// A header's text; nothing when absent, a refusal when it is not text.
+/// A header's text; nothing when absent, a refusal when it is not text. Said twice it could mean either, to one reader this
+/// and to another that: refused.
 ///
 /// # Errors
 /// The refusal to answer with.
 pub fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Refused> {
-    match headers.get(name) {
-        None => Ok(None),
-        Some(value) => match value.to_str() {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => refuse(StatusCode::BAD_REQUEST, "a header that has one value is there twice"),
+        (Some(value), None) => match value.to_str() {
             Ok(text) => Ok(Some(text.trim())),
             Err(_) => refuse(StatusCode::BAD_REQUEST, "a header holds bytes that are no text"),
         },

@@ -44,6 +44,8 @@ pub enum RepairKind {
     SegmentDropped,
     /// Digests of contents that no state lists.
     DigestsDropped,
+    /// Locks on what is not there.
+    LocksDropped,
     /// Names that led nowhere.
     NameDropped,
     /// Inodes without a name.
@@ -73,6 +75,7 @@ impl RepairKind {
             Self::ChunkListed => "chunks-listed",
             Self::SegmentDropped => "segments-dropped",
             Self::DigestsDropped => "digests-dropped",
+            Self::LocksDropped => "locks-dropped",
             Self::NameDropped => "names-dropped",
             Self::InodeDropped => "inodes-dropped",
             Self::TreeCorrected => "tree-corrected",

@@ -70,6 +70,9 @@ impl Repair<'_> {
                 );
                 txn.submit()?.wait()?;
                 restored += put;
+                if step.iter().any(|((table, _), _)| *table == Table::Locks) {
+                    self.store.opened_vaults().iter().for_each(|vault| vault.held_locks().forget());
+                }
             }
         }
         self.count(RepairKind::RecordRestored, restored);

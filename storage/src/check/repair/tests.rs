@@ -19,6 +19,7 @@ use crate::rows::{
 use crate::secret::Secret32;
 use crate::time::{Clock, UnixNanos};
 use crate::tree::AttributeChange;
+use crate::tree::lock::{LockDepth, LockDraft, LockScope, LockTarget, LockToken};
 use crate::upload::Completion;
 use crate::{Store, StoreError, StoreOptions, Vault};
 
@@ -280,6 +281,35 @@ fn digests_of_a_content_that_is_not_there_are_dropped() {
     let report = made.is_repaired(false);
     assert_eq!(report.repaired[&RepairKind::DigestsDropped], 1);
     assert_eq!(made.rows(Table::Digests).len(), 1, "the others stay");
+    made.store.shutdown().unwrap();
+}
+
+#[test]
+fn locks_on_what_is_not_there_are_dropped_and_damaged_ones_restored() {
+    let made = Made::new();
+    let wanted = LockDraft {
+        token: LockToken([1; 16]),
+        holder: [2; 16],
+        scope: LockScope::Exclusive,
+        depth: LockDepth::Zero,
+        expires: UnixNanos(i64::MAX),
+        path: Vec::new(),
+        owner: String::new(),
+    };
+    let target = LockTarget::Name(InodeId::ROOT, made.files[0].0);
+    let lock = made.vault().lock(target, wanted, draft(Action::LockSet)).unwrap().wait().unwrap();
+    // No inode has the number of the lock.
+    let (key, row) = made.rows(Table::Locks).remove(0);
+    made.force(Table::Locks, &crate::rows::lock_key(made.id, InodeId(lock.number), 1), Some(&row));
+    let report = made.is_repaired(false);
+    assert_eq!(report.repaired[&RepairKind::LocksDropped], 1);
+    assert_eq!(made.vault().locks().unwrap(), std::slice::from_ref(&lock), "the other stays");
+    made.store.checkpoint().unwrap();
+    let mut damaged = made.index.snapshot().unwrap().get(Table::Locks, &key).unwrap().unwrap();
+    damaged[40] ^= 1;
+    made.index.apply(&[Change { table: Table::Locks, key, value: Some(damaged) }]).unwrap();
+    made.is_repaired(false);
+    assert_eq!(made.vault().locks().unwrap(), [lock]);
     made.store.shutdown().unwrap();
 }
 

@@ -49,6 +49,7 @@ enum Fix<'f> {
     Chunk(ChunkId, Count),
     Awaited(ChunkId),
     Digests(ContentId),
+    Lock(InodeId, u64),
 }
 
 impl Repair<'_> {
@@ -145,6 +146,9 @@ impl Repair<'_> {
             Finding::DigestsOfNothing { vault, content } if !incomplete.has(*vault) => {
                 Some((*vault, Fix::Digests(*content)))
             }
+            Finding::LockOfNothing { vault, inode, number } if !incomplete.has(*vault) => {
+                Some((*vault, Fix::Lock(*inode, *number)))
+            }
             _ => None,
         });
         self.fix(by_vault(fixes))
@@ -235,6 +239,15 @@ fn apply(change: &mut Change<'_>, fix: &Fix<'_>) -> Result<Option<RepairKind>, S
             await_reclaim(change, chunk);
             Ok(Some(RepairKind::ChunkListed))
         }
+        Fix::Lock(inode, number) => match change.inode(inode) {
+            Err(StoreError::NotFound) => {
+                change.held_locks()?;
+                change.drop_lock((inode, number));
+                Ok(Some(RepairKind::LocksDropped))
+            }
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        },
         Fix::Digests(content) => Ok(change.forget_digests(content)?.then_some(RepairKind::DigestsDropped)),
     }
 }

@@ -1,9 +1,11 @@
 //! One transaction on a vault: rows read and written, history kept, references and usage counted.
 
 mod holding;
+pub(crate) mod locks;
 
 use std::collections::HashMap;
 
+use super::held::{HeldLock, LockKey};
 use super::{Kind, Vault};
 use crate::allowance::Amounts;
 use crate::audit::RecordDraft;
@@ -35,6 +37,8 @@ pub(crate) struct Change<'v> {
     bytes_removed: u64,
     inodes_added: u64,
     inodes_removed: u64,
+    /// Locks that it gives and ends.
+    lock_changes: Vec<(LockKey, Option<HeldLock>)>,
 }
 
 /// What of a reservation a transaction uses.
@@ -73,6 +77,7 @@ impl<'v> Change<'v> {
             bytes_removed: 0,
             inodes_added: 0,
             inodes_removed: 0,
+            lock_changes: Vec::new(),
         })
     }
 
@@ -199,7 +204,7 @@ impl<'v> Change<'v> {
         self.touch_directory(parent)
     }
 
-    /// Takes a name away (the inode stays as it is).
+    /// Takes a name away (the inode stays as it is). Locks end with it.
     pub(crate) fn drop_dentry(&mut self, parent: InodeId, row: &DentryRow) -> Result<(), StoreError> {
         let key = self.dentry_key(parent, &row.name);
         if row.begin.commit != self.txn.number() {
@@ -208,6 +213,7 @@ impl<'v> Change<'v> {
             self.put(Table::DentryHistory, &past, &PastRow { row: row.clone(), end })?;
         }
         self.txn.delete(Table::Dentries, &key);
+        self.drop_locks_on(row.inode)?;
         self.touch_directory(parent)
     }
 
@@ -390,7 +396,8 @@ impl<'v> Change<'v> {
         if let Some((record, details)) = audit {
             self.txn.audit(record, Some(details));
         }
-        let ticket = self.txn.submit()?;
+        let (changed, locks) = (std::mem::take(&mut self.lock_changes), vault.held_locks());
+        let ticket = self.txn.submit_then(|| locks.apply(&changed))?;
         settled.keep();
         if let Some((reservation, _)) = reservation {
             reservation.used(held);

@@ -118,6 +118,10 @@ impl Upload {
         let mut change = Change::begin(&vault)?;
         change.directory(parent)?;
         let target = change.dentry(parent, name)?;
+        match &target {
+            Some(row) => change.may_change(row.inode, Some(parent))?,
+            None => change.may_name(parent, None)?,
+        }
         let content = self.editor.content(&mut change)?;
         if !self.digests.are_none() {
             change.put_digests(content.id, &self.digests)?;
