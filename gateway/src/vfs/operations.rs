@@ -1,8 +1,6 @@
 //! Operations on names: each resolves, asks for a permit, changes storage with its audit record, and waits until both
 //! are durable.
 
-use std::collections::BTreeMap;
-
 use coffre_auth::Rights;
 use coffre_auth::permit::{Permit, action};
 use coffre_storage::audit::{Action, DetailKey, Outcome, RecordDraft};
@@ -17,8 +15,8 @@ use super::space;
 use super::tree::Tree;
 use super::{
     AttributeChange, Attributes, DirectoryEntry, DirectoryHandle, FileHandle, Follow, Kind, Namespace,
-    OpenOptions, Precondition, Replace, SpaceState, UploadHandle, VaultPath, VfsError, blocking, durable,
-    durable_value,
+    OpenOptions, Precondition, Properties, Replace, SpaceState, UploadHandle, VaultPath, VfsError, blocking,
+    durable, durable_value,
 };
 use crate::limits::COPY_PIECE_BYTES;
 use crate::session::SharedSession;
@@ -651,12 +649,12 @@ impl Namespace {
     ///
     /// # Errors
     /// [`VfsError`].
-    pub async fn properties(&self, path: &VaultPath) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, VfsError> {
+    pub async fn properties(&self, path: &VaultPath) -> Result<Properties, VfsError> {
         let path = path.clone();
         self.audited(self.about(Action::Stat, &path), move |own| {
             let resolved = own.resolve(&path, Follow::Yes)?;
             match resolved.node {
-                Node::Above(_) | Node::Snapshots => Ok(BTreeMap::new()),
+                Node::Above(_) | Node::Snapshots => Ok(Properties::new()),
                 Node::Inside(inside) => {
                     own.permit_read(&inside, Rights::List)?;
                     Ok(inside.tree.properties(inside.attributes.inode)?)
@@ -666,7 +664,7 @@ impl Namespace {
         .await
     }
 
-    /// Sets and removes properties, all or nothing.
+    /// Sets and removes properties and changes attributes, all or nothing.
     ///
     /// # Errors
     /// [`VfsError`].
@@ -674,13 +672,15 @@ impl Namespace {
         &self,
         path: &VaultPath,
         changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+        attributes: AttributeChange,
     ) -> Result<(), VfsError> {
         let path = path.clone();
         self.change(self.about(Action::PropertiesSet, &path), move |own| {
             let (real, inside) = own.changeable(&path, Follow::Yes)?;
             own.permit_change(&inside, Rights::SetAttributes)?;
             let record = own.about_inside(Action::PropertiesSet, &real, &inside);
-            Ok(inside.tree.present()?.set_properties(inside.attributes.inode, &changes, record)?)
+            let vault = inside.tree.present()?;
+            Ok(vault.set_metadata(inside.attributes.inode, &attributes, &changes, record)?)
         })
         .await
     }

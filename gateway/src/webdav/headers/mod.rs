@@ -2,10 +2,14 @@
 
 mod conditions;
 mod fields;
+mod language;
 mod range;
 mod uri;
 
 pub use conditions::{Condition, IfList, StateToken, Tags, if_lists, if_match, if_none_match, lock_token};
-pub use fields::{Depth, basic, date, depth, overwrite, parse_date, text, timeout};
+pub use fields::{
+    Depth, basic, date, depth, is_windows, overwrite, parse_date, push_date, push_rfc3339, text, timeout,
+};
+pub use language::{Language, language};
 pub use range::{Range, range};
 pub use uri::{destination, local_path, path};
