@@ -37,4 +37,5 @@ mod tamper;
 mod traces;
 mod transport;
 mod upgrade;
+mod webdav_clients;
 mod webdav_properties;
