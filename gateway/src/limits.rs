@@ -232,7 +232,13 @@ pub const PARTS_KEPT_SECS: i64 = 3 * 86_400;
 pub const STALL_SECS_MAX: u64 = 120;
 /// Seconds for a TLS handshake, and for a request's headers.
 pub const HANDSHAKE_SECS_MAX: u64 = 30;
-/// Entries of a directory that a browser's page shows.
-pub const PAGE_ENTRIES_MAX: usize = 10_000;
+/// Entries of a directory that a browser's page sorts: they are in memory for it. Of more, all are shown as they come.
+pub const PAGE_SORTED_MAX: usize = 10_000;
+/// Bytes of a browser's page after which a piece of it is sent.
+pub const PAGE_PIECE_BYTES: usize = 64 * 1024;
 /// Entries asked of a directory at a time.
 pub const LISTING_PIECE: usize = 512;
+/// The same where their properties come along: 64 KiB each at worst.
+pub const LISTING_DESCRIBED_PIECE: usize = 128;
+/// Bytes of a PROPFIND's answer after which a piece of it is sent; one more piece is made ahead.
+pub const PROPFIND_PIECE_BYTES: usize = 128 * 1024;

@@ -39,5 +39,7 @@ mod tamper;
 mod traces;
 mod transport;
 mod upgrade;
+mod webdav_clients;
 mod webdav_locks;
+mod webdav_properties;
 mod webdav_transfers;

@@ -11,6 +11,7 @@ pub mod mount;
 pub mod process;
 pub mod raw_http;
 pub mod raw_sftp;
+pub mod web_trace;
 
 pub use files::{Listing, Names, listing, sample_tree};
 pub use fixture::Fixture;
@@ -19,3 +20,4 @@ pub use mount::Mount;
 pub use process::{Finished, run, run_ok, until, wait};
 pub use raw_http::RawHttp;
 pub use raw_sftp::RawSftp;
+pub use web_trace::{WebAnswer, WebTrace};

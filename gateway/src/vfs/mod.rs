@@ -29,7 +29,7 @@ pub use coffre_storage::audit::{Action, DetailKey, Outcome, RecordDraft};
 pub use coffre_storage::id::{ContentId, InodeId, VaultId};
 pub use coffre_storage::time::UnixNanos;
 pub use coffre_storage::tree::lock::{Bearer, LockDepth, LockRecord, LockScope, LockToken, Rest};
-pub use coffre_storage::tree::{AttributeChange, Attributes, Kind, Replace};
+pub use coffre_storage::tree::{AttributeChange, Attributes, Kind, Properties, Replace};
 pub use coffre_storage::upload::Precondition;
 use coffre_storage::{Pending, Store, Ticket};
 pub use error::VfsError;

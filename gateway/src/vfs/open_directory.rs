@@ -4,11 +4,21 @@ use std::collections::VecDeque;
 
 use coffre_auth::Rights;
 use coffre_storage::StoreError;
-use coffre_storage::tree::Cursor;
+use coffre_storage::tree::{Cursor, Entry};
 
 use super::resolve::{Inside, Node, Resolved};
 use super::snapshots::SNAPSHOTS;
-use super::{Attributes, DirectoryEntry, Kind, Namespace, SpaceState, UnixNanos, VfsError, blocking};
+use super::tree::Tree;
+use super::{
+    Attributes, DirectoryEntry, InodeId, Kind, Namespace, Properties, SpaceState, UnixNanos, VfsError,
+    blocking,
+};
+
+impl From<Entry> for DirectoryEntry {
+    fn from(entry: Entry) -> Self {
+        Self { name: entry.name, attributes: entry.attributes }
+    }
+}
 
 /// An open directory of one session.
 #[derive(Debug)]
@@ -54,25 +64,56 @@ impl DirectoryHandle {
     /// # Errors
     /// [`VfsError`].
     pub async fn next(&mut self, max: usize) -> Result<Vec<DirectoryEntry>, VfsError> {
-        self.namespace.live()?;
-        if !self.ahead.is_empty() {
-            let count = self.ahead.len().min(max);
-            return Ok(self.ahead.drain(..count).collect());
+        let ahead = self.next_ahead(max)?;
+        if !ahead.is_empty() {
+            return Ok(ahead);
         }
+        self.next_inside(move |tree, inode, cursor| tree.list(inode, cursor, max), |entry| &entry.name)
+            .await
+            .map(|entries| entries.into_iter().map(DirectoryEntry::from).collect())
+    }
+
+    /// As [`next`](Self::next), each with its properties; nothing in their place where they were not read along.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn next_described(
+        &mut self,
+        max: usize,
+    ) -> Result<Vec<(DirectoryEntry, Option<Properties>)>, VfsError> {
+        let ahead = self.next_ahead(max)?;
+        if !ahead.is_empty() {
+            return Ok(ahead.into_iter().map(|entry| (entry, None)).collect());
+        }
+        let list = move |tree: &Tree, inode, cursor: Option<Cursor>| tree.list_described(inode, cursor, max);
+        let entries = self.next_inside(list, |(entry, _)| &entry.name).await?;
+        Ok(entries.into_iter().map(|(entry, properties)| (entry.into(), Some(properties))).collect())
+    }
+
+    fn next_ahead(&mut self, max: usize) -> Result<Vec<DirectoryEntry>, VfsError> {
+        self.namespace.live()?;
+        let count = self.ahead.len().min(max);
+        Ok(self.ahead.drain(..count).collect())
+    }
+
+    async fn next_inside<T: Send + 'static>(
+        &mut self,
+        list: impl Fn(&Tree, InodeId, Option<Cursor>) -> Result<(Vec<T>, Option<Cursor>), StoreError>
+        + Copy
+        + Send
+        + 'static,
+        name: fn(&T) -> &[u8],
+    ) -> Result<Vec<T>, VfsError> {
         while !self.ended {
             let Some(inside) = self.inside().cloned() else { break };
             let cursor = self.cursor;
-            let (entries, next) =
-                blocking(move || Ok(inside.tree.list(inside.attributes.inode, cursor, max)?)).await?;
+            let (mut entries, next) =
+                blocking(move || Ok(list(&inside.tree, inside.attributes.inode, cursor)?)).await?;
             self.cursor = next;
             self.ended = next.is_none();
-            let shown: Vec<DirectoryEntry> = entries
-                .into_iter()
-                .filter(|entry| !self.shadowed.contains(&entry.name))
-                .map(|entry| DirectoryEntry { name: entry.name, attributes: entry.attributes })
-                .collect();
-            if !shown.is_empty() {
-                return Ok(shown);
+            entries.retain(|entry| !self.shadowed.iter().any(|hidden| hidden == name(entry)));
+            if !entries.is_empty() {
+                return Ok(entries);
             }
         }
         Ok(Vec::new())

@@ -1,8 +1,6 @@
 //! Operations on names: each resolves, asks for a permit, changes storage with its audit record, and waits until both
 //! are durable.
 
-use std::collections::BTreeMap;
-
 use coffre_auth::Rights;
 use coffre_auth::permit::{Permit, action};
 use coffre_storage::audit::{Action, DetailKey, Outcome, RecordDraft};
@@ -18,8 +16,8 @@ use super::tree::Tree;
 use super::upload::Target;
 use super::{
     AttributeChange, Attributes, DirectoryEntry, DirectoryHandle, Edit, EditOffset, FileHandle, Follow, Kind,
-    Namespace, OpenOptions, Precondition, Replace, SpaceState, UploadHandle, VaultPath, VfsError, blocking,
-    brief, durable, durable_value,
+    Namespace, OpenOptions, Precondition, Properties, Replace, SpaceState, UploadHandle, VaultPath, VfsError,
+    blocking, brief, durable, durable_value,
 };
 use crate::limits::COPY_PIECE_BYTES;
 use crate::session::SharedSession;
@@ -676,12 +674,12 @@ impl Namespace {
     ///
     /// # Errors
     /// [`VfsError`].
-    pub async fn properties(&self, path: &VaultPath) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, VfsError> {
+    pub async fn properties(&self, path: &VaultPath) -> Result<Properties, VfsError> {
         let path = path.clone();
         self.audited_brief(self.about(Action::Stat, &path), move |own| {
             let resolved = own.resolve(&path, Follow::Yes)?;
             match resolved.node {
-                Node::Above(_) | Node::Snapshots => Ok(BTreeMap::new()),
+                Node::Above(_) | Node::Snapshots => Ok(Properties::new()),
                 Node::Inside(inside) => {
                     own.permit_read(&inside, Rights::List)?;
                     Ok(inside.tree.properties(inside.attributes.inode)?)
@@ -691,7 +689,7 @@ impl Namespace {
         .await
     }
 
-    /// Sets and removes properties, all or nothing.
+    /// Sets and removes properties and changes attributes, all or nothing.
     ///
     /// # Errors
     /// [`VfsError`].
@@ -699,17 +697,15 @@ impl Namespace {
         &self,
         path: &VaultPath,
         changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+        attributes: AttributeChange,
     ) -> Result<(), VfsError> {
         let path = path.clone();
         self.change(self.about(Action::PropertiesSet, &path), move |own| {
             let (real, inside) = own.changeable(&path, Follow::Yes)?;
             own.permit_change(&inside, Rights::SetAttributes)?;
             let record = own.about_inside(Action::PropertiesSet, &real, &inside);
-            Ok(own.reached_by(&real, inside.tree.present()?)?.set_properties(
-                inside.attributes.inode,
-                &changes,
-                record,
-            )?)
+            let vault = own.reached_by(&real, inside.tree.present()?)?;
+            Ok(vault.set_metadata(inside.attributes.inode, &attributes, &changes, record)?)
         })
         .await
     }

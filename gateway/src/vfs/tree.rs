@@ -1,14 +1,12 @@
 //! A vault now or as it was: both are read alike, and only the one that is now gives a [`Vault`] to change.
 
-use std::collections::BTreeMap;
-
 use coffre_storage::id::VaultId;
 use coffre_storage::tree::digest::Digests;
-use coffre_storage::tree::{Cursor, Entry, PastVault};
+use coffre_storage::tree::{Cursor, DescribedEntry, Entry, PastVault};
 use coffre_storage::upload::OpenFile;
 use coffre_storage::{StoreError, Vault};
 
-use super::{Attributes, ContentId, InodeId, UnixNanos, VfsError};
+use super::{Attributes, ContentId, InodeId, Properties, UnixNanos, VfsError};
 
 /// A vault now, or at a moment.
 #[derive(Clone, Debug)]
@@ -74,7 +72,19 @@ impl Tree {
         }
     }
 
-    pub(super) fn properties(&self, inode: InodeId) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
+    pub(super) fn list_described(
+        &self,
+        directory: InodeId,
+        cursor: Option<Cursor>,
+        max: usize,
+    ) -> Result<(Vec<DescribedEntry>, Option<Cursor>), StoreError> {
+        match self {
+            Self::Present(vault) => vault.list_described(directory, cursor, max),
+            Self::Past(past) => past.list_described(directory, cursor, max),
+        }
+    }
+
+    pub(super) fn properties(&self, inode: InodeId) -> Result<Properties, StoreError> {
         match self {
             Self::Present(vault) => vault.properties(inode),
             Self::Past(past) => past.properties(inode),

@@ -1,24 +1,31 @@
 //! WebDAV (RFC 4918) over TLS on hyper: `service` proves the sender and chooses the method; `headers` and `xml` read what
-//! was sent; `get`, `put`, `partial`, `uploads`, `page`, `tree`, `properties`, `locking` do it through the one
-//! door.
+//! was sent; `get`, `put`, `partial`, `uploads`, `page`, `tree`, `propfind`, `proppatch`, `locking` do it through
+//! the one door.
 //!
 //! The methods are ours and not dav-server's: what would be left of it after its defects were fenced off (MEASUREMENTS
 //! lists twenty) is less than the fence.
 
+pub mod asked;
+pub mod dead;
 pub mod get;
 pub mod headers;
+pub mod live;
 pub mod locking;
 pub mod locks;
+pub mod markup;
 pub mod page;
 pub mod partial;
 pub mod preconditions;
 pub mod properties;
+pub mod propfind;
+pub mod proppatch;
 pub mod put;
 pub mod request;
 pub mod service;
 pub mod status;
 pub mod tree;
 pub mod uploads;
+pub mod words;
 pub mod xml;
 
 use std::convert::Infallible;

@@ -1,462 +1,212 @@
-//! PROPFIND and PROPPATCH (RFC 4918 sections 9.1 and 9.2). Properties that a client sets are kept as they came; our own
-//! are computed. Answers are compact: Windows reads at most a megabyte of a listing.
+//! How a resource is described with its properties, ours and those that clients keep with it (RFC 4918 section 14.24).
+//! Compact: Windows reads at most a megabyte of a listing.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use http::StatusCode;
-use hyper::body::Incoming;
-use quick_xml::escape::escape;
-
-use super::headers::{self, Depth};
-use super::locks::{Reach, active_lock};
-use super::request::{Answer, Request, etag, xml_answer};
-use super::status::{Refused, refuse};
-use super::xml::{Element, Name};
-use crate::limits::LISTING_PIECE;
-use crate::vfs::{
-    AttributeChange, Attributes, Follow, Kind, LocksSeen, SeenLock, SpaceState, UnixNanos, VaultPath,
-};
+use super::asked::{Asked, Meaning, Wanted};
+use super::dead;
+use super::headers;
+use super::live::{EXECUTABLE_BITS, Live};
+use super::locks::active_lock;
+use super::markup::push_text;
+use super::request::etag;
+use crate::vfs::{Attributes, Kind, Properties, SeenLock, SpaceState};
 
 const NANOS: i64 = 1_000_000_000;
-/// The namespace of the times that Windows sets.
-const WIN32: &str = "urn:schemas-microsoft-com:";
-const OWNCLOUD: &str = "http://owncloud.org/ns";
-/// Our own properties; those in the first part belong to `allprop`.
-const LIVE: [&str; 11] = [
-    "resourcetype",
-    "getcontentlength",
-    "getlastmodified",
-    "creationdate",
-    "getetag",
-    "getcontenttype",
-    "displayname",
-    "supportedlock",
-    "lockdiscovery",
-    "quota-available-bytes",
-    "quota-used-bytes",
-];
-const ALLPROP: usize = 6;
-const HEADER: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n";
-
-type Dead = BTreeMap<Vec<u8>, Vec<u8>>;
-
-fn stored_key(name: &Name) -> Vec<u8> {
-    format!("{}\0{}", name.space, name.local).into_bytes()
-}
-
-fn name_of(key: &[u8]) -> Name {
-    let text = String::from_utf8_lossy(key);
-    let (space, local) = text.split_once('\0').unwrap_or(("", &text));
-    Name { space: space.to_owned(), local: local.to_owned() }
-}
-
-/// What a PROPFIND asks for.
-enum Wanted {
-    All(Vec<Name>),
-    Names,
-    These(Vec<Name>),
-}
-
-impl Wanted {
-    fn of(root: Option<&Element>) -> Result<Self, Refused> {
-        let Some(root) = root else { return Ok(Self::All(Vec::new())) };
-        let names = |list: &Element| list.elements().map(|wanted| wanted.name.clone()).collect();
-        if !root.name.is_dav("propfind") {
-            return refuse(StatusCode::BAD_REQUEST, "the body is no propfind");
-        }
-        if let Some(list) = root.dav("prop") {
-            return Ok(Self::These(names(list)));
-        }
-        match (root.dav("propname"), root.dav("allprop")) {
-            (Some(_), None) => Ok(Self::Names),
-            (None, Some(_)) => Ok(Self::All(root.dav("include").map(names).unwrap_or_default())),
-            (Some(_), Some(_)) | (None, None) => {
-                refuse(StatusCode::BAD_REQUEST, "the propfind asks for nothing")
-            }
-        }
-    }
-
-    fn needs_dead(&self) -> bool {
-        match self {
-            Self::All(_) | Self::Names => true,
-            Self::These(names) => {
-                names.iter().any(|name| live(name).is_none() || name.local == "displayname")
-            }
-        }
-    }
-
-    fn names(&self, local: &str) -> bool {
-        match self {
-            Self::All(more) | Self::These(more) => more.iter().any(|name| name.is_dav(local)),
-            Self::Names => false,
-        }
-    }
-}
-
-fn live(name: &Name) -> Option<&'static str> {
-    LIVE.iter().find(|known| name.is_dav(known)).copied()
-}
+/// What every answer declares: the namespaces of our own properties, and that of Windows.
+pub const ROOT: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<D:multistatus xmlns:D=\"DAV:\" \
+                        xmlns:X=\"http://apache.org/dav/props/\" xmlns:Z=\"urn:schemas-microsoft-com:\">\n";
+/// The end of an answer that began with [`ROOT`].
+pub const ROOT_END: &str = "</D:multistatus>\n";
 
 /// A resource that is described.
-struct Described<'r> {
-    path: &'r VaultPath,
-    attributes: &'r Attributes,
-    dead: &'r Dead,
-    space: Option<SpaceState>,
-    locks: Vec<SeenLock>,
-    viewer: [u8; 16],
-    now: i64,
+#[derive(Debug)]
+pub struct Resource<'r> {
+    /// Its address, percent-encoded.
+    pub href: &'r str,
+    /// Its own name; nothing at the root.
+    pub name: &'r [u8],
+    /// What is known of it.
+    pub attributes: &'r Attributes,
+    /// What clients keep with it.
+    pub dead: &'r Properties,
+    /// Room where it lies, where that was asked.
+    pub space: Option<SpaceState>,
+    /// Locks on it.
+    pub locks: &'r [SeenLock],
+    /// Who looks at them.
+    pub viewer: [u8; 16],
+    /// Nanoseconds since 1970.
+    pub now: i64,
 }
 
-impl Described<'_> {
+impl Resource<'_> {
     fn is_collection(&self) -> bool {
         self.attributes.kind == Kind::Directory
     }
 
-    /// The inner XML of one of our own properties; nothing when the resource does not have it.
-    fn live(&self, local: &str) -> Option<String> {
-        let file = !self.is_collection();
-        Some(match local {
-            "resourcetype" if file => String::new(),
-            "resourcetype" => "<D:collection/>".to_owned(),
-            "getcontentlength" if file => self.attributes.size.to_string(),
-            "getcontenttype" if file => "application/octet-stream".to_owned(),
-            "getetag" if file => escape(etag(self.attributes)).into_owned(),
-            "getlastmodified" => headers::date(self.attributes.mtime.0.div_euclid(NANOS)),
-            "creationdate" => {
-                let secs = self.attributes.ctime.0.div_euclid(NANOS);
-                jiff::Timestamp::from_second(secs).map_or_else(|_| String::new(), |time| time.to_string())
-            }
-            "displayname" => {
-                let name = self.path.components().last().map(|name| String::from_utf8_lossy(name).into_owned());
-                escape(name.unwrap_or_default()).into_owned()
-            }
-            "supportedlock" => ["exclusive", "shared"].iter().fold(String::new(), |mut out, scope| {
+    /// Whether it has a property of ours.
+    fn has(&self, live: Live) -> bool {
+        match live {
+            Live::ContentLength | Live::EntityTag | Live::Executable => !self.is_collection(),
+            Live::QuotaAvailable | Live::QuotaUsed => self.is_collection() && self.space.is_some(),
+            Live::ResourceType
+            | Live::LastModified
+            | Live::CreationDate
+            | Live::DisplayName
+            | Live::SupportedLock
+            | Live::LockDiscovery
+            | Live::IsHidden
+            | Live::IsCollection => true,
+        }
+    }
+
+    /// Appends what stands in the element of a property that it has.
+    fn push_value(&self, out: &mut String, live: Live) {
+        let number = |out: &mut String, number: u64| {
+            let _written = write!(out, "{number}");
+        };
+        let flag = |out: &mut String, yes: bool| out.push(if yes { '1' } else { '0' });
+        match live {
+            Live::ResourceType if self.is_collection() => out.push_str("<D:collection/>"),
+            Live::ResourceType => {}
+            Live::ContentLength => number(out, self.attributes.size),
+            Live::LastModified => headers::push_date(out, self.attributes.mtime.0.div_euclid(NANOS)),
+            Live::CreationDate => headers::push_rfc3339(out, self.attributes.ctime.0.div_euclid(NANOS)),
+            Live::EntityTag => push_text(out, &etag(self.attributes)),
+            Live::DisplayName => push_text(out, &String::from_utf8_lossy(self.name)),
+            Live::SupportedLock => ["exclusive", "shared"].iter().for_each(|scope| {
                 let _written = write!(
                     out,
                     "<D:lockentry><D:lockscope><D:{scope}/></D:lockscope><D:locktype><D:write/></D:locktype></D:lockentry>"
                 );
-                out
             }),
-            "lockdiscovery" => {
-                self.locks.iter().map(|lock| active_lock(lock, self.viewer, self.now)).collect()
+            Live::LockDiscovery => {
+                self.locks.iter().for_each(|lock| out.push_str(&active_lock(lock, self.viewer, self.now)));
             }
-            "quota-available-bytes" => self.space.filter(|_| !file)?.free_bytes.to_string(),
-            "quota-used-bytes" => self.space.filter(|_| !file)?.used_bytes.to_string(),
-            _ => return None,
-        })
-    }
-
-    fn put_dead(out: &mut String, name: &Name, inner: &str) {
-        let (local, space) = (&name.local, escape(&name.space));
-        let _written = if inner.is_empty() {
-            write!(out, "<{local} xmlns=\"{space}\"/>")
-        } else {
-            write!(out, "<{local} xmlns=\"{space}\">{inner}</{local}>")
-        };
-    }
-
-    fn put(&self, out: &mut String, name: &Name) -> bool {
-        if let Some(value) = self.dead.get(&stored_key(name)) {
-            Self::put_dead(out, name, &String::from_utf8_lossy(value));
-            return true;
+            Live::QuotaAvailable => number(out, self.space.map_or(0, |space| space.free_bytes)),
+            Live::QuotaUsed => number(out, self.space.map_or(0, |space| space.used_bytes)),
+            Live::IsHidden => flag(out, dead::is_hidden(self.dead)),
+            Live::IsCollection => flag(out, self.is_collection()),
+            Live::Executable => {
+                out.push(if self.attributes.mode & EXECUTABLE_BITS == 0 { 'F' } else { 'T' });
+            }
         }
-        let Some((local, value)) = live(name).and_then(|local| Some((local, self.live(local)?))) else {
+    }
+
+    /// Appends a property of ours, if it has it.
+    fn push_live(&self, out: &mut String, live: Live) -> bool {
+        if !self.has(live) {
             return false;
-        };
-        let _written = if value.is_empty() {
-            write!(out, "<D:{local}/>")
+        }
+        let tag = live.tag();
+        let start = out.len();
+        let _written = write!(out, "<{tag}>");
+        let inside = out.len();
+        self.push_value(out, live);
+        if out.len() == inside {
+            out.truncate(start);
+            let _written = write!(out, "<{tag}/>");
         } else {
-            write!(out, "<D:{local}>{value}</D:{local}>")
-        };
+            let _written = write!(out, "</{tag}>");
+        }
         true
     }
 
-    /// A `response` element.
-    fn describe(&self, out: &mut String, wanted: &Wanted) {
-        let href = Request::href(self.path, self.is_collection());
-        let _written = write!(out, "<D:response><D:href>{}</D:href>", escape(&href));
-        let (mut found, mut missing) = (String::new(), String::new());
-        match wanted {
-            Wanted::Names => {
-                for local in LIVE.iter().filter(|local| self.live(local).is_some()) {
-                    let _written = write!(found, "<D:{local}/>");
-                }
-                self.dead.keys().for_each(|key| Self::put_dead(&mut found, &name_of(key), ""));
-            }
-            Wanted::All(more) => {
-                for local in LIVE.iter().take(ALLPROP) {
-                    self.put(&mut found, &Name::dav(local));
-                }
-                if self.space.is_some() {
-                    for local in ["quota-available-bytes", "quota-used-bytes"] {
-                        self.put(&mut found, &Name::dav(local));
-                    }
-                }
-                if !self.locks.is_empty() {
-                    self.put(&mut found, &Name::dav("lockdiscovery"));
-                }
-                for (key, value) in self
-                    .dead
-                    .iter()
-                    .filter(|(key, _)| live(&name_of(key)).is_none_or(|known| known == "displayname"))
-                {
-                    Self::put_dead(&mut found, &name_of(key), &String::from_utf8_lossy(value));
-                }
-                for name in
-                    more.iter().filter(|name| LIVE.iter().skip(ALLPROP).any(|local| name.is_dav(local)))
-                {
-                    self.put(&mut found, name);
-                }
-            }
-            Wanted::These(names) => {
-                for name in names {
-                    if !self.put(&mut found, name) {
-                        Self::put_dead(&mut missing, name, "");
-                    }
-                }
+    fn push_dead(&self, out: &mut String, key: &[u8], value: &[u8]) {
+        dead::push(out, key, value, self.attributes.mtime);
+    }
+
+    fn push_asked(&self, out: &mut String, asked: &Asked) -> bool {
+        let stored = asked.key.as_ref().and_then(|key| Some((key, self.dead.get(key)?)));
+        match (stored, &asked.meaning) {
+            (Some((key, value)), _) => self.push_dead(out, key, value),
+            (None, Meaning::Live(live)) => return self.push_live(out, *live),
+            (None, Meaning::Dead) => return false,
+        }
+        true
+    }
+
+    fn push_all(&self, out: &mut String, more: &[Asked]) {
+        for live in Live::of_allprop() {
+            self.push_live(out, live);
+        }
+        // npm's `webdav` looks for them here, against RFC 4331 section 3: of the collection that was asked about only.
+        for live in [Live::QuotaAvailable, Live::QuotaUsed] {
+            self.push_live(out, live);
+        }
+        if !self.locks.is_empty() {
+            self.push_live(out, Live::LockDiscovery);
+        }
+        self.dead.iter().for_each(|(key, value)| self.push_dead(out, key, value));
+        for asked in more {
+            if let Meaning::Live(live) = asked.meaning
+                && asked.key.as_ref().is_none_or(|key| !self.dead.contains_key(key))
+            {
+                self.push_live(out, live);
             }
         }
-        if !found.is_empty() || missing.is_empty() {
-            propstat(out, &found, "200 OK");
+    }
+
+    /// Windows keeps no entity tags, and of what it set itself needs only what nothing else says.
+    fn push_brief(&self, out: &mut String) {
+        let quota = [Live::QuotaAvailable, Live::QuotaUsed];
+        let own = Live::of_allprop().filter(|live| *live != Live::EntityTag).chain(quota);
+        for live in own {
+            self.push_live(out, live);
+        }
+        if !self.locks.is_empty() {
+            self.push_live(out, Live::LockDiscovery);
+        }
+        for (key, value) in self.dead.iter().filter(|(key, _)| !dead::is_said_otherwise(key)) {
+            self.push_dead(out, key, value);
+        }
+    }
+
+    fn push_names(&self, out: &mut String) {
+        for live in Live::all().filter(|live| self.has(*live)) {
+            let _written = write!(out, "<{}/>", live.tag());
+        }
+        self.dead.keys().for_each(|key| dead::push_key(out, key));
+    }
+
+    /// Appends its `response` element, which always has a `propstat`.
+    pub fn describe(&self, out: &mut String, wanted: &Wanted) {
+        let _written = write!(out, "<D:response><D:href>{}</D:href>", self.href);
+        let start = out.len();
+        out.push_str(PROPSTAT);
+        let inside = out.len();
+        let mut missing = Vec::new();
+        match wanted {
+            Wanted::Names => self.push_names(out),
+            Wanted::All(more) => self.push_all(out, more),
+            Wanted::Brief => self.push_brief(out),
+            Wanted::These(names) => {
+                missing.extend(names.iter().filter(|asked| !self.push_asked(out, asked)));
+            }
+        }
+        if out.len() > inside || missing.is_empty() {
+            push_propstat_end(out, "200 OK", None);
+        } else {
+            out.truncate(start);
         }
         if !missing.is_empty() {
-            propstat(out, &missing, "404 Not Found");
+            out.push_str(PROPSTAT);
+            missing.iter().for_each(|asked| out.push_str(&asked.absent));
+            push_propstat_end(out, "404 Not Found", None);
         }
         out.push_str("</D:response>\n");
     }
 }
 
-fn propstat(out: &mut String, properties: &str, status: &str) {
-    let _written = write!(
-        out,
-        "<D:propstat><D:prop>{properties}</D:prop><D:status>HTTP/1.1 {status}</D:status></D:propstat>"
-    );
-}
+/// The beginning of a `propstat`; properties follow.
+pub const PROPSTAT: &str = "<D:propstat><D:prop>";
 
-/// PROPFIND.
-///
-/// # Errors
-/// The refusal to answer with.
-pub async fn find(request: &Request, body: Incoming) -> Answer {
-    let members = match headers::depth(&request.headers)? {
-        Some(Depth::Zero) => false,
-        Some(Depth::One) => true,
-        // Never a truncated answer, and never a walk of the whole store.
-        None | Some(Depth::Infinity) => {
-            let text = format!("{HEADER}<D:error xmlns:D=\"DAV:\"><D:propfind-finite-depth/></D:error>");
-            return Ok(xml_answer(StatusCode::FORBIDDEN, text));
-        }
-    };
-    let wanted = Wanted::of(request.xml_body(body).await?.as_ref())?;
-    let found = request.found().await?;
-    let mut out = format!("{HEADER}<D:multistatus xmlns:D=\"DAV:\">\n");
-    let wants_space = matches!(wanted, Wanted::All(_))
-        || wanted.names("quota-available-bytes")
-        || wanted.names("quota-used-bytes");
-    let space = if wants_space { Some(request.namespace.space(&request.path).await?) } else { None };
-    let seen = request.namespace.locks(&request.path, members).await?;
-    let dead = dead_of(request, &request.path, &found, &wanted).await?;
-    let (locks, viewer) = (seen.itself.clone(), request.namespace.holder());
-    Described {
-        path: &request.path,
-        attributes: &found,
-        dead: &dead,
-        space,
-        locks,
-        viewer,
-        now: request.now,
+/// Appends the end of a `propstat`: how it went, and what should have held where a standard names it.
+pub fn push_propstat_end(out: &mut String, status: &str, condition: Option<&str>) {
+    let _written = write!(out, "</D:prop><D:status>HTTP/1.1 {status}</D:status>");
+    if let Some(condition) = condition {
+        let _written = write!(out, "<D:error><D:{condition}/></D:error>");
     }
-    .describe(&mut out, &wanted);
-    if members && found.kind == Kind::Directory {
-        list(request, (&wanted, &seen), &mut out).await?;
-    }
-    out.push_str("</D:multistatus>\n");
-    Ok(xml_answer(StatusCode::MULTI_STATUS, out))
-}
-
-async fn dead_of(
-    request: &Request,
-    path: &VaultPath,
-    attributes: &Attributes,
-    wanted: &Wanted,
-) -> Result<Dead, Refused> {
-    let mut dead = if attributes.has_properties && wanted.needs_dead() {
-        request.namespace.properties(path).await?
-    } else {
-        Dead::new()
-    };
-    let checksums = checksums();
-    if attributes.kind == Kind::File
-        && let Wanted::These(names) = wanted
-        && names.contains(&checksums)
-    {
-        match request.namespace.kept_digests(path).await?.map(|kept| headers::shown_checksums(&kept)) {
-            None => drop(dead.remove(&stored_key(&checksums))),
-            Some(shown) => {
-                let inner = format!("<checksum xmlns=\"{OWNCLOUD}\">{shown}</checksum>");
-                dead.insert(stored_key(&checksums), inner.into_bytes());
-            }
-        }
-    }
-    Ok(dead)
-}
-
-/// Whether a checksum that is to be set is one that is known.
-fn says_again(patch: &Patch, kept: &str) -> bool {
-    let says = |word: &str| kept.split(' ').any(|known| known.eq_ignore_ascii_case(word));
-    let text = patch.value.as_ref().and_then(|value| value.elements().next().map(Element::text));
-    text.is_some_and(|text| {
-        text.split_ascii_whitespace().count() > 0 && text.split_ascii_whitespace().all(says)
-    })
-}
-
-/// Digests of a file, as clients of ownCloud ask for them.
-fn checksums() -> Name {
-    Name { space: OWNCLOUD.to_owned(), local: "checksums".to_owned() }
-}
-
-async fn list(
-    request: &Request,
-    (wanted, seen): (&Wanted, &LocksSeen),
-    out: &mut String,
-) -> Result<(), Refused> {
-    let mut directory = request.namespace.open_directory(&request.path).await?;
-    loop {
-        let entries = directory.next(LISTING_PIECE).await?;
-        if entries.is_empty() {
-            return Ok(());
-        }
-        for entry in entries {
-            let path = request.path.join(&entry.name)?;
-            // A link is what it leads to; one that leads nowhere is not shown.
-            let attributes = match entry.attributes.kind {
-                Kind::SymbolicLink => match request.namespace.stat(&path, Follow::Yes).await {
-                    Ok(attributes) => attributes,
-                    Err(_) => continue,
-                },
-                Kind::File | Kind::Directory => entry.attributes,
-            };
-            let dead = dead_of(request, &path, &attributes, wanted).await?;
-            let described = Described {
-                path: &path,
-                attributes: &attributes,
-                dead: &dead,
-                space: None,
-                locks: seen.of_member(attributes.inode),
-                viewer: request.namespace.holder(),
-                now: request.now,
-            };
-            described.describe(out, wanted);
-        }
-    }
-}
-
-/// One instruction of a PROPPATCH.
-struct Patch {
-    name: Name,
-    /// Its new value, or nothing to remove it.
-    value: Option<Element>,
-}
-
-fn patches(root: &Element) -> Result<Vec<Patch>, Refused> {
-    if !root.name.is_dav("propertyupdate") {
-        return refuse(StatusCode::BAD_REQUEST, "the body is no propertyupdate");
-    }
-    let mut all = Vec::new();
-    for step in root.elements() {
-        let sets = match (step.name.is_dav("set"), step.name.is_dav("remove")) {
-            (true, _) => true,
-            (false, true) => false,
-            (false, false) => continue,
-        };
-        let list =
-            step.dav("prop").ok_or_else(|| Refused::new(StatusCode::BAD_REQUEST, "a step has no prop"))?;
-        all.extend(
-            list.elements()
-                .map(|element| Patch { name: element.name.clone(), value: sets.then(|| element.clone()) }),
-        );
-    }
-    if all.is_empty() {
-        refuse(StatusCode::BAD_REQUEST, "the propertyupdate changes nothing")
-    } else {
-        Ok(all)
-    }
-}
-
-/// The time that a property sets, if it is one that sets the file's own.
-fn time_of(patch: &Patch) -> Option<UnixNanos> {
-    let is_time = patch.name.is_dav("getlastmodified")
-        || patch.name.is_dav("lastmodified")
-        || (patch.name.space == WIN32 && patch.name.local == "Win32LastModifiedTime");
-    let text = patch.value.as_ref().filter(|_| is_time)?.text();
-    let secs = headers::parse_date(&text).or_else(|| text.trim().parse().ok())?;
-    Some(UnixNanos(secs.saturating_mul(NANOS)))
-}
-
-/// PROPPATCH: all or nothing.
-///
-/// # Errors
-/// The refusal to answer with.
-pub async fn patch(request: &Request, body: Incoming) -> Answer {
-    let Some(root) = request.xml_body(body).await? else {
-        return refuse(StatusCode::BAD_REQUEST, "the body is empty");
-    };
-    let patches = patches(&root)?;
-    let found = request.found().await?;
-    request.may_change(&[(&request.path, Reach::Itself)]).await?;
-    // rclone sets the checksum that it knows along with a time: one that is not kept cannot be set.
-    let kept = if patches.iter().any(|patch| patch.name == checksums()) {
-        request.namespace.kept_digests(&request.path).await?.map(|kept| headers::shown_checksums(&kept))
-    } else {
-        None
-    };
-    let is_protected = |patch: &Patch| {
-        (live(&patch.name).is_some_and(|local| local != "displayname") && time_of(patch).is_none())
-            || (patch.name == checksums() && !says_again(patch, kept.as_deref().unwrap_or_default()))
-    };
-    let mut out = format!(
-        "{HEADER}<D:multistatus xmlns:D=\"DAV:\"><D:response><D:href>{}</D:href>",
-        escape(Request::href(&request.path, found.kind == Kind::Directory))
-    );
-    let listed = |chosen: &dyn Fn(&Patch) -> bool| {
-        let mut names = String::new();
-        patches
-            .iter()
-            .filter(|patch| chosen(patch))
-            .for_each(|patch| Described::put_dead(&mut names, &patch.name, ""));
-        names
-    };
-    if patches.iter().any(is_protected) {
-        propstat(&mut out, &listed(&is_protected), "403 Forbidden");
-        let others = listed(&|patch| !is_protected(patch));
-        if !others.is_empty() {
-            propstat(&mut out, &others, "424 Failed Dependency");
-        }
-    } else {
-        apply(request, &patches).await?;
-        propstat(&mut out, &listed(&|_| true), "200 OK");
-    }
-    out.push_str("</D:response></D:multistatus>\n");
-    Ok(xml_answer(StatusCode::MULTI_STATUS, out))
-}
-
-async fn apply(request: &Request, patches: &[Patch]) -> Result<(), Refused> {
-    // The file's own time is not kept twice, nor are its digests.
-    let kept =
-        patches.iter().filter(|patch| !patch.name.is_dav("getlastmodified") && patch.name != checksums());
-    let changes: Vec<(Vec<u8>, Option<Vec<u8>>)> = kept
-        .map(|patch| {
-            (stored_key(&patch.name), patch.value.as_ref().map(|value| value.inner_xml().into_bytes()))
-        })
-        .collect();
-    if !changes.is_empty() {
-        request.namespace.set_properties(&request.path, changes).await?;
-    }
-    if let Some(mtime) = patches.iter().rev().find_map(time_of) {
-        let change = AttributeChange { mtime: Some(mtime), ..AttributeChange::default() };
-        request.namespace.set_attributes(&request.path, change, None, Follow::Yes).await?;
-    }
-    Ok(())
+    out.push_str("</D:propstat>");
 }

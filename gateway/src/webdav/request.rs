@@ -130,10 +130,7 @@ pub fn put_etag(headers: &mut HeaderMap, attributes: &Attributes) {
 /// Headers that keep a browser from running what it downloads.
 pub fn put_safety(headers: &mut HeaderMap) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; sandbox"),
-    );
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
 }
 
 impl Request {
@@ -221,13 +218,18 @@ impl Request {
         let mut href = String::new();
         for name in path.components() {
             href.push('/');
-            href.extend(percent_encoding::percent_encode(name, HREF));
+            push_segment(&mut href, name);
         }
         if is_collection || href.is_empty() {
             href.push('/');
         }
         href
     }
+}
+
+/// Appends a name as a segment of an href, whatever bytes it has.
+pub fn push_segment(href: &mut String, name: &[u8]) {
+    href.extend(percent_encoding::percent_encode(name, HREF));
 }
 
 /// What is encoded in a path segment: all but RFC 3986's unreserved characters.

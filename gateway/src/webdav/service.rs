@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::headers;
 use super::preconditions::submitted;
 use super::request::{Answer, Body, Request, Shared, empty, refusal};
 use super::status::{Refused, refuse};
-use super::{get, locking, partial, properties, put, tree, uploads};
+use super::{get, locking, partial, propfind, proppatch, put, tree, uploads};
 use crate::accounts::{Accounts, LoginError};
 use crate::line::stream::Rein;
 use crate::vfs::{Action, Vfs};
@@ -56,6 +56,9 @@ impl Service {
     async fn serve(&self, request: http::Request<Incoming>, source: IpAddr) -> Answer {
         let (parts, body) = request.into_parts();
         let Some((user, token)) = headers::basic(&parts.headers) else {
+            if parts.method == Method::OPTIONS && asks_before_login(&parts.headers) {
+                return Ok(options());
+            }
             return refuse(StatusCode::UNAUTHORIZED, "log in with a user name and an app token");
         };
         let session = match self.accounts.request_session(&user, &token, source).await {
@@ -111,8 +114,8 @@ impl Service {
             "MKCOL" => tree::make_collection(&request, body).await,
             "COPY" => tree::transfer(&request, false).await,
             "MOVE" => tree::transfer(&request, true).await,
-            "PROPFIND" => properties::find(&request, body).await,
-            "PROPPATCH" => properties::patch(&request, body).await,
+            "PROPFIND" => propfind::find(request, body).await,
+            "PROPPATCH" => proppatch::patch(&request, body).await,
             "LOCK" => locking::lock(&request, body).await,
             "UNLOCK" => locking::unlock(&request).await,
             "PATCH" => partial::patch(&request, body).await,
@@ -120,6 +123,12 @@ impl Service {
             _ => Err(Refused::new(StatusCode::NOT_IMPLEMENTED, "this method is not known here")),
         }
     }
+}
+
+/// Whether Windows' redirector asks what this server is: it sends no credential with that. The answer is the same for every
+/// path. All others hear 401, which tells Office and davfs2 that they are to log in.
+fn asks_before_login(headers: &HeaderMap) -> bool {
+    headers::is_windows(headers) && !headers.contains_key(header::AUTHORIZATION)
 }
 
 /// What a method changes at the path that it names.

@@ -6,14 +6,18 @@
 use std::fmt::Write;
 
 use quick_xml::NsReader;
-use quick_xml::escape::{escape, resolve_predefined_entity};
+use quick_xml::escape::{resolve_predefined_entity, unescape};
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::ResolveResult;
 
+use super::markup::{is_char, is_name, push_attribute, push_text};
 use crate::limits::{XML_BYTES_MAX, XML_DEPTH_MAX, XML_NODES_MAX};
 
 /// The namespace of RFC 4918.
 pub const DAV: &str = "DAV:";
+
+/// The namespace of `xml:lang`.
+const XML: &str = "http://www.w3.org/XML/1998/namespace";
 
 /// A name with its namespace, which may be empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,11 +29,6 @@ pub struct Name {
 }
 
 impl Name {
-    /// A name of RFC 4918.
-    pub fn dav(local: &str) -> Self {
-        Self { space: DAV.to_owned(), local: local.to_owned() }
-    }
-
     /// Whether this is a name of RFC 4918.
     pub fn is_dav(&self, local: &str) -> bool {
         self.space == DAV && self.local == local
@@ -98,6 +97,12 @@ impl Element {
             .collect()
     }
 
+    /// Its `xml:lang`, if it has one of its own.
+    pub fn language(&self) -> Option<&str> {
+        let own = self.attributes.iter().find(|(name, _)| name.space == XML && name.local == "lang");
+        own.map(|(_, value)| value.as_str())
+    }
+
     /// What is in it, as XML that stands on its own.
     pub fn inner_xml(&self) -> String {
         let mut out = String::new();
@@ -106,37 +111,23 @@ impl Element {
     }
 }
 
-/// A value between quotes: white space too, which a reader would else make one space of.
-fn escape_value(value: &str) -> String {
-    escape(value).replace('\t', "&#9;").replace('\n', "&#10;").replace('\r', "&#13;")
-}
-
-/// Text between tags: carriage returns too, which a reader would else make an end of line of.
-fn escape_text(text: &str) -> String {
-    escape(text).replace('\r', "&#13;")
-}
-
 impl Node {
     fn write(&self, out: &mut String) {
         match self {
-            Self::Text(text) => out.push_str(&escape_text(text)),
+            Self::Text(text) => push_text(out, text),
             Self::Element(element) => {
                 let name = &element.name.local;
-                let _written = write!(out, "<{name} xmlns=\"{}\"", escape_value(&element.name.space));
+                let _written = write!(out, "<{name}");
+                push_declared(out, "xmlns", &element.name.space);
                 for (at, (name, value)) in element.attributes.iter().enumerate() {
-                    let _written = match name.space.as_str() {
-                        "" => write!(out, " {}=\"{}\"", name.local, escape_value(value)),
-                        "http://www.w3.org/XML/1998/namespace" => {
-                            write!(out, " xml:{}=\"{}\"", name.local, escape_value(value))
+                    match name.space.as_str() {
+                        "" => push_declared(out, &name.local, value),
+                        XML => push_declared(out, &format!("xml:{}", name.local), value),
+                        space => {
+                            push_declared(out, &format!("xmlns:a{at}"), space);
+                            push_declared(out, &format!("a{at}:{}", name.local), value);
                         }
-                        space => write!(
-                            out,
-                            " xmlns:a{at}=\"{}\" a{at}:{}=\"{}\"",
-                            escape_value(space),
-                            name.local,
-                            escape_value(value)
-                        ),
-                    };
+                    }
                 }
                 if element.children.is_empty() {
                     out.push_str("/>");
@@ -150,28 +141,38 @@ impl Node {
     }
 }
 
+fn push_declared(out: &mut String, name: &str, value: &str) {
+    let _written = write!(out, " {name}=\"");
+    push_attribute(out, value);
+    out.push('"');
+}
+
 fn space_of(resolved: &ResolveResult<'_>) -> Result<String, XmlError> {
     match resolved {
         ResolveResult::Unbound => Ok(String::new()),
         // Binding a prefix to nothing is not allowed in XML namespaces 1.0; the default one may be undone.
         ResolveResult::Bound(space) => {
-            std::str::from_utf8(space.as_ref()).map(str::to_owned).map_err(|_| XmlError::Malformed)
+            let written = text_of(space.as_ref())?;
+            let space = unescape(&written).map_err(|_| XmlError::Malformed)?;
+            if space.chars().all(is_char) { Ok(space.into_owned()) } else { Err(XmlError::Malformed) }
         }
         ResolveResult::Unknown(_) => Err(XmlError::Malformed),
     }
 }
 
 fn text_of(bytes: &[u8]) -> Result<String, XmlError> {
-    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| XmlError::Malformed)
+    let text = std::str::from_utf8(bytes).map_err(|_| XmlError::Malformed)?;
+    if text.chars().all(is_char) { Ok(text.to_owned()) } else { Err(XmlError::Malformed) }
 }
 
-/// A name without its prefix (XML namespaces 1.0 section 3), as far as ASCII goes: the reader takes whatever stands there.
+/// Text as it stands in a document: a line ends with `\n`, however it was written (XML 1.0 section 2.11).
+fn lines_of(bytes: &[u8]) -> Result<String, XmlError> {
+    let text = text_of(bytes)?;
+    Ok(if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text })
+}
+
 fn local_of(bytes: &[u8]) -> Result<String, XmlError> {
-    let is_letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_' || !byte.is_ascii();
-    let begins = bytes.first().is_some_and(|first| is_letter(*first));
-    let goes_on =
-        bytes.iter().all(|byte| is_letter(*byte) || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
-    if begins && goes_on { text_of(bytes) } else { Err(XmlError::Malformed) }
+    text_of(bytes).and_then(|local| if is_name(&local) { Ok(local) } else { Err(XmlError::Malformed) })
 }
 
 fn start(reader: &NsReader<&[u8]>, tag: &BytesStart<'_>) -> Result<Element, XmlError> {
@@ -192,6 +193,9 @@ fn start(reader: &NsReader<&[u8]>, tag: &BytesStart<'_>) -> Result<Element, XmlE
             .normalized_value(quick_xml::XmlVersion::Implicit1_0)
             .map_err(|_| XmlError::Malformed)?
             .into_owned();
+        if !value.chars().all(is_char) {
+            return Err(XmlError::Malformed);
+        }
         attributes.push((Name { space: space_of(&space)?, local: local_of(local.as_ref())? }, value));
     }
     Ok(Element { name, attributes, children: Vec::new() })
@@ -227,11 +231,12 @@ pub fn parse(bytes: &[u8]) -> Result<Element, XmlError> {
             }
             Event::Empty(tag) => (Some(start(&reader, &tag)?), None),
             Event::End(_) => (Some(open.pop().ok_or(XmlError::Malformed)?), None),
-            Event::Text(text) => (None, Some(text_of(&text)?)),
-            Event::CData(data) => (None, Some(text_of(&data)?)),
+            Event::Text(text) => (None, Some(lines_of(&text)?)),
+            Event::CData(data) => (None, Some(lines_of(&data)?)),
             Event::GeneralRef(entity) => {
                 let resolved = match entity.resolve_char_ref().map_err(|_| XmlError::Malformed)? {
-                    Some(letter) => letter.to_string(),
+                    Some(letter) if is_char(letter) => letter.to_string(),
+                    Some(_) => return Err(XmlError::Malformed),
                     None => resolve_predefined_entity(&text_of(&entity)?).ok_or(XmlError::Dtd)?.to_owned(),
                 };
                 (None, Some(resolved))
@@ -276,6 +281,8 @@ mod tests {
         let values = |element: &Element| element.elements().next().cloned().unwrap();
         assert_eq!(values(&again), values(&root));
         assert_eq!(values(&root).text(), "a<bé");
+        let spoken = parse(b"<a xml:lang='fr'>1\r\n2\r&#13;</a>").unwrap();
+        assert_eq!((spoken.language(), spoken.text().as_str()), (Some("fr"), "1\n2\n\r"));
     }
 
     #[test]
@@ -286,7 +293,21 @@ mod tests {
         let bomb = "<!DOCTYPE a [<!ENTITY b 'bb'>]><a>&b;</a>";
         assert_eq!(parse(bomb.as_bytes()), Err(XmlError::Dtd));
         assert_eq!(parse(b"<a>&xxe;</a>"), Err(XmlError::Dtd));
-        for bad in ["", "<a>", "<a></b>", "<a/><b/>", "text", "<x:a/>", "<a xmlns:b=''/>", "<a b='&c;'/>"] {
+        for bad in [
+            "",
+            "<a>",
+            "<a></b>",
+            "<a/><b/>",
+            "text",
+            "<x:a/>",
+            "<a xmlns:b=''/>",
+            "<a b='&c;'/>",
+            "<a>&#1;</a>",
+            "<a>\u{1}</a>",
+            "<a&b/>",
+            "<a b='&#2;'/>",
+            "<p:1 xmlns:p='x:'/>",
+        ] {
             assert_eq!(parse(bad.as_bytes()), Err(XmlError::Malformed), "{bad}");
         }
     }

@@ -10,6 +10,7 @@ mod copy_out;
 pub mod digest;
 mod held;
 mod incident;
+mod listing;
 pub mod lock;
 mod operations;
 mod parts;
@@ -24,7 +25,7 @@ mod snapshot;
 pub mod upload;
 mod vault;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
@@ -81,6 +82,9 @@ pub struct Attributes {
     pub has_properties: bool,
 }
 
+/// Properties of an inode: opaque name -> opaque value.
+pub type Properties = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// A change of attributes; `None` leaves as is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttributeChange {
@@ -104,6 +108,9 @@ pub struct Entry {
     /// What it leads to.
     pub attributes: Attributes,
 }
+
+/// One line of a directory, with the properties of what it leads to.
+pub type DescribedEntry = (Entry, Properties);
 
 /// Where a listing goes on. Order is that of the name MACs: stable, meaningless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use minicbor::bytes::ByteVec;
 
 use super::change::{Change, check_name};
 use super::upload::{OpenFile, OpenHold};
-use super::{AttributeChange, Attributes, Cursor, Entry, Kind, Replace, Vault};
+use super::{AttributeChange, Attributes, Kind, Properties, Replace, Vault};
 use crate::allowance::Amounts;
 use crate::audit::RecordDraft;
 use crate::commit::Pending;
@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::id::{ContentId, InodeId};
 use crate::index::Table;
 use crate::limits::{LINK_BYTES_MAX, LINKS_MAX, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX};
-use crate::rows::{Content, DentryRow, InodeRow, after_prefix, decode, dentry_key, inode_key};
+use crate::rows::{Content, DentryRow, InodeRow, decode, dentry_key, inode_key};
 use crate::time::UnixNanos;
 
 const MODE_MASK: u32 = 0o7777;
@@ -42,6 +42,10 @@ impl InodeRow {
             incomplete: self.incomplete,
             has_properties: !self.properties.is_empty(),
         }
+    }
+
+    pub(crate) fn into_properties(self) -> Properties {
+        self.properties.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
     }
 
     pub(crate) fn apply(&mut self, change: &AttributeChange) {
@@ -175,7 +179,7 @@ impl Change<'_> {
 }
 
 /// With what writers wrote who have the file open.
-fn with_open_size(attributes: Attributes, open: Option<&OpenFile>) -> Attributes {
+pub(super) fn with_open_size(attributes: Attributes, open: Option<&OpenFile>) -> Attributes {
     match open {
         Some(open) if attributes.kind == Kind::File => Attributes { size: open.size(), ..attributes },
         _ => attributes,
@@ -219,50 +223,6 @@ impl Vault {
         let open = self.opened(inode);
         let attributes = self.row(inode)?.attributes(inode);
         Ok(with_open_size(attributes, open.as_ref()))
-    }
-
-    /// Up to `max` entries after `cursor`, and where to go on (nothing at the end).
-    ///
-    /// # Errors
-    /// `NotFound`, `NotADirectory`.
-    pub fn list(
-        &self,
-        directory: InodeId,
-        cursor: Option<Cursor>,
-        max: usize,
-    ) -> Result<(Vec<Entry>, Option<Cursor>), StoreError> {
-        if self.row(directory)?.kind != Kind::Directory {
-            return Err(StoreError::NotADirectory);
-        }
-        let prefix = inode_key(self.id(), directory);
-        let from = match cursor {
-            Some(Cursor(last)) => [&prefix[..], &last, &[0]].concat(),
-            None => prefix.clone(),
-        };
-        let rows =
-            self.store().range(&self.keys().records, Table::Dentries, &from, &after_prefix(&prefix), max)?;
-        let next = match rows.last() {
-            Some((key, _)) if rows.len() == max => {
-                Some(Cursor(*key.last_chunk().ok_or(StoreError::DamagedRecord)?))
-            }
-            _ => None,
-        };
-        let dentries: Vec<DentryRow> =
-            rows.iter().map(|(_, bytes)| decode(bytes)).collect::<Result<_, _>>()?;
-        let keys: Vec<_> = dentries.iter().map(|row| inode_key(self.id(), row.inode)).collect();
-        // Before the rows, as for one.
-        let open: Vec<_> = self.opened_of(dentries.iter().map(|row| row.inode));
-        let inodes = self.store().get_many(&self.keys().records, Table::Inodes, &keys)?;
-        let mut entries = Vec::with_capacity(rows.len());
-        for ((dentry, bytes), open) in dentries.into_iter().zip(inodes).zip(open) {
-            // Removed between the two reads, if it is absent.
-            if let Some(bytes) = bytes {
-                let attributes = decode::<InodeRow>(&bytes)?.attributes(dentry.inode);
-                let attributes = with_open_size(attributes, open.as_ref());
-                entries.push(Entry { name: dentry.name.into(), attributes });
-            }
-        }
-        Ok((entries, next))
     }
 
     /// A symbolic link's target.
@@ -534,31 +494,17 @@ impl Vault {
         &self,
         inode: InodeId,
         attributes: &AttributeChange,
-        mut audit: RecordDraft,
+        audit: RecordDraft,
     ) -> Result<Pending<()>, StoreError> {
-        let open = self.opened(inode);
-        // A time set while the file is written is the client's last word until it writes again.
-        let mut held = open.as_ref().map(OpenHold::take);
-        let mut change = Change::begin(self)?;
-        change.may_change(inode, None)?;
-        let old = change.inode(inode)?;
-        let mut new = old.successor();
-        new.apply(attributes);
-        change.replace_inode(inode, &old, new)?;
-        audit.object = Some(inode);
-        let ticket = change.submit(audit)?;
-        if let (Some(hold), true) = (held.as_mut(), attributes.mtime.is_some()) {
-            hold.time_was_set();
-        }
-        Ok(Pending { value: (), ticket })
+        self.set_metadata(inode, attributes, &[], audit)
     }
 
     /// All properties of an inode: opaque name -> opaque value.
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn properties(&self, inode: InodeId) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
-        Ok(self.row(inode)?.properties.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    pub fn properties(&self, inode: InodeId) -> Result<Properties, StoreError> {
+        Ok(self.row(inode)?.into_properties())
     }
 
     /// Sets (`Some`) and removes (`None`) properties, all or nothing.
@@ -569,13 +515,31 @@ impl Vault {
         &self,
         inode: InodeId,
         changes: &[(Vec<u8>, Option<Vec<u8>>)],
+        audit: RecordDraft,
+    ) -> Result<Pending<()>, StoreError> {
+        self.set_metadata(inode, &AttributeChange::default(), changes, audit)
+    }
+
+    /// Changes attributes, and sets (`Some`) and removes (`None`) properties in the order given: all or nothing.
+    ///
+    /// # Errors
+    /// `NotFound`; `TooLarge`.
+    pub fn set_metadata(
+        &self,
+        inode: InodeId,
+        attributes: &AttributeChange,
+        properties: &[(Vec<u8>, Option<Vec<u8>>)],
         mut audit: RecordDraft,
     ) -> Result<Pending<()>, StoreError> {
+        let open = self.opened(inode);
+        // A time set while the file is written is the client's last word until it writes again.
+        let mut held = open.as_ref().map(OpenHold::take);
         let mut change = Change::begin(self)?;
         change.may_change(inode, None)?;
         let old = change.inode(inode)?;
         let mut new = old.successor();
-        for (name, value) in changes {
+        new.apply(attributes);
+        for (name, value) in properties {
             let name = ByteVec::from(name.clone());
             match value {
                 Some(value) => drop(new.properties.insert(name, value.clone().into())),
@@ -583,11 +547,15 @@ impl Vault {
             }
         }
         let bytes: usize = new.properties.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if bytes > PROPERTIES_BYTES_MAX {
+        if !properties.is_empty() && bytes > PROPERTIES_BYTES_MAX {
             return Err(StoreError::TooLarge("the properties"));
         }
         change.replace_inode(inode, &old, new)?;
         audit.object = Some(inode);
-        Ok(Pending { value: (), ticket: change.submit(audit)? })
+        let ticket = change.submit(audit)?;
+        if let (Some(hold), true) = (held.as_mut(), attributes.mtime.is_some()) {
+            hold.time_was_set();
+        }
+        Ok(Pending { value: (), ticket })
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use super::upload::{FileState, OpenFile, Tense};
-use super::{Attributes, Cursor, Entry, Kind, Vault};
+use super::{Attributes, Cursor, DescribedEntry, Entry, Kind, Properties, Vault};
 use crate::commit::Store;
 use crate::error::StoreError;
 use crate::id::{CommitNumber, InodeId, VaultId};
@@ -346,6 +346,28 @@ impl PastVault {
         cursor: Option<Cursor>,
         max: usize,
     ) -> Result<(Vec<Entry>, Option<Cursor>), StoreError> {
+        self.listed(directory, (cursor, max), |entry, _| entry)
+    }
+
+    /// As [`Vault::list_described`].
+    ///
+    /// # Errors
+    /// `NotFound`, `NotADirectory`.
+    pub fn list_described(
+        &self,
+        directory: InodeId,
+        cursor: Option<Cursor>,
+        max: usize,
+    ) -> Result<(Vec<DescribedEntry>, Option<Cursor>), StoreError> {
+        self.listed(directory, (cursor, max), |entry, row| (entry, row.into_properties()))
+    }
+
+    fn listed<T>(
+        &self,
+        directory: InodeId,
+        (cursor, max): (Option<Cursor>, usize),
+        describe: impl Fn(Entry, InodeRow) -> T,
+    ) -> Result<(Vec<T>, Option<Cursor>), StoreError> {
         if self.row(directory)?.kind != Kind::Directory {
             return Err(StoreError::NotADirectory);
         }
@@ -359,7 +381,8 @@ impl PastVault {
                 Some(row) => row,
                 None => self.row(name.inode)?,
             };
-            entries.push(Entry { attributes: self.shown(name.inode, &row)?, name: name.name.into() });
+            let attributes = self.shown(name.inode, &row)?;
+            entries.push(describe(Entry { name: name.name.into(), attributes }, row));
         }
         Ok((entries, next))
     }
@@ -454,8 +477,8 @@ impl PastVault {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn properties(&self, inode: InodeId) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
-        Ok(self.row(inode)?.properties.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    pub fn properties(&self, inode: InodeId) -> Result<Properties, StoreError> {
+        Ok(self.row(inode)?.into_properties())
     }
 
     /// Opens a file for reading. What it reads is kept for as long as the handle lives.

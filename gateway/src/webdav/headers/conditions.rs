@@ -91,8 +91,9 @@ fn parse_if(value: &str) -> Option<Vec<IfList>> {
 /// 400.
 pub fn lock_token(headers: &HeaderMap) -> Result<String, Refused> {
     let token = text(headers, &HeaderName::from_static("lock-token"))?
-        .and_then(|text| text.strip_prefix('<')?.strip_suffix('>'))
-        .filter(|token| !token.is_empty());
+        // npm's `webdav` sends it bare. It is the sender's own or none.
+        .map(|text| text.strip_prefix('<').and_then(|token| token.strip_suffix('>')).unwrap_or(text))
+        .filter(|token| !token.is_empty() && !token.contains(['<', '>']));
     token
         .map(str::to_owned)
         .ok_or_else(|| Refused::new(StatusCode::BAD_REQUEST, "Lock-Token is missing or malformed"))

@@ -86,6 +86,13 @@ pub fn basic(headers: &HeaderMap) -> Option<(String, Zeroizing<String>)> {
     Some((user.to_owned(), Zeroizing::new(token.to_owned())))
 }
 
+/// Whether Windows' redirector sent this: it takes a 401 to its first question for the end, and no more than a megabyte of a
+/// listing.
+pub fn is_windows(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).map_or(&b""[..], http::HeaderValue::as_bytes);
+    agent.starts_with(b"Microsoft-WebDAV-MiniRedir/")
+}
+
 /// Seconds since 1970 of an HTTP date.
 pub fn parse_date(text: &str) -> Option<i64> {
     jiff::fmt::rfc2822::parse(text.trim()).ok().map(|date| date.timestamp().as_second())
@@ -93,8 +100,70 @@ pub fn parse_date(text: &str) -> Option<i64> {
 
 /// An HTTP date.
 pub fn date(secs: i64) -> String {
+    let mut out = String::with_capacity("Sun, 06 Nov 1994 08:49:37 GMT".len());
+    push_date(&mut out, secs);
+    out
+}
+
+/// A moment in UTC. One whose year has not four digits is the beginning of 1970.
+fn civil(secs: i64) -> jiff::civil::DateTime {
     let time = jiff::Timestamp::from_second(secs).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    time.to_zoned(jiff::tz::TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    let civil = jiff::tz::Offset::UTC.to_datetime(time);
+    if civil.year() < 0 { jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::UNIX_EPOCH) } else { civil }
+}
+
+/// Appends a number of so many digits.
+fn push_digits(out: &mut String, number: i16, digits: u32) {
+    for place in (0..digits).rev() {
+        let digit = number / 10_i16.pow(place) % 10;
+        out.push(char::from(b'0' + u8::try_from(digit).unwrap_or_default()));
+    }
+}
+
+fn push_clock(out: &mut String, civil: jiff::civil::DateTime) {
+    push_digits(out, civil.hour().into(), 2);
+    out.push(':');
+    push_digits(out, civil.minute().into(), 2);
+    out.push(':');
+    push_digits(out, civil.second().into(), 2);
+}
+
+/// Appends an HTTP date (RFC 9110 section 5.6.7). Listings are made of them: no format is read anew for each.
+pub fn push_date(out: &mut String, secs: i64) {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let civil = civil(secs);
+    out.push_str(match civil.weekday() {
+        jiff::civil::Weekday::Monday => "Mon, ",
+        jiff::civil::Weekday::Tuesday => "Tue, ",
+        jiff::civil::Weekday::Wednesday => "Wed, ",
+        jiff::civil::Weekday::Thursday => "Thu, ",
+        jiff::civil::Weekday::Friday => "Fri, ",
+        jiff::civil::Weekday::Saturday => "Sat, ",
+        jiff::civil::Weekday::Sunday => "Sun, ",
+    });
+    push_digits(out, civil.day().into(), 2);
+    out.push(' ');
+    let month = usize::try_from(civil.month()).unwrap_or_default().checked_sub(1);
+    out.push_str(month.and_then(|month| MONTHS.get(month)).copied().unwrap_or_default());
+    out.push(' ');
+    push_digits(out, civil.year(), 4);
+    out.push(' ');
+    push_clock(out, civil);
+    out.push_str(" GMT");
+}
+
+/// Appends a moment as RFC 3339 has it, in whole seconds.
+pub fn push_rfc3339(out: &mut String, secs: i64) {
+    let civil = civil(secs);
+    push_digits(out, civil.year(), 4);
+    out.push('-');
+    push_digits(out, civil.month().into(), 2);
+    out.push('-');
+    push_digits(out, civil.day().into(), 2);
+    out.push('T');
+    push_clock(out, civil);
+    out.push('Z');
 }
 
 #[cfg(test)]
@@ -109,6 +178,12 @@ mod tests {
     fn dates_read_back() {
         assert_eq!(date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(parse_date(&date(784_111_777)), Some(784_111_777));
+        let mut moment = String::new();
+        push_rfc3339(&mut moment, 784_111_777);
+        assert_eq!(moment, "1994-11-06T08:49:37Z");
+        for beyond in [i64::MIN, i64::MAX, -70_000_000_000] {
+            assert_eq!(date(beyond), "Thu, 01 Jan 1970 00:00:00 GMT");
+        }
     }
 
     #[test]
