@@ -6,6 +6,7 @@ pub mod exerciser;
 pub mod files;
 pub mod fixture;
 pub mod gateway;
+pub mod measure;
 pub mod moments;
 pub mod mount;
 pub mod process;
