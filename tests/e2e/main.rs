@@ -37,3 +37,4 @@ mod tamper;
 mod traces;
 mod transport;
 mod upgrade;
+mod webdav_http;

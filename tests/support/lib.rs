@@ -11,6 +11,7 @@ pub mod moments;
 pub mod mount;
 pub mod process;
 pub mod raw_http;
+pub mod raw_http_2;
 pub mod raw_sftp;
 
 pub use files::{Listing, Names, listing, sample_tree};
@@ -19,4 +20,5 @@ pub use gateway::Gateway;
 pub use mount::Mount;
 pub use process::{Finished, run, run_ok, until, wait};
 pub use raw_http::RawHttp;
+pub use raw_http_2::RawHttp2;
 pub use raw_sftp::RawSftp;

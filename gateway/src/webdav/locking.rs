@@ -1,8 +1,8 @@
 //! LOCK and UNLOCK.
 
 use http::{HeaderName, HeaderValue, StatusCode};
-use hyper::body::Incoming;
 
+use super::body::Incoming;
 use super::headers::{self, Depth};
 use super::locks::Reach;
 use super::locks::{Lock, LockError, fresh_token, until};

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use http::StatusCode;
-use hyper::body::Incoming;
 use quick_xml::escape::escape;
 
+use super::body::Incoming;
 use super::headers::{self, Depth};
 use super::locks::{Lock, Place, Reach};
 use super::request::{Answer, Request, etag, xml_answer};

@@ -7,10 +7,11 @@ use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, BodyStream, Full};
-use hyper::body::Incoming;
 
+use super::body::Incoming;
 use super::headers::{self, IfList, StateToken};
 use super::locks::{Locks, Place, Reach};
+use super::settings::Live;
 use super::status::{Refused, refuse};
 use super::xml::{self, Element, XmlError};
 use crate::limits::XML_BYTES_MAX;
@@ -24,8 +25,8 @@ pub type Answer = Result<Response<Body>, Refused>;
 /// What the listener knows.
 #[derive(Debug)]
 pub struct Shared {
-    /// Authorities accepted besides the request's own.
-    pub public_names: Vec<String>,
+    /// What may change meanwhile.
+    pub settings: Live,
     /// All locks.
     pub locks: Locks,
 }
@@ -195,7 +196,11 @@ impl Request {
             let path = match &list.resource {
                 None => self.path.clone(),
                 Some(uri) => {
-                    match headers::local_path(uri, self.host.as_deref(), &self.shared.public_names) {
+                    match headers::local_path(
+                        uri,
+                        self.host.as_deref(),
+                        &self.shared.settings.now().public_names,
+                    ) {
                         Ok(path) => path,
                         Err(_) => continue,
                     }

@@ -156,6 +156,12 @@ pub enum Action {
     /// A command over SSH.
     #[n(110)]
     Command,
+    /// Another certificate is served, or was to be.
+    #[n(135)]
+    CertificateChange,
+    /// The configuration was read again.
+    #[n(136)]
+    ConfigurationReload,
 }
 
 /// How it ended.
@@ -326,6 +332,8 @@ impl Action {
             Self::ExportBegin => "export-begin",
             Self::ExportEnd => "export-end",
             Self::Command => "command",
+            Self::CertificateChange => "certificate-change",
+            Self::ConfigurationReload => "configuration-reload",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! WebDAV beside its peers: the same clients and files against Coffre, Apache's mod_dav on a plain directory and on
+//! WebDAV beside its peers: the same clients and files against Coffre, Apache's `mod_dav` on a plain directory and on
 //! gocryptfs, and `rclone serve webdav` over a crypt remote, each started here on a free loopback port.
 //!
 //! `tests/bench/run webdav [NAME [ROUNDS]]` runs it. All speak HTTP/1.1 over TLS 1.3 with a password of the cheapest kind, so

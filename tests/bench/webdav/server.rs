@@ -124,9 +124,9 @@ impl Server {
         let mut program = Command::new("/usr/sbin/apache2");
         program.args(["-f", &configuration, "-DFOREGROUND", "-k", "start"]);
         programs.start(&mut program, &home.path().join("apache.log"))?;
-        let server = Self::peer(side, port, certificate, programs, home);
+        let peer = Self::peer(side, port, certificate, programs, home);
         await_port(port)?;
-        Ok(server)
+        Ok(peer)
     }
 
     fn rclone(home: TempDir) -> Result<Self> {

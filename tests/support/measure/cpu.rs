@@ -49,6 +49,9 @@ fn tree(roots: &[u32], all: &HashMap<u32, (u32, u64)>) -> HashSet<u32> {
 }
 
 /// CPU seconds that processes and all that they started have used so far.
+///
+/// # Errors
+/// The system's.
 pub fn seconds(roots: &[u32]) -> Result<f64> {
     let all = processes()?;
     let ticks: u64 = tree(roots, &all).iter().filter_map(|pid| all.get(pid)).map(|(_, ticks)| ticks).sum();
@@ -57,6 +60,9 @@ pub fn seconds(roots: &[u32]) -> Result<f64> {
 }
 
 /// The same once the server rests.
+///
+/// # Errors
+/// The system's.
 pub fn seconds_settled(roots: &[u32]) -> Result<f64> {
     let deadline = Instant::now() + Duration::from_secs(SETTLE_SECS_MAX);
     let mut before = seconds(roots)?;
@@ -71,6 +77,9 @@ pub fn seconds_settled(roots: &[u32]) -> Result<f64> {
 }
 
 /// Bytes of memory that processes and all that they started hold; what several share is counted once.
+///
+/// # Errors
+/// The system's.
 pub fn resident_bytes(roots: &[u32]) -> Result<u64> {
     let all = processes()?;
     let mut kib = 0;
