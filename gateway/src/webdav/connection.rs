@@ -238,6 +238,8 @@ impl Connection {
         if let Ok(number) = HeaderValue::try_from(number) {
             headers.insert(HeaderName::from_static("x-request-id"), number);
         }
+        // No answer is anything but what it says that it is, refusals included.
+        headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
         if let Some(strict) = self.strict_transport() {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, strict);
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use coffre_tests::{Gateway, RawHttp, until};
@@ -25,7 +26,7 @@ impl Identity {
     }
 
     /// Puts a new certificate and key there; the certificate in DER.
-    fn replace(&self, days: i64) -> Result<Vec<u8>> {
+    fn replace(&self, days: u32) -> Result<Vec<u8>> {
         let (certificate, key) = made(days)?;
         fs::write(&self.certificate, certificate.pem())?;
         fs::write(&self.key, key.serialize_pem())?;
@@ -34,14 +35,20 @@ impl Identity {
 }
 
 /// A certificate for loopback that ends in so many days.
-fn made(days: i64) -> Result<(rcgen::Certificate, KeyPair)> {
+fn made(days: u32) -> Result<(rcgen::Certificate, KeyPair)> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])?;
-    let now = std::time::UNIX_EPOCH.elapsed()?;
-    let begin = rcgen::date_time_ymd(1970, 1, 1) + now;
-    params.not_before = begin - std::time::Duration::from_secs(86_400);
-    params.not_after = begin + std::time::Duration::from_secs(u64::try_from(days * 86_400)?);
+    valid_for(&mut params, days)?;
     Ok((params.self_signed(&key)?, key))
+}
+
+/// From yesterday on, for so many days.
+pub(super) fn valid_for(params: &mut CertificateParams, days: u32) -> Result<()> {
+    let day = Duration::from_secs(86_400);
+    let today = rcgen::date_time_ymd(1970, 1, 1) + UNIX_EPOCH.elapsed()?;
+    params.not_before = today - day;
+    params.not_after = today + day * days;
+    Ok(())
 }
 
 fn hang_up(gateway: &Gateway) -> Result<()> {

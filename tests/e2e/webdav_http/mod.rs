@@ -3,6 +3,7 @@
 mod bounds;
 mod certificate;
 mod floods;
+mod testssl;
 mod versions;
 
 use anyhow::Result;
