@@ -23,13 +23,13 @@ const GATEWAY: [(&str, &[&str]); 20] = [
     ("scrub", &["limits"]),
     ("line", &["limits"]),
     ("session", &["clock", "limits", "line"]),
-    ("tls", &["clock", "config", "limits"]),
+    ("tls", &["limits", "units"]),
     ("vfs", &["clock", "limits", "session"]),
     ("accounts", &["clock", "limits", "line", "session", "units", "vfs"]),
     ("sftp", &["clock", "limits", "line", "session", "vfs"]),
     ("exec", &["limits", "line", "session", "vfs"]),
     ("ssh", &["accounts", "clock", "exec", "limits", "line", "session", "sftp", "vfs"]),
-    ("webdav", &["accounts", "clock", "limits", "line", "session", "vfs"]),
+    ("webdav", &["accounts", "clock", "config", "limits", "line", "session", "tls", "vfs"]),
     // Reads vaults of the past itself, with a record for each file; writes outside of the store.
     ("export", &["limits", "units"]),
     (
@@ -40,7 +40,7 @@ const GATEWAY: [(&str, &[&str]); 20] = [
 ];
 
 /// Modules that put the parts together: what a server is made of, and how it is made.
-const ASSEMBLY: [&str; 5] = ["disaster", "main", "serve", "setup", "wiring"];
+const ASSEMBLY: [&str; 6] = ["disaster", "main", "reload", "serve", "setup", "wiring"];
 
 fn root() -> Result<PathBuf> {
     Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.to_owned())

@@ -241,11 +241,46 @@ pub struct Webdav {
     /// Connections in all.
     #[serde(default = "connections_max")]
     pub connections_max: usize,
+    /// Connections from one address.
+    #[serde(default = "source_connections_max")]
+    pub source_connections_max: usize,
+    /// `auto`, `off`, or a time.
+    #[serde(default)]
+    pub hsts: Hsts,
     /// Networks of balancers that begin each connection with a PROXY header.
     #[serde(default)]
     pub proxy_from: Vec<IpNet>,
 }
 
+/// Whether browsers are told to come over TLS only from now on (RFC 6797).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Hsts {
+    /// Where the certificate has an authority, for [`HSTS_SECS`](crate::limits::HSTS_SECS): a browser that was told to trust a
+    /// self-signed one could not come back.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// Always, for so many seconds.
+    Secs(u64),
+}
+
+impl TryFrom<String> for Hsts {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            time => Ok(Self::Secs(crate::units::parse_duration(time)?.as_secs())),
+        }
+    }
+}
+
+fn source_connections_max() -> usize {
+    crate::limits::SOURCE_CONNECTIONS_MAX
+}
 fn login_grace_secs() -> u64 {
     crate::limits::LOGIN_GRACE_SECS
 }
@@ -338,6 +373,9 @@ impl Config {
         ];
         if connections.iter().flatten().any(|max| !(1..=100_000).contains(max)) {
             return bad("connections_max", "between 1 and 100000");
+        }
+        if self.webdav.as_ref().is_some_and(|dav| dav.source_connections_max == 0) {
+            return bad("webdav.source_connections_max", "at least 1");
         }
         if self.sftp.is_none() && self.webdav.is_none() {
             return bad("sftp", "neither [sftp] nor [webdav] is there: nothing would be served");

@@ -14,6 +14,7 @@ pub mod export;
 pub mod limits;
 pub mod line;
 pub mod maintenance;
+pub mod reload;
 pub mod scrub;
 pub mod serve;
 pub mod session;

@@ -23,6 +23,10 @@ pub const PROXY_SECS_MAX: u64 = 5;
 pub const PROXY_LINE_BYTES_MAX: usize = 107;
 /// Bytes behind the length of a header of version 2: addresses of any kind, and what balancers add.
 pub const PROXY_BYTES_MAX: usize = 2048;
+/// Time of waiting for a peer in which it must move [`LEAST_BYTES`]: long enough for a mobile network that was gone for a minute.
+pub const LEAST_WINDOW: std::time::Duration = std::time::Duration::from_secs(120);
+/// Bytes that a peer must move in such a window: 100 a second, a tenth of the slowest modem that anybody remembers.
+pub const LEAST_BYTES: u64 = 12_000;
 /// How long a line that was still may be quicker than its pace.
 pub const PACE_BURST: std::time::Duration = std::time::Duration::from_millis(200);
 /// Sessions of a user, unless configured: mounts and programs of a busy machine.
@@ -194,6 +198,15 @@ pub const EXEC_PIECE_BYTES: usize = 256 * 1024;
 /// Bytes of a line of the scp protocol: the longest name, and numbers.
 pub const SCP_LINE_BYTES_MAX: usize = 1024;
 
+// ---- tls ----
+
+/// TLS sessions that may be resumed: some for each connection of a listener, 2 KB each.
+pub const TLS_SESSIONS_MAX: usize = 4096;
+/// Seconds between two looks at the files of a certificate.
+pub const CERTIFICATE_LOOK_SECS: u64 = 2;
+/// Seconds before the end of a certificate at which its operator is told: two weeks, time to find out why it was not renewed.
+pub const CERTIFICATE_WARNING_SECS: i64 = 14 * 86_400;
+
 // ---- webdav ----
 
 /// Bytes of an XML body: the largest that a real client sent is a tenth of it.
@@ -228,14 +241,36 @@ pub const PARTS_ID_BYTES_MAX: usize = 128;
 pub const PART_NAME_BYTES_MAX: usize = 64;
 /// Seconds after its last part that an upload waits for the next: over a weekend, and not much longer counted.
 pub const PARTS_KEPT_SECS: i64 = 3 * 86_400;
-/// Seconds in which a body or a reader must move at least one byte.
+/// Seconds in which a body must move at least one byte.
 pub const STALL_SECS_MAX: u64 = 120;
-/// Seconds for a TLS handshake, and for a request's headers.
+/// Seconds for a TLS handshake, for a request's headers, and without a request.
 pub const HANDSHAKE_SECS_MAX: u64 = 30;
 /// Entries of a directory that a browser's page sorts: they are in memory for it. Of more, all are shown as they come.
 pub const PAGE_SORTED_MAX: usize = 10_000;
 /// Bytes of a browser's page after which a piece of it is sent.
 pub const PAGE_PIECE_BYTES: usize = 64 * 1024;
+/// Connections from one address, unless configured: a quarter of a listener's, an office behind one address.
+pub const SOURCE_CONNECTIONS_MAX: usize = 256;
+/// Requests of one connection: its client then makes another one, and what was kept for it goes.
+pub const CONNECTION_REQUESTS_MAX: u32 = 100_000;
+/// Seconds after which a connection takes no further request: its client sees a new certificate within a day.
+pub const CONNECTION_SECS_MAX: u64 = 24 * 3600;
+/// Bytes of a request's headers: what real ones have, many times over.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of a request's target: the longest path, each byte encoded as three.
+pub const TARGET_BYTES_MAX: usize = 3 * 4096;
+/// Bytes of the headers of an HTTP/2 request, 32 for each of them included (RFC 9113 section 10.5.1).
+pub const HTTP_2_HEADER_LIST_BYTES_MAX: u32 = 32 * 1024;
+/// Bytes that an HTTP/2 client may send ahead, on a stream and on all together: bounds what one connection can fill.
+pub const HTTP_2_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Requests of one HTTP/2 connection at a time: what clients have under way, and 40 MiB if nobody reads their answers.
+pub const HTTP_2_STREAMS_MAX: u32 = 32;
+/// Bytes of answers that wait to be sent on one stream.
+pub const HTTP_2_SEND_BYTES_MAX: usize = 128 * 1024;
+/// Streams that a client may have reset before they were looked at, and that we have reset: then the connection ends.
+pub const HTTP_2_RESETS_MAX: usize = 32;
+/// Seconds that browsers come over TLS only, unless configured: half a year.
+pub const HSTS_SECS: u64 = 180 * 86_400;
 /// Entries asked of a directory at a time.
 pub const LISTING_PIECE: usize = 512;
 /// The same where their properties come along: 64 KiB each at worst.

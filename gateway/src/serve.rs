@@ -12,15 +12,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::accounts::{Accounts, Shares};
+use crate::accounts::Accounts;
 use crate::admin::listener;
 use crate::admin::service::{Life, Service};
 use crate::config::Config;
 use crate::limits::{BLOCKING_THREADS_MAX, FAREWELL_SECS_MAX};
 use crate::maintenance::Maintenance;
+use crate::reload::{self, Reload};
 use crate::scrub::Scrubbing;
 use crate::ssh::{self, SshOptions};
+use crate::tls::certificate::{Certificate, Certificates};
+use crate::tls::watch::CertificateWatch;
 use crate::vfs::Vfs;
+use crate::webdav::settings::{Live, Settings};
 use crate::webdav::{self, WebdavOptions};
 use crate::{setup, tls, wiring};
 
@@ -91,15 +95,13 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let (drain, vfs) = (CancellationToken::new(), Vfs::new(store.clone()));
+    let mut reloading =
+        Reload { file: config.file.clone(), store: store.clone(), accounts: accounts.clone(), webdav: None };
     let mut tasks = JoinSet::new();
     let (mut sftp, mut webdav) = (None, None);
-    accounts.set_shares(Shares {
-        user_sessions: config.sessions.user_max,
-        customer_sessions: config.sessions.customer_max,
-        user_rate: config.session_bounds.user_rate,
-        customer_rate: config.session_bounds.customer_rate,
-    });
+    accounts.set_shares(reload::shares(config));
     let admin = listener::bind(&config.data).context("the admin socket")?;
     if let Some(section) = &config.sftp {
         let host_keys = section
@@ -125,9 +127,15 @@ async fn serve(
         tasks.spawn(ssh::serve(listener, Arc::new(options), accounts.clone(), vfs.clone(), drain.clone()));
     }
     if let Some(section) = &config.webdav {
+        let files = reload::certificate_files(section);
+        let certificates = Arc::new(Certificates::new(Certificate::load(&files)?));
+        let settings = Live::new(Settings::of(section));
+        let watch = CertificateWatch::start(store.clone(), Arc::clone(&certificates), files)?;
+        reloading.webdav = Some((settings.clone(), watch));
         let options = WebdavOptions {
-            tls: tls::server_config(&section.certificate_file, &section.key_file)?,
-            public_names: section.public_names.clone(),
+            tls: tls::server_config(Arc::clone(&certificates))?,
+            certificates,
+            settings,
             connections_max: section.connections_max,
             proxy_from: section.proxy_from.clone(),
         };
@@ -157,6 +165,7 @@ async fn serve(
         tokio::select! {
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
+            _ = hangup.recv() => tokio::task::block_in_place(|| reloading.run()),
             _ = sweep.tick() => accounts.sweep(),
             Some(ended) = tasks.join_next() => break Some(ended),
         }
@@ -176,7 +185,7 @@ async fn serve(
         }
     }
     accounts.end_all_sessions();
-    tokio::task::block_in_place(|| drop((maintenance, scrubbing)));
+    tokio::task::block_in_place(|| drop((maintenance, scrubbing, reloading)));
     let farewell = tokio::time::timeout(Duration::from_secs(FAREWELL_SECS_MAX), async {
         while tasks.join_next().await.is_some() {}
     });

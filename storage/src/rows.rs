@@ -417,6 +417,9 @@ pub enum IncidentKind {
     /// A backup was not made, or not whole.
     #[n(4)]
     Backup,
+    /// A certificate ends, or a new one cannot be used.
+    #[n(5)]
+    Certificate,
 }
 
 pub(crate) fn encode<T: Encode<()>>(row: &T) -> Result<Vec<u8>, StoreError> {

@@ -40,6 +40,7 @@ mod traces;
 mod transport;
 mod upgrade;
 mod webdav_clients;
+mod webdav_http;
 mod webdav_locks;
 mod webdav_properties;
 mod webdav_transfers;

@@ -31,20 +31,33 @@ impl RawHttp {
     /// # Errors
     /// When the handshake fails.
     pub fn connect(gateway: &Gateway) -> Result<Self> {
+        Self::connect_offering(gateway, &[], b"")
+    }
+
+    /// The same, offering protocols by their names in a handshake, before which it says something else.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub fn connect_offering(gateway: &Gateway, protocols: &[&str], before: &[u8]) -> Result<Self> {
         let host = gateway.webdav.trim_start_matches("https://").trim_end_matches('/').to_owned();
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(&gateway.ca_file)? {
             roots.add(certificate?)?;
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let name = host.rsplit_once(':').context("a port")?.0.to_owned();
-        let connection = ClientConnection::new(Arc::new(config), ServerName::try_from(name)?)?;
-        let socket = TcpStream::connect(&host)?;
+        let mut connection = ClientConnection::new(Arc::new(config), ServerName::try_from(name)?)?;
+        let mut socket = TcpStream::connect(&host)?;
         socket.set_read_timeout(Some(Duration::from_secs(ANSWER_SECS_MAX)))?;
+        socket.write_all(before)?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket)?;
+        }
         let authorization = Self::authorization(gateway);
         Ok(Self { stream: StreamOwned::new(connection, socket), host, authorization })
     }
@@ -52,6 +65,33 @@ impl RawHttp {
     /// What the demo user's requests have as their `Authorization`.
     pub fn authorization(gateway: &Gateway) -> String {
         format!("Basic {}", STANDARD.encode(format!("{}:{}", gateway.user, gateway.token)))
+    }
+
+    /// What was agreed to be spoken, if anything was.
+    pub fn protocol(&self) -> Option<String> {
+        self.stream.conn.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// The server's certificate.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        Some(self.stream.conn.peer_certificates()?.first()?.to_vec())
+    }
+
+    /// Credentials as `Authorization` has them, and the authority.
+    pub fn credentials(&self) -> (String, String) {
+        (self.authorization.clone(), self.host.clone())
+    }
+
+    /// Fills a piece of memory; false when the server closed before.
+    ///
+    /// # Errors
+    /// When the server is silent.
+    pub fn fill(&mut self, bytes: &mut [u8]) -> Result<bool> {
+        match self.stream.read_exact(bytes) {
+            Ok(()) => Ok(true),
+            Err(error) if is_end(error.kind()) => Ok(false),
+            Err(error) => Err(error).context("no answer and no end"),
+        }
     }
 
     /// Sends a request line, `Host`, `Authorization`, the caller's headers (each with its CRLF) and the empty line.

@@ -514,7 +514,7 @@ impl Accounts {
         self.commit(operator(Action::UserAdd, Some(customer.id), name), |txn| {
             put(txn, self, Table::Users, &id.0, &user)
         })?;
-        self.write().users.insert(id, user.clone());
+        self.write().insert_user(user.clone());
         Ok(user)
     }
 
@@ -537,7 +537,7 @@ impl Accounts {
         let mut audit = operator(Action::UserChange, Some(user.customer), name);
         audit.reason = Some(if disabled { "disabled" } else { "enabled" }.to_owned());
         self.commit(audit, |txn| put(txn, self, Table::Users, &user.id.0, &user))?;
-        self.write().users.insert(user.id, user);
+        self.write().insert_user(user);
         self.end_what_is_not_good();
         Ok(())
     }

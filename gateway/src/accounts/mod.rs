@@ -10,7 +10,7 @@ mod share;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use coffre_auth::throttle::Throttle;
 use coffre_auth::{Credential, CredentialId, Customer, CustomerId, Principal, User, UserId};
@@ -40,7 +40,7 @@ struct Inner {
     changing: Mutex<()>,
     throttle: Mutex<Throttle>,
     sessions: Mutex<Sessions>,
-    shares: OnceLock<Shares>,
+    shares: RwLock<Option<Shares>>,
     sharing: Mutex<share::Sharing>,
 }
 
@@ -49,6 +49,8 @@ struct Inner {
 struct Directory {
     customers: BTreeMap<CustomerId, Customer>,
     users: BTreeMap<UserId, User>,
+    /// Name of a user -> who is called so, of all customers.
+    names: HashMap<String, Vec<UserId>>,
     credentials: HashMap<CredentialId, Credential>,
     /// SSH key bytes -> credentials that prove with it.
     keys: HashMap<Vec<u8>, Vec<CredentialId>>,
@@ -68,13 +70,29 @@ impl Directory {
     /// A wire name: `USER` when only one customer has it, `CUSTOMER/USER` always.
     fn user(&self, name: &str) -> Option<&User> {
         if let Some((customer, user)) = name.split_once('/') {
-            let customer = self.customers.values().find(|known| known.name == customer)?.id;
-            self.users.values().find(|known| known.customer == customer && known.name == user)
+            let of_customer = |known: &&User| {
+                self.customers.get(&known.customer).is_some_and(|known| known.name == customer)
+            };
+            self.called(user).find(of_customer)
         } else {
-            let mut found = self.users.values().filter(|known| known.name == name);
+            let mut found = self.called(name);
             let first = found.next()?;
             found.next().is_none().then_some(first)
         }
+    }
+
+    /// Everybody of that name.
+    fn called(&self, name: &str) -> impl Iterator<Item = &User> {
+        self.names.get(name).into_iter().flatten().filter_map(|id| self.users.get(id))
+    }
+
+    /// Adds a user, or changes one: a name stays as it is.
+    fn insert_user(&mut self, user: User) {
+        let called = self.names.entry(user.name.clone()).or_default();
+        if !called.contains(&user.id) {
+            called.push(user.id);
+        }
+        self.users.insert(user.id, user);
     }
 
     fn full_name(&self, user: &User) -> String {
@@ -116,7 +134,14 @@ impl Directory {
     }
 
     fn remove_user(&mut self, user: UserId) {
-        self.users.remove(&user);
+        if let Some(user) = self.users.remove(&user)
+            && let Some(called) = self.names.get_mut(&user.name)
+        {
+            called.retain(|id| *id != user.id);
+            if called.is_empty() {
+                self.names.remove(&user.name);
+            }
+        }
         self.credentials.retain(|_, credential| credential.user != user);
         let credentials = &self.credentials;
         self.keys.retain(|_, holders| {
@@ -146,7 +171,7 @@ impl Accounts {
             directory.customers.insert(customer.id, customer);
         }
         for user in rows::<User>(&store, Table::Users)? {
-            directory.users.insert(user.id, user);
+            directory.insert_user(user);
         }
         for credential in rows::<Credential>(&store, Table::Credentials)? {
             directory.insert_credential(credential);
@@ -159,7 +184,7 @@ impl Accounts {
             changing: Mutex::default(),
             throttle: Mutex::default(),
             sessions: Mutex::default(),
-            shares: OnceLock::new(),
+            shares: RwLock::default(),
             sharing: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })

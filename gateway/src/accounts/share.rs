@@ -44,16 +44,27 @@ fn lanes_of(sharing: &mut Sharing, sharer: Sharer, rate: u64) -> Arc<Lanes> {
 }
 
 impl Accounts {
-    /// Says what everybody may have; said once, when the server starts.
+    /// Says what everybody may have from now on. Rates change for those who are in, too; a rate where there was none counts for
+    /// sessions that begin.
     pub fn set_shares(&self, shares: Shares) {
-        if self.inner.shares.set(shares).is_err() {
-            tracing::warn!("shares are set once");
+        *self.inner.shares.write().unwrap_or_else(PoisonError::into_inner) = Some(shares);
+        let directory = self.read();
+        let sharing = self.inner.sharing.lock().unwrap_or_else(PoisonError::into_inner);
+        for (sharer, lanes) in sharing.iter().filter_map(|(sharer, lanes)| Some((sharer, lanes.upgrade()?))) {
+            let rate = match sharer {
+                Sharer::User(_) => shares.user_rate,
+                Sharer::Customer(id) => {
+                    let own = directory.customers.get(id).and_then(|customer| customer.rate_max);
+                    own.or(shares.customer_rate)
+                }
+            };
+            lanes.set_rate(rate.unwrap_or(u64::MAX));
         }
     }
 
     /// The shares of a principal: a customer's own limits stand in the place of everybody's.
     pub(super) fn shares_of(&self, principal: &Principal) -> Option<Shares> {
-        let everybody = *self.inner.shares.get()?;
+        let everybody = (*self.inner.shares.read().unwrap_or_else(PoisonError::into_inner))?;
         let directory = self.read();
         let Some(customer) = directory.customers.get(&principal.customer) else { return Some(everybody) };
         let sessions = customer.sessions_max.and_then(|max| usize::try_from(max).ok());

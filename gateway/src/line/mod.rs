@@ -1,8 +1,10 @@
 //! The line to a client, below SSH and TLS: from where it comes, how fast it may be, what of it waits, and its end.
 
 pub mod inlet;
+pub mod least;
 pub mod pace;
 pub mod proxy;
+pub mod sources;
 pub mod stream;
 
 use std::net::IpAddr;

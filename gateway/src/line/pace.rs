@@ -79,6 +79,11 @@ impl Pace {
         Self(lanes)
     }
 
+    /// Whether anything is limited.
+    pub fn is_limited(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Takes note of bytes that moved; tells how long to rest before more move.
     pub fn take(&self, way: Way, bytes: u64, now: Instant) -> Duration {
         self.0.iter().map(|lanes| lanes.take(way, bytes, now)).max().unwrap_or_default()

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::least::Least;
 use super::pace::{Pace, Way};
 use crate::limits::READ_BUFFER_BYTES;
 
@@ -26,6 +27,11 @@ impl Rein {
     /// From now on.
     pub fn set(&self, pace: Pace) {
         *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = Some(pace);
+    }
+
+    /// Whether it may not be as fast as it can.
+    pub fn is_limited(&self) -> bool {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Pace::is_limited)
     }
 
     fn take(&self, way: Way, bytes: usize) -> Option<Pin<Box<Sleep>>> {
@@ -44,6 +50,8 @@ pub struct Line {
     rein: Arc<Rein>,
     reading: Option<Pin<Box<Sleep>>>,
     writing: Option<Pin<Box<Sleep>>>,
+    /// What the other end must take while we wait for it.
+    least: Option<Least>,
 }
 
 impl Line {
@@ -55,7 +63,15 @@ impl Line {
             rein,
             reading: None,
             writing: None,
+            least: None,
         }
+    }
+
+    /// The same, failing when the other end takes too little for too long of what is sent to it.
+    #[must_use]
+    pub fn with_readers_watched(mut self) -> Self {
+        self.least = Some(Least::default());
+        self
     }
 
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -98,9 +114,16 @@ impl AsyncWrite for Line {
     ) -> Poll<io::Result<usize>> {
         self.check(context)?;
         ready!(rested(&mut self.writing, context));
-        let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes));
+        let Poll::Ready(written) = Pin::new(&mut self.inner).poll_write(context, bytes) else {
+            let Some(least) = &mut self.least else { return Poll::Pending };
+            ready!(least.poll_too_slow(context));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        };
         if let Ok(written) = &written {
             self.writing = self.rein.take(Way::Out, *written);
+            if let Some(least) = &mut self.least {
+                least.moved(*written);
+            }
         }
         Poll::Ready(written)
     }

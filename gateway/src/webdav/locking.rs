@@ -1,8 +1,8 @@
 //! LOCK and UNLOCK (RFC 4918 sections 9.10 and 9.11).
 
 use http::{HeaderName, HeaderValue, StatusCode};
-use hyper::body::Incoming;
 
+use super::body::Incoming;
 use super::headers::{self, Depth};
 use super::locks::{active_lock, fresh_token, token_of, token_uri, until};
 use super::preconditions::submitted;

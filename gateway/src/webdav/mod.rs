@@ -1,11 +1,13 @@
-//! WebDAV (RFC 4918) over TLS on hyper: `service` proves the sender and chooses the method; `headers` and `xml` read what
-//! was sent; `get`, `put`, `partial`, `uploads`, `page`, `tree`, `propfind`, `proppatch`, `locking` do it through
-//! the one door.
+//! WebDAV (RFC 4918) over TLS on hyper: `connection` speaks HTTP/1.1 and 2 within its bounds; `service` proves the
+//! sender and chooses the method; `headers` and `xml` read what was sent; `get`, `put`, `partial`, `uploads`, `page`,
+//! `tree`, `propfind`, `proppatch`, `locking` do it through the one door.
 //!
 //! The methods are ours and not dav-server's: what would be left of it after its defects were fenced off (MEASUREMENTS
 //! lists twenty) is less than the fence.
 
 pub mod asked;
+pub mod body;
+mod connection;
 pub mod dead;
 pub mod get;
 pub mod headers;
@@ -22,22 +24,18 @@ pub mod proppatch;
 pub mod put;
 pub mod request;
 pub mod service;
+pub mod settings;
 pub mod status;
 pub mod tree;
 pub mod uploads;
 pub mod words;
 pub mod xml;
 
-use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -45,20 +43,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
 use crate::clock::SystemClock;
-use crate::limits::{HANDSHAKE_SECS_MAX, HTTP_BUFFER_BYTES_MAX};
 use crate::line;
-use crate::line::stream::{Line, Rein};
+use crate::line::sources::Sources;
+use crate::tls::certificate::Certificates;
 use crate::vfs::Vfs;
+use connection::Serving;
 use request::Shared;
 use service::Service;
+use settings::Live;
 
 /// What the WebDAV listener needs.
 #[derive(Debug, Clone)]
 pub struct WebdavOptions {
-    /// TLS 1.2 and 1.3, certificate loaded.
+    /// TLS 1.2 and 1.3.
     pub tls: Arc<rustls::ServerConfig>,
-    /// Authorities accepted in `Destination` besides the request's own `Host`.
-    pub public_names: Vec<String>,
+    /// The certificate that it serves.
+    pub certificates: Arc<Certificates>,
+    /// What may change meanwhile.
+    pub settings: Live,
     /// Connections in all.
     pub connections_max: usize,
     /// Balancers that say from where a connection comes.
@@ -80,9 +82,15 @@ pub async fn serve(
     drain: CancellationToken,
 ) -> anyhow::Result<()> {
     let room = Arc::new(Semaphore::new(options.connections_max));
-    let tls = TlsAcceptor::from(Arc::clone(&options.tls));
-    let shared = Shared { public_names: options.public_names.clone() };
-    let service = Service { shared: Arc::new(shared), accounts, vfs, clock: SystemClock };
+    let sources = Sources::default();
+    let shared = Shared { settings: options.settings.clone() };
+    let serving = Serving {
+        tls: TlsAcceptor::from(Arc::clone(&options.tls)),
+        certificates: Arc::clone(&options.certificates),
+        settings: options.settings.clone(),
+        service: Service { shared: Arc::new(shared), accounts, vfs, clock: SystemClock },
+        drain: drain.clone(),
+    };
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -93,11 +101,17 @@ pub async fn serve(
         match accepted {
             Ok((mut stream, peer)) => {
                 let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
-                let (tls, service, drain) = (tls.clone(), service.clone(), drain.clone());
+                let (serving, sources) = (serving.clone(), sources.clone());
                 let options = Arc::clone(&options);
                 connections.spawn(async move {
                     if let Some(source) = line::source(&mut stream, peer.ip(), &options.proxy_from).await {
-                        connection(stream, source, tls, service, drain).await;
+                        let max = serving.settings.now().source_connections_max;
+                        if let Some(counted) = sources.count(source, max) {
+                            connection::serve(stream, source, serving).await;
+                            drop(counted);
+                        } else {
+                            tracing::debug!(%source, "a source has its share of connections");
+                        }
                     }
                     drop(permit);
                 });
@@ -111,43 +125,4 @@ pub async fn serve(
     drop(listener);
     while connections.join_next().await.is_some() {}
     Ok(())
-}
-
-async fn connection(
-    stream: TcpStream,
-    source: IpAddr,
-    tls: TlsAcceptor,
-    service: Service,
-    drain: CancellationToken,
-) {
-    let patience = Duration::from_secs(HANDSHAKE_SECS_MAX);
-    drop(stream.set_nodelay(true));
-    let rein = Arc::new(Rein::default());
-    let stream = Line::new(stream, CancellationToken::new(), Arc::clone(&rein));
-    let stream = match tokio::time::timeout(patience, tls.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
-        Err(_) => return tracing::debug!("a TLS handshake took too long"),
-    };
-    let answer = service_fn(move |mut request: http::Request<Incoming>| {
-        let service = service.clone();
-        request.extensions_mut().insert(Arc::clone(&rein));
-        async move { Ok::<_, Infallible>(service.answer(request, source).await) }
-    });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience)
-        .max_buf_size(HTTP_BUFFER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), answer);
-    tokio::pin!(served);
-    let ended = tokio::select! {
-        ended = &mut served => ended,
-        () = drain.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a WebDAV connection ended");
-    }
 }

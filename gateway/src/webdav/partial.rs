@@ -6,8 +6,8 @@
 //! it held at the beginning. A part begins at most where the file ends: a client that resumes what is not there is told so,
 //! instead of being given a file with a hole at its head.
 
+use super::body::Incoming;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use hyper::body::Incoming;
 
 use super::headers::{self, UpdateRange};
 use super::put::{Said, Unfulfilled, answer, may_put};
@@ -119,10 +119,14 @@ async fn finish(
         }
         Precondition::None | Precondition::Absent | Precondition::Content(_) => {}
     }
+    let is_conditional = !request.if_lists.is_empty()
+        || [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE]
+            .iter()
+            .any(|name| request.headers.contains_key(name));
     said.fulfil(request, upload, body, Precondition::Content(content)).await.map_err(|error| match error {
         // Nobody asked for it: the file changed while the part was on its way.
         Unfulfilled::Refused(refused)
-            if refused.status == StatusCode::PRECONDITION_FAILED && precondition == Precondition::None =>
+            if refused.status == StatusCode::PRECONDITION_FAILED && !is_conditional =>
         {
             Unfulfilled::Refused(Refused::new(StatusCode::CONFLICT, "the file changed meanwhile"))
         }

@@ -100,7 +100,11 @@ impl Request {
                 None => self.path.clone(),
                 // What is not ours has no state that we know.
                 Some(uri) => {
-                    match headers::local_path(uri, self.host.as_deref(), &self.shared.public_names) {
+                    match headers::local_path(
+                        uri,
+                        self.host.as_deref(),
+                        &self.shared.settings.now().public_names,
+                    ) {
                         Ok(path) => path,
                         Err(_) => continue,
                     }

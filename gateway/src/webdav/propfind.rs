@@ -12,13 +12,13 @@ use hyper::body::Frame;
 use tokio::task::JoinHandle;
 
 use super::asked::Wanted;
+use super::body::Incoming;
 use super::dead;
 use super::headers::{self, Depth};
 use super::properties::{ROOT, ROOT_END, Resource};
 use super::request::{Answer, Body, Request, push_segment, xml_answer};
 use crate::limits::{LISTING_DESCRIBED_PIECE, LISTING_PIECE, PROPFIND_PIECE_BYTES};
 use crate::vfs::{DirectoryEntry, DirectoryHandle, Follow, Kind, LocksSeen, Properties, VaultPath, VfsError};
-use hyper::body::Incoming;
 
 /// PROPFIND.
 ///

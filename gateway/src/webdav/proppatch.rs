@@ -3,6 +3,7 @@
 
 use http::StatusCode;
 
+use super::body::Incoming;
 use super::dead::{self, WIN32};
 use super::headers;
 use super::live::{EXECUTABLE_BITS, Live};
@@ -12,7 +13,6 @@ use super::request::{Answer, Request, xml_answer};
 use super::status::{Refused, refuse};
 use super::xml::{Element, Name};
 use crate::vfs::{AttributeChange, Attributes, Kind, StoreError, UnixNanos, VfsError};
-use hyper::body::Incoming;
 
 const NANOS: i64 = 1_000_000_000;
 

@@ -9,8 +9,9 @@ use bytes::BytesMut;
 use futures_util::StreamExt;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyStream;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
+use super::body::Incoming;
 use super::headers;
 use super::locks::Reach;
 use super::request::{Answer, Body, Request, empty, etag, put_etag, xml_answer};

@@ -7,9 +7,10 @@ use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, BodyStream, Full};
-use hyper::body::Incoming;
 
+use super::body::Incoming;
 use super::headers::IfList;
+use super::settings::Live;
 use super::status::{Refused, refuse};
 use super::xml::{self, Element, XmlError};
 use crate::limits::XML_BYTES_MAX;
@@ -23,8 +24,8 @@ pub type Answer = Result<Response<Body>, Refused>;
 /// What the listener knows.
 #[derive(Debug)]
 pub struct Shared {
-    /// Authorities accepted besides the request's own.
-    pub public_names: Vec<String>,
+    /// What may change meanwhile.
+    pub settings: Live,
 }
 
 /// Where something lies for good, whoever sees it.

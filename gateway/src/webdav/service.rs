@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use hyper::body::Incoming;
 
+use super::body::Incoming;
 use super::headers;
 use super::preconditions::submitted;
 use super::request::{Answer, Body, Request, Shared, empty, refusal};

@@ -1,8 +1,8 @@
 //! MKCOL, DELETE, COPY, MOVE: names come, go and move, each in one transaction.
 
 use http::StatusCode;
-use hyper::body::Incoming;
 
+use super::body::Incoming;
 use super::headers::{self, Depth};
 use super::locks::Reach;
 use super::request::{Answer, Request, empty};
@@ -48,8 +48,11 @@ pub async fn delete(request: &Request) -> Answer {
 /// The refusal to answer with.
 pub async fn transfer(request: &Request, is_move: bool) -> Answer {
     let found = request.found().await?;
-    let target =
-        headers::destination(&request.headers, request.host.as_deref(), &request.shared.public_names)?;
+    let target = headers::destination(
+        &request.headers,
+        request.host.as_deref(),
+        &request.shared.settings.now().public_names,
+    )?;
     let action = if is_move { Action::Rename } else { Action::Copy };
     request.namespace.is_present(action, &target).await?;
     let replace = if headers::overwrite(&request.headers)? { Replace::Tree } else { Replace::Never };

@@ -7,8 +7,8 @@
 
 use std::fmt::Write as _;
 
+use super::body::Incoming;
 use http::{HeaderName, StatusCode};
-use hyper::body::Incoming;
 use quick_xml::escape::escape;
 
 use super::headers::{self, Depth};
@@ -130,7 +130,11 @@ async fn begin(request: &Request, id: &[u8], body: Incoming) -> Answer {
 }
 
 fn target(request: &Request) -> Result<VaultPath, Refused> {
-    headers::destination(&request.headers, request.host.as_deref(), &request.shared.public_names)
+    headers::destination(
+        &request.headers,
+        request.host.as_deref(),
+        &request.shared.settings.now().public_names,
+    )
 }
 
 /// MOVE of the whole to its target: conditions and locks are those of a PUT there.

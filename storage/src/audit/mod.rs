@@ -171,6 +171,12 @@ pub enum Action {
     /// It was given up, by its owner or because it got no part for long.
     #[n(127)]
     PartsAbandon,
+    /// Another certificate is served, or was to be.
+    #[n(135)]
+    CertificateChange,
+    /// The configuration was read again.
+    #[n(136)]
+    ConfigurationReload,
 }
 
 /// How it ended.
@@ -346,6 +352,8 @@ impl Action {
             Self::PartsBegin => "parts-begin",
             Self::PartWrite => "part-write",
             Self::PartsAbandon => "parts-abandon",
+            Self::CertificateChange => "certificate-change",
+            Self::ConfigurationReload => "configuration-reload",
         }
     }
 }

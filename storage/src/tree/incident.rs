@@ -70,6 +70,7 @@ impl IncidentKind {
             Self::QuotaLevel => "quota",
             Self::Damage => "damage",
             Self::Backup => "backup",
+            Self::Certificate => "certificate",
         }
     }
 }

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use coffre_tests::files::noise;
+use coffre_tests::measure::{Plan, Samples, Side, Table, Target, order, timed};
 use coffre_tests::run_ok;
 use tempfile::TempDir;
 
 use crate::delay::relay;
-use crate::server::{Side, start_all, timed};
-use crate::table::{Samples, Table, Target};
-use crate::{Plan, order};
+use crate::server::start_all;
 
 /// The line's round trip.
 const ROUND_TRIP: Duration = Duration::from_millis(50);

@@ -5,49 +5,17 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use coffre_tests::files::noise;
+use coffre_tests::measure::programs::{forget_pages, sync};
+use coffre_tests::measure::{Figures, Plan, Side, Table, Target, order, timed, timed_with_cpu};
 use coffre_tests::run_ok;
 use tempfile::TempDir;
 
-use crate::server::{Server, Side, start_all, timed_with_cpu};
-use crate::table::{Samples, Table, Target};
-use crate::{Plan, order};
+use crate::server::{Server, start_all};
 
-/// Wall and CPU of one direction.
-struct Figures {
-    wall: Samples,
-    cpu: Samples,
-}
-
-impl Figures {
-    fn new(what: &str) -> Self {
-        let wall = [Target::AtMost(0.9, Side::Plain), Target::AtMost(0.6, Side::Gocryptfs)];
-        Self {
-            wall: Samples::new(what, "s", &wall),
-            cpu: Samples::new(what, "server CPU s", &[Target::AtMost(1.0, Side::Plain)]),
-        }
-    }
-
-    fn add(&mut self, side: Side, (wall, cpu): (f64, f64)) {
-        self.wall.add(side, wall);
-        self.cpu.add(side, cpu);
-    }
-
-    fn tell(&self, round: usize) {
-        self.wall.tell(round);
-        self.cpu.tell(round);
-    }
-}
-
-/// What has been written goes to the disk now, not into the next measurement.
-pub(crate) fn sync() -> Result<()> {
-    run_ok(&mut Command::new("sync"))?;
-    Ok(())
-}
-
-/// Forgets what the kernel keeps of files, as if they had been written long ago.
-fn forget_pages() -> Result<()> {
-    sync()?;
-    Ok(fs::write("/proc/sys/vm/drop_caches", "3")?)
+/// Figures of one direction.
+fn figures(what: &str) -> Figures {
+    let wall = [Target::AtMost(0.9, Side::Plain), Target::AtMost(0.6, Side::Gocryptfs)];
+    Figures::new(what, &wall, &[Target::AtMost(1.0, Side::Plain)])
 }
 
 /// Puts and gets with one cipher.
@@ -65,9 +33,9 @@ pub(crate) fn run(plan: &Plan, table: &mut Table, cipher: &str) -> Result<()> {
         }
     }
     let what = |direction: &str| format!("{direction} {} MiB, {cipher}", plan.mib);
-    let mut put = Figures::new(&what("put"));
-    let mut cold = Figures::new(&what("get, from the disk,"));
-    let mut warm = Figures::new(&what("get, again,"));
+    let mut put = figures(&what("put"));
+    let mut cold = figures(&what("get, from the disk,"));
+    let mut warm = figures(&what("get, again,"));
     for round in 0..plan.rounds {
         // New content each time: nothing is known already.
         fs::write(&file, noise(round as u64 + 1, usize::try_from(plan.mib << 20)?))?;
@@ -89,7 +57,7 @@ pub(crate) fn run(plan: &Plan, table: &mut Table, cipher: &str) -> Result<()> {
             run_batch(server, &format!("rm {}large\n", server.root))?;
         }
     }
-    table.add([put, cold, warm].into_iter().flat_map(|figures| [figures.wall, figures.cpu]));
+    table.add([put, cold, warm].into_iter().flat_map(Figures::rows));
     Ok(())
 }
 
@@ -109,6 +77,6 @@ fn get(
 
 /// Runs a batch that is not measured.
 pub(crate) fn run_batch(server: &Server, batch: &str) -> Result<()> {
-    crate::server::timed(&mut server.sftp(&[]), batch)?;
+    timed(&mut server.sftp(&[]), batch)?;
     Ok(())
 }

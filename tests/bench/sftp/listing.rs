@@ -4,11 +4,10 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use coffre_tests::measure::{Plan, Samples, Served, Side, Table, Target, cpu, order};
 
 use crate::raw::fill;
-use crate::server::{Server, Side, start_all};
-use crate::table::{Samples, Table, Target};
-use crate::{Plan, order};
+use crate::server::{Server, start_all};
 
 /// Lists it as `sftp` does: by name only, and with everything.
 pub(crate) fn run(plan: &Plan, table: &mut Table) -> Result<()> {
@@ -21,17 +20,17 @@ pub(crate) fn run(plan: &Plan, table: &mut Table) -> Result<()> {
     for command in ["ls -1", "ls -ln"] {
         let what = format!("{command} of {} entries", plan.names);
         let mut wall = Samples::new(&what, "s", &[Target::AtMost(1.0, Side::Plain)]);
-        let mut cpu = Samples::new(&what, "server CPU s", &[]);
+        let mut spent = Samples::new(&what, "server CPU s", &[]);
         for round in 0..plan.rounds {
             for at in order(servers.len(), round) {
                 let server = &servers[at];
-                let before = super::cpu::seconds_settled(&server.processes())?;
+                let before = cpu::seconds_settled(&server.processes())?;
                 wall.add(server.side, list(server, command, plan.names)?);
-                cpu.add(server.side, super::cpu::seconds_settled(&server.processes())? - before);
+                spent.add(server.side, cpu::seconds_settled(&server.processes())? - before);
             }
             wall.tell(round);
         }
-        table.add([wall, cpu]);
+        table.add([wall, spent]);
     }
     Ok(())
 }

@@ -1,11 +1,10 @@
 //! How long a user waits for the first answer: connection, key exchange, login, one small listing.
 
 use anyhow::Result;
+use coffre_tests::measure::{Plan, Samples, Side, Table, Target, order, timed};
 
 use crate::large::run_batch;
-use crate::server::{Side, start_all, timed};
-use crate::table::{Samples, Table, Target};
-use crate::{Plan, order};
+use crate::server::start_all;
 
 /// Logins of each server in a round: each is short.
 const LOGINS: usize = 10;

@@ -1,68 +1,15 @@
 //! The servers that are measured: started on a free loopback port with a directory of their own, stopped when dropped.
 
-use std::fmt;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use coffre_tests::accounts::keygen;
-use coffre_tests::{Gateway, run, run_ok, until};
+use coffre_tests::measure::programs::{Life, await_port, free_port, rclone_serve};
+use coffre_tests::measure::{Programs, Served, Side};
+use coffre_tests::{Gateway, run, run_ok};
 use tempfile::TempDir;
-
-/// Seconds a server may take to listen.
-const START_SECS_MAX: u64 = 30;
-/// Seconds that one client's run may take: only a hang is that slow.
-const CLIENT_SECS_MAX: u64 = 1800;
-
-/// Whose figures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    /// Ours.
-    Coffre,
-    /// `sshd` with `internal-sftp` on a plain directory.
-    Plain,
-    /// The same on gocryptfs.
-    Gocryptfs,
-    /// `rclone serve sftp` over a crypt remote.
-    Rclone,
-}
-
-impl Side {
-    /// In the table's order.
-    pub(crate) const ALL: [Self; 4] = [Self::Coffre, Self::Plain, Self::Gocryptfs, Self::Rclone];
-
-    /// A peer by its name in `peers=`.
-    pub(crate) fn named(name: &str) -> Result<Self> {
-        match name {
-            "plain" => Ok(Self::Plain),
-            "gocryptfs" => Ok(Self::Gocryptfs),
-            "rclone" => Ok(Self::Rclone),
-            _ => bail!("{name} is none of plain, gocryptfs, rclone"),
-        }
-    }
-}
-
-impl fmt::Display for Side {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str(match self {
-            Self::Coffre => "Coffre",
-            Self::Plain => "OpenSSH",
-            Self::Gocryptfs => "OpenSSH on gocryptfs",
-            Self::Rclone => "rclone crypt",
-        })
-    }
-}
-
-/// What keeps a side alive.
-#[derive(Debug)]
-enum Life {
-    Gateway(Box<Gateway>),
-    Programs(Vec<Child>),
-}
 
 /// A server that listens.
 #[derive(Debug)]
@@ -76,7 +23,6 @@ pub(crate) struct Server {
     known_hosts: PathBuf,
     /// Remote directory to work in, ending with a slash; empty where a login begins in it.
     pub(crate) root: String,
-    mount: Option<PathBuf>,
     life: Life,
     // Last: it is removed when everything has stopped.
     _home: TempDir,
@@ -87,25 +33,11 @@ pub(crate) fn start_all(work: &Path, sides: &[Side]) -> Result<Vec<Server>> {
     sides.iter().map(|side| Server::start(work, *side).with_context(|| format!("starting {side}"))).collect()
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
 fn known_hosts(home: &Path, port: u16, host_key: &Path) -> Result<PathBuf> {
     let public = fs::read_to_string(host_key.with_extension("pub"))?;
     let path = home.join("known_hosts");
     fs::write(&path, format!("[127.0.0.1]:{port} {public}"))?;
     Ok(path)
-}
-
-fn await_port(port: u16) -> Result<()> {
-    until("a server that listens", START_SECS_MAX, || Ok(TcpStream::connect(("127.0.0.1", port)).is_ok()))
-}
-
-fn spawn(command: &mut Command, log: &Path) -> Result<Child> {
-    let log = fs::File::create(log)?;
-    let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-    child.with_context(|| format!("{command:?}"))
 }
 
 impl Server {
@@ -116,9 +48,12 @@ impl Server {
             Side::Plain => {
                 let directory = home.path().join("plain");
                 fs::create_dir(&directory)?;
-                Self::sshd(side, home, &directory, Vec::new())
+                Self::sshd(side, home, &directory, Programs::default())
             }
-            Side::Gocryptfs => Self::gocryptfs(home),
+            Side::Gocryptfs => {
+                let (programs, directory) = Programs::gocryptfs(home.path(), &[])?;
+                Self::sshd(side, home, &directory, programs)
+            }
             Side::Rclone => Self::rclone(home),
         }
     }
@@ -132,31 +67,13 @@ impl Server {
             key: gateway.key_file.clone(),
             known_hosts: gateway.known_hosts.clone(),
             root: String::new(),
-            mount: None,
             life: Life::Gateway(Box::new(gateway)),
             _home: home,
         })
     }
 
-    fn gocryptfs(home: TempDir) -> Result<Self> {
-        let at = |name: &str| home.path().join(name);
-        let (sealed, mount, phrase) = (at("sealed"), at("mount"), at("passphrase"));
-        fs::create_dir(&sealed)?;
-        fs::create_dir(&mount)?;
-        fs::write(&phrase, "bench\n")?;
-        run_ok(Command::new("gocryptfs").args(["-q", "-init", "-passfile"]).arg(&phrase).arg(&sealed))?;
-        let mut program = Command::new("gocryptfs");
-        program.args(["-q", "-fg", "-nosyslog", "-passfile"]).arg(&phrase).arg(&sealed).arg(&mount);
-        let child = spawn(&mut program, &at("gocryptfs.log"))?;
-        let is_mounted = || Ok(run(Command::new("mountpoint").arg("-q").arg(&mount), b"")?.status.success());
-        let mounted = until("gocryptfs that is mounted", START_SECS_MAX, is_mounted);
-        let server = Self::sshd(Side::Gocryptfs, home, &mount, vec![child])?;
-        mounted?;
-        Ok(server)
-    }
-
     /// An `sshd` as Debian ships it, but for its port and keys, and that it takes all sessions at once.
-    fn sshd(side: Side, home: TempDir, directory: &Path, mut below: Vec<Child>) -> Result<Self> {
+    fn sshd(side: Side, home: TempDir, directory: &Path, mut programs: Programs) -> Result<Self> {
         let port = free_port()?;
         let (host, key) =
             (keygen(home.path(), "host", &["ed25519"])?, keygen(home.path(), "key", &["ed25519"])?);
@@ -176,7 +93,7 @@ impl Server {
         fs::create_dir_all("/run/sshd")?;
         let mut program = Command::new("/usr/sbin/sshd");
         program.args(["-D", "-e", "-f"]).arg(&configuration);
-        below.push(spawn(&mut program, &home.path().join("sshd.log"))?);
+        programs.start(&mut program, &home.path().join("sshd.log"))?;
         let server = Self {
             side,
             port,
@@ -184,8 +101,7 @@ impl Server {
             key,
             known_hosts: known_hosts(home.path(), port, &host)?,
             root: format!("{}/", directory.display()),
-            mount: (side == Side::Gocryptfs).then(|| directory.to_owned()),
-            life: Life::Programs(below),
+            life: Life::Programs(programs),
             _home: home,
         };
         await_port(port)?;
@@ -196,28 +112,10 @@ impl Server {
         let port = free_port()?;
         let (host, key) =
             (keygen(home.path(), "host", &["ed25519"])?, keygen(home.path(), "key", &["ed25519"])?);
-        let sealed = home.path().join("sealed");
-        fs::create_dir(&sealed)?;
-        let phrase = run_ok(Command::new("rclone").args(["obscure", "bench"]))?.text();
-        let mut program = Command::new("rclone");
-        program
-            .args([
-                "--config",
-                "/dev/null",
-                "serve",
-                "sftp",
-                "crypt:",
-                "--addr",
-                &format!("127.0.0.1:{port}"),
-            ])
-            .arg("--key")
-            .arg(&host)
-            .arg("--authorized-keys")
-            .arg(key.with_extension("pub"))
-            .env("RCLONE_CONFIG_CRYPT_TYPE", "crypt")
-            .env("RCLONE_CONFIG_CRYPT_REMOTE", &sealed)
-            .env("RCLONE_CONFIG_CRYPT_PASSWORD", phrase.trim());
-        let child = spawn(&mut program, &home.path().join("rclone.log"))?;
+        let mut program = rclone_serve("sftp", home.path(), port)?;
+        program.arg("--key").arg(&host).arg("--authorized-keys").arg(key.with_extension("pub"));
+        let mut programs = Programs::default();
+        programs.start(&mut program, &home.path().join("rclone.log"))?;
         let server = Self {
             side: Side::Rclone,
             port,
@@ -225,20 +123,11 @@ impl Server {
             key,
             known_hosts: known_hosts(home.path(), port, &host)?,
             root: String::new(),
-            mount: None,
-            life: Life::Programs(vec![child]),
+            life: Life::Programs(programs),
             _home: home,
         };
         await_port(port)?;
         Ok(server)
-    }
-
-    /// The processes whose CPU and memory are the server's.
-    pub(crate) fn processes(&self) -> Vec<u32> {
-        match &self.life {
-            Life::Gateway(gateway) => vec![gateway.pid()],
-            Life::Programs(programs) => programs.iter().map(Child::id).collect(),
-        }
     }
 
     /// Options of OpenSSH's programs; more may follow.
@@ -308,67 +197,12 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Life::Programs(programs) = &mut self.life {
-            // The last one started stands on those before it, and the mount between them.
-            for program in programs.iter_mut().rev() {
-                stop(program);
-                if let Some(mount) = self.mount.take() {
-                    drop(run(Command::new("fusermount3").args(["-u", "-z"]).arg(mount), b""));
-                }
-            }
-        }
+impl Served for Server {
+    fn side(&self) -> Side {
+        self.side
     }
-}
 
-fn stop(program: &mut Child) {
-    let pid = rustix::process::Pid::from_child(program);
-    let is_gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_err();
-    if coffre_tests::wait(program, 10).is_err() && !is_gone {
-        eprintln!("a server had to be killed");
+    fn processes(&self) -> Vec<u32> {
+        self.life.processes()
     }
-}
-
-/// Seconds that a client's run takes; it must succeed.
-pub(crate) fn timed(command: &mut Command, input: &str) -> Result<f64> {
-    let begin = Instant::now();
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("{command:?}"))?;
-    let pid = rustix::process::Pid::from_child(&child);
-    let (done, watched) = std::sync::mpsc::channel::<()>();
-    let watchdog = thread::spawn(move || {
-        let outcome = watched.recv_timeout(Duration::from_secs(CLIENT_SECS_MAX));
-        let is_late = outcome == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
-        if is_late && rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok() {
-            eprintln!("a client took more than {CLIENT_SECS_MAX} s");
-        }
-    });
-    if let Some(mut stdin) = child.stdin.take() {
-        std::io::Write::write_all(&mut stdin, input.as_bytes())?;
-    }
-    let output = child.wait_with_output()?;
-    let seconds = begin.elapsed().as_secs_f64();
-    drop(done);
-    watchdog.join().map_err(|_| anyhow::anyhow!("the watchdog"))?;
-    ensure!(
-        output.status.success(),
-        "{command:?} ended with {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(seconds)
-}
-
-/// Seconds of a run, and the CPU seconds that the server spent for it.
-pub(crate) fn timed_with_cpu(server: &Server, command: &mut Command, input: &str) -> Result<(f64, f64)> {
-    let processes = server.processes();
-    let before = super::cpu::seconds_settled(&processes)?;
-    let wall = timed(command, input)?;
-    Ok((wall, super::cpu::seconds_settled(&processes)? - before))
 }

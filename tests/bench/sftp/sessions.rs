@@ -13,14 +13,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use coffre_tests::RawSftp;
 use coffre_tests::files::noise;
+use coffre_tests::measure::cpu::resident_bytes;
+use coffre_tests::measure::table::percentile;
+use coffre_tests::measure::{Plan, Samples, Served, Table, Target, order};
 use tempfile::TempDir;
 
-use crate::cpu::resident_bytes;
 use crate::large::run_batch;
 use crate::raw::{session, stats};
 use crate::server::{Server, start_all};
-use crate::table::{Samples, Table, Target, percentile};
-use crate::{Plan, order};
 
 /// STATs of one measurement: 20 lie above the 99th percentile.
 const STATS: usize = 2000;

@@ -1,15 +1,19 @@
-//! TLS: 1.2 and 1.3 only, one provider (aws-lc-rs), HTTP/1.1; and a self-signed certificate to begin with.
+//! TLS: 1.2 and 1.3 only, one provider (aws-lc-rs), forward secrecy and AEAD only; the certificate that is served, and how it
+//! is replaced; a self-signed one to begin with.
 
-use std::path::Path;
+pub mod certificate;
+pub mod watch;
+
 use std::sync::Arc;
 
-use anyhow::Context;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
 };
 use rustls::ServerConfig;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ServerSessionMemoryCache;
+
+use crate::limits::TLS_SESSIONS_MAX;
+use certificate::Certificates;
 
 /// A certificate and its key, in PEM.
 #[derive(Debug)]
@@ -51,22 +55,24 @@ pub fn self_signed() -> anyhow::Result<Identity> {
     Ok(Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem().into() })
 }
 
-/// Loads a certificate chain and key.
+/// HTTP/1.1 and HTTP/2 by their names in a handshake, the one that we prefer first: one stream is faster over HTTP/1.1.
+const PROTOCOLS: [&[u8]; 2] = [b"http/1.1", HTTP_2];
+/// HTTP/2 by its name in a handshake.
+pub const HTTP_2: &[u8] = b"h2";
+
+/// What the listener's handshakes are made with. The provider's suites are those with ephemeral keys and authenticated
+/// ciphers; sessions are resumed from a bounded memory, so that no key outlives the process, and nothing is accepted early.
 ///
 /// # Errors
-/// Files that cannot be read; a key that does not fit.
-pub fn server_config(certificate_file: &Path, key_file: &Path) -> anyhow::Result<Arc<ServerConfig>> {
-    let chain = CertificateDer::pem_file_iter(certificate_file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("certificate file {}", certificate_file.display()))?;
-    let key =
-        PrivateKeyDer::from_pem_file(key_file).with_context(|| format!("key file {}", key_file.display()))?;
+/// None that depends on what is given: the provider's.
+pub fn server_config(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .with_context(|| format!("{} and {}", certificate_file.display(), key_file.display()))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    config.session_storage = ServerSessionMemoryCache::new(TLS_SESSIONS_MAX);
+    config.max_early_data_size = 0;
     Ok(Arc::new(config))
 }

@@ -49,7 +49,10 @@ fn tree(roots: &[u32], all: &HashMap<u32, (u32, u64)>) -> HashSet<u32> {
 }
 
 /// CPU seconds that processes and all that they started have used so far.
-pub(crate) fn seconds(roots: &[u32]) -> Result<f64> {
+///
+/// # Errors
+/// The system's.
+pub fn seconds(roots: &[u32]) -> Result<f64> {
     let all = processes()?;
     let ticks: u64 = tree(roots, &all).iter().filter_map(|pid| all.get(pid)).map(|(_, ticks)| ticks).sum();
     #[expect(clippy::cast_precision_loss, reason = "ticks of an hour fit")]
@@ -57,7 +60,10 @@ pub(crate) fn seconds(roots: &[u32]) -> Result<f64> {
 }
 
 /// The same once the server rests.
-pub(crate) fn seconds_settled(roots: &[u32]) -> Result<f64> {
+///
+/// # Errors
+/// The system's.
+pub fn seconds_settled(roots: &[u32]) -> Result<f64> {
     let deadline = Instant::now() + Duration::from_secs(SETTLE_SECS_MAX);
     let mut before = seconds(roots)?;
     loop {
@@ -71,7 +77,10 @@ pub(crate) fn seconds_settled(roots: &[u32]) -> Result<f64> {
 }
 
 /// Bytes of memory that processes and all that they started hold; what several share is counted once.
-pub(crate) fn resident_bytes(roots: &[u32]) -> Result<u64> {
+///
+/// # Errors
+/// The system's.
+pub fn resident_bytes(roots: &[u32]) -> Result<u64> {
     let all = processes()?;
     let mut kib = 0;
     for pid in tree(roots, &all) {

@@ -2,13 +2,15 @@
 
 use std::fmt;
 
-use crate::server::Side;
+use super::Side;
 
 /// A bound on a figure of ours.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Target {
+pub enum Target {
     /// Times the figure of another, at most.
     AtMost(f64, Side),
+    /// Times the figure of another, at least: more is better.
+    AtLeast(f64, Side),
     /// Below everybody's.
     FasterThanAll,
     /// At most so much, whatever the others do.
@@ -17,7 +19,7 @@ pub(crate) enum Target {
 
 /// The figures of one row, by side.
 #[derive(Debug)]
-pub(crate) struct Samples {
+pub struct Samples {
     what: String,
     unit: &'static str,
     targets: Vec<Target>,
@@ -26,12 +28,12 @@ pub(crate) struct Samples {
 
 impl Samples {
     /// None yet.
-    pub(crate) fn new(what: impl Into<String>, unit: &'static str, targets: &[Target]) -> Self {
+    pub fn new(what: impl Into<String>, unit: &'static str, targets: &[Target]) -> Self {
         Self { what: what.into(), unit, targets: targets.to_vec(), by_side: Vec::new() }
     }
 
     /// Adds one.
-    pub(crate) fn add(&mut self, side: Side, figure: f64) {
+    pub fn add(&mut self, side: Side, figure: f64) {
         match self.by_side.iter_mut().find(|(known, _)| *known == side) {
             Some((_, figures)) => figures.push(figure),
             None => self.by_side.push((side, vec![figure])),
@@ -39,7 +41,7 @@ impl Samples {
     }
 
     /// What was measured last of each, for those who watch.
-    pub(crate) fn tell(&self, round: usize) {
+    pub fn tell(&self, round: usize) {
         let last: Vec<String> = self
             .by_side
             .iter()
@@ -55,6 +57,7 @@ impl Samples {
     fn holds(&self, target: Target, ours: f64) -> Option<bool> {
         match target {
             Target::AtMost(times, side) => Some(ours <= times * self.of(side)?),
+            Target::AtLeast(times, side) => Some(ours >= times * self.of(side)?),
             Target::FasterThanAll => {
                 let others: Vec<f64> = Side::ALL
                     .iter()
@@ -67,9 +70,10 @@ impl Samples {
         }
     }
 
-    fn target_cell(&self, target: Target, ours: f64) -> String {
+    fn target_cell(&self, target: Target, ours: f64, server: &str) -> String {
         let wanted = match target {
-            Target::AtMost(times, side) => format!("{times:.2} x {side}"),
+            Target::AtMost(times, side) => format!("{times:.2} x {}", side.head(server)),
+            Target::AtLeast(times, side) => format!("at least {times:.2} x {}", side.head(server)),
             Target::FasterThanAll => "below all".to_owned(),
             Target::Absolute(most) => format!("{most:.0} {}", self.unit),
         };
@@ -82,13 +86,44 @@ impl Samples {
     }
 }
 
+/// Wall time and the server's CPU of one kind of work.
+#[derive(Debug)]
+pub struct Figures {
+    wall: Samples,
+    cpu: Samples,
+}
+
+impl Figures {
+    /// None yet.
+    pub fn new(what: &str, wall: &[Target], cpu: &[Target]) -> Self {
+        Self { wall: Samples::new(what, "s", wall), cpu: Samples::new(what, "server CPU s", cpu) }
+    }
+
+    /// Adds one of each.
+    pub fn add(&mut self, side: Side, (wall, cpu): (f64, f64)) {
+        self.wall.add(side, wall);
+        self.cpu.add(side, cpu);
+    }
+
+    /// As [`Samples::tell`].
+    pub fn tell(&self, round: usize) {
+        self.wall.tell(round);
+        self.cpu.tell(round);
+    }
+
+    /// As rows of a table.
+    pub fn rows(self) -> [Samples; 2] {
+        [self.wall, self.cpu]
+    }
+}
+
 /// The middle of what was seen.
-pub(crate) fn median(figures: &[f64]) -> f64 {
+pub fn median(figures: &[f64]) -> f64 {
     percentile(figures, 50.0)
 }
 
 /// The figure below which so many of a hundred lie; between two it is as far from both as the number says.
-pub(crate) fn percentile(figures: &[f64], percent: f64) -> f64 {
+pub fn percentile(figures: &[f64], percent: f64) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
@@ -108,32 +143,33 @@ pub(crate) fn percentile(figures: &[f64], percent: f64) -> f64 {
 
 /// All rows, as they are printed.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     sides: Vec<Side>,
+    server: &'static str,
     rows: Vec<Samples>,
     notes: Vec<String>,
 }
 
 impl Table {
-    /// Nothing measured yet.
-    pub(crate) fn new(sides: &[Side]) -> Self {
-        Self { sides: sides.to_vec(), rows: Vec::new(), notes: Vec::new() }
+    /// Nothing measured yet; the usual server has this name.
+    pub fn new(sides: &[Side], server: &'static str) -> Self {
+        Self { sides: sides.to_vec(), server, rows: Vec::new(), notes: Vec::new() }
     }
 
     /// Adds rows.
-    pub(crate) fn add(&mut self, rows: impl IntoIterator<Item = Samples>) {
+    pub fn add(&mut self, rows: impl IntoIterator<Item = Samples>) {
         self.rows.extend(rows);
     }
 
     /// Adds a sentence below the table.
-    pub(crate) fn note(&mut self, sentence: impl Into<String>) {
+    pub fn note(&mut self, sentence: impl Into<String>) {
         self.notes.push(sentence.into());
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let heads: Vec<String> = self.sides.iter().map(ToString::to_string).collect();
+        let heads: Vec<String> = self.sides.iter().map(|side| side.head(self.server)).collect();
         writeln!(to, "| what (median; ratio to it) | unit | {} | rounds | target |", heads.join(" | "))?;
         writeln!(to, "|---|---|{}---|---|", "---|".repeat(heads.len()))?;
         for row in &self.rows {
@@ -150,7 +186,7 @@ impl fmt::Display for Table {
             }
             let rounds = row.by_side.iter().map(|(_, figures)| figures.len()).max().unwrap_or(0);
             let targets: Vec<String> = ours.map_or_else(Vec::new, |ours| {
-                row.targets.iter().map(|target| row.target_cell(*target, ours)).collect()
+                row.targets.iter().map(|target| row.target_cell(*target, ours, self.server)).collect()
             });
             writeln!(to, " {rounds} | {} |", targets.join("; "))?;
         }
