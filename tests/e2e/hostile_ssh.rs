@@ -32,8 +32,8 @@ fn heard(gateway: &Gateway, first: &[u8], piece: &[u8]) -> Result<u64> {
 #[test]
 fn a_greeting_that_never_comes_is_not_heard_for_long() -> Result<()> {
     let gateway = Gateway::start()?;
-    for piece in [&b"no greeting yet\r\n".repeat(4096)[..], &[b'x'; 65536], &[0; 65536]] {
-        let sent = heard(&gateway, b"", piece)?;
+    for piece in [b"no greeting yet\r\n".repeat(4096), vec![b'x'; 65536], vec![0; 65536]] {
+        let sent = heard(&gateway, b"", &piece)?;
         ensure!(sent < HEARD_BYTES_MAX, "{sent} bytes were heard");
     }
     gateway.sftp_batch("pwd\n")?;
@@ -46,7 +46,7 @@ fn a_packet_length_beyond_reason_before_a_login_ends_the_connection_and_takes_no
     for len in [u32::MAX, 1 << 31, 0x7fff_ffff, 1 << 28, 1 << 20, 0, 1, 4] {
         let before = gateway.resident_bytes()?;
         let greeting = [&b"SSH-2.0-hostile\r\n"[..], &len.to_be_bytes()].concat();
-        let sent = heard(&gateway, &greeting, &[7; 65536])?;
+        let sent = heard(&gateway, &greeting, &vec![7; 65536])?;
         ensure!(sent < HEARD_BYTES_MAX, "a packet of {len} bytes: {sent} were heard");
         let grown = gateway.resident_bytes()?.saturating_sub(before);
         ensure!(grown < 32 << 20, "a packet of {len} bytes: {grown} bytes of memory");
@@ -142,8 +142,8 @@ fn a_login_under_one_name_gives_nothing_to_a_login_under_another() -> Result<()>
     for line in seen.lines() {
         ensure!(line == "['of-bob']" || line == "ended", "bob sees {seen}");
     }
-    let sees = gateway.sftp_as("other/bob", &bob.secret, "ls -1\n")?;
-    ensure!(sees.text().lines().last() == Some("of-bob"), "{}", sees.text());
+    let listed = gateway.sftp_as("other/bob", &bob.secret, "ls -1\n")?;
+    ensure!(listed.text().lines().last() == Some("of-bob"), "{}", listed.text());
     ensure!(run(&mut gateway.sftp_command(), b"ls of-alice\n")?.status.success());
     Ok(())
 }

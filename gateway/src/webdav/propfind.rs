@@ -71,13 +71,12 @@ pub async fn find(request: Request, body: Incoming) -> Answer {
         out.push_str(ROOT_END);
         return Ok(xml_answer(StatusCode::MULTI_STATUS, out));
     }
-    let directory = request.namespace.open_directory(&request.path).await?;
+    let directory = Some(request.namespace.open_directory(&request.path).await?);
     let checksums = wanted.needs_checksums();
-    let mut listing =
-        Listing { request, wanted, checksums, href, seen, directory, waiting: VecDeque::new(), ended: false };
+    let mut listing = Listing { request, wanted, checksums, href, seen, directory, waiting: VecDeque::new() };
     // The first piece before the status: what cannot be read is refused, not broken off.
     listing.push_piece(&mut out).await?;
-    if listing.ended {
+    if listing.directory.is_none() {
         return Ok(xml_answer(StatusCode::MULTI_STATUS, out));
     }
     let mut response = Response::new(streamed(out, listing));
@@ -113,10 +112,10 @@ struct Listing {
     href: String,
     /// Locks on it and on what is in it.
     seen: Option<LocksSeen>,
-    directory: DirectoryHandle,
+    /// Nothing once all was described.
+    directory: Option<DirectoryHandle>,
     /// Read and not yet described.
     waiting: VecDeque<(DirectoryEntry, Option<Properties>)>,
-    ended: bool,
 }
 
 impl Listing {
@@ -130,7 +129,7 @@ impl Listing {
             self.read().await?;
             if self.waiting.is_empty() {
                 out.push_str(ROOT_END);
-                self.ended = true;
+                self.directory = None;
                 return Ok(());
             }
         }
@@ -138,10 +137,11 @@ impl Listing {
     }
 
     async fn read(&mut self) -> Result<(), VfsError> {
+        let Some(directory) = &mut self.directory else { return Ok(()) };
         self.waiting = if self.wanted.needs_dead() {
-            self.directory.next_described(LISTING_DESCRIBED_PIECE).await?.into()
+            directory.next_described(LISTING_DESCRIBED_PIECE).await?.into()
         } else {
-            let entries = self.directory.next(LISTING_PIECE).await?;
+            let entries = directory.next(LISTING_PIECE).await?;
             entries.into_iter().map(|entry| (entry, Some(Properties::new()))).collect()
         };
         Ok(())
@@ -211,13 +211,13 @@ fn ahead(mut listing: Listing) -> JoinHandle<Piece> {
 
 /// The first piece, then the others, one described ahead. What fails on the way breaks the answer off: it is never short.
 fn streamed(first: String, listing: Listing) -> Body {
-    let state = Some((first, (!listing.ended).then(|| ahead(listing))));
+    let state = Some((first, listing.directory.is_some().then(|| ahead(listing))));
     let pieces = stream::unfold(state, |state| async move {
         let (piece, next) = state?;
         let state = match next {
             None => None,
             Some(next) => match next.await {
-                Ok(Ok((listing, out))) => Some((out, (!listing.ended).then(|| ahead(listing)))),
+                Ok(Ok((listing, out))) => Some((out, listing.directory.is_some().then(|| ahead(listing)))),
                 Ok(Err(error)) => return Some((Err(std::io::Error::other(error.to_string())), None)),
                 Err(error) => return Some((Err(std::io::Error::other(error.to_string())), None)),
             },
