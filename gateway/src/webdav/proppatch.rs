@@ -92,10 +92,10 @@ fn time_of(text: &str) -> Option<UnixNanos> {
 }
 
 impl Changes {
-    fn add(&mut self, patch: &Patch, found: &Attributes) -> Result<(), Obstacle> {
+    fn add(&mut self, patch: &Patch, found: &Attributes, digests: &str) -> Result<(), Obstacle> {
         let text = patch.value.as_ref().map(|(element, _)| element.text());
         if patch.name == dead::checksums() {
-            return Err(Obstacle::Protected);
+            return if says_again(patch, digests) { Ok(()) } else { Err(Obstacle::Protected) };
         }
         match (Live::of(&patch.name), text) {
             (None | Some(Live::DisplayName), text) => {
@@ -134,6 +134,13 @@ impl Changes {
     }
 }
 
+/// Whether checksums that are to be set are among those that are known, as rclone says them again along with a time.
+fn says_again(patch: &Patch, known: &str) -> bool {
+    let is_known = |word: &str| known.split(' ').any(|known| known.eq_ignore_ascii_case(word));
+    let said = patch.value.as_ref().and_then(|(element, _)| element.elements().next().map(Element::text));
+    said.is_some_and(|said| !said.trim().is_empty() && said.split_ascii_whitespace().all(is_known))
+}
+
 /// Appends a `propstat` of the names that were chosen, if there are any.
 fn push_outcome(out: &mut String, names: &[&Name], status: &str, condition: Option<&str>) {
     if names.is_empty() {
@@ -155,9 +162,15 @@ pub async fn patch(request: &Request, body: Incoming) -> Answer {
     let patches = patches(&root)?;
     let found = request.found().await?;
     request.may_change(&[(&request.path, Reach::Itself)]).await?;
+    let digests = if patches.iter().any(|patch| patch.name == dead::checksums()) {
+        request.namespace.kept_digests(&request.path).await?.map(|kept| headers::shown_checksums(&kept))
+    } else {
+        None
+    };
+    let digests = digests.unwrap_or_default();
     let mut changes = Changes::default();
     let mut obstacles: Vec<Option<Obstacle>> =
-        patches.iter().map(|patch| changes.add(patch, &found).err()).collect();
+        patches.iter().map(|patch| changes.add(patch, &found, &digests).err()).collect();
     if obstacles.iter().all(Option::is_none) {
         match request.namespace.set_properties(&request.path, changes.properties, changes.attributes).await {
             Ok(()) => {}
