@@ -177,6 +177,7 @@ fn problem(error: &VfsError) -> Problem {
         | VfsError::CrossDevice
         | VfsError::WrongMode
         | VfsError::ChecksumMismatch
+        | VfsError::PartMissing
         | VfsError::SessionEnded
         | VfsError::Interrupted => Problem::Other,
     }

@@ -69,6 +69,7 @@ pub(super) fn reason(error: &VfsError) -> String {
         | VfsError::MountPoint
         | VfsError::WrongMode
         | VfsError::ChecksumMismatch
+        | VfsError::PartMissing
         | VfsError::SessionEnded
         | VfsError::Interrupted => return error.to_string(),
     };

@@ -99,7 +99,7 @@ fn of(error: &VfsError) -> StatusCode {
         // EBADF of a read or write: the handle is there.
         VfsError::WrongMode => StatusCode::Failure,
         // Nobody sends one over SFTP.
-        VfsError::ChecksumMismatch => StatusCode::Failure,
+        VfsError::ChecksumMismatch | VfsError::PartMissing => StatusCode::Failure,
         // The gateway stops: the text says so.
         VfsError::Interrupted => StatusCode::Failure,
     }

@@ -33,6 +33,9 @@ pub enum VfsError {
     /// What came in has another digest than its sender says. In the words that clients of ownCloud look for.
     #[error("The computed checksum does not match the one received from the client.")]
     ChecksumMismatch,
+    /// Parts of an upload that say where they belong leave a gap.
+    #[error("a part of the upload is missing")]
+    PartMissing,
     /// The session was revoked, has expired or is closing.
     #[error("the session has ended")]
     SessionEnded,
@@ -66,7 +69,8 @@ impl VfsError {
                 | StoreError::Index(_)
                 | StoreError::Randomness,
             )
-            | Self::ChecksumMismatch => Some(Outcome::Failed),
+            | Self::ChecksumMismatch
+            | Self::PartMissing => Some(Outcome::Failed),
             // A poisoned store cannot record anything.
             Self::Store(_)
             | Self::Path(_)

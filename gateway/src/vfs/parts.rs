@@ -80,6 +80,27 @@ fn place_of(name: &[u8]) -> (u64, Vec<u8>) {
     (number, name.to_vec())
 }
 
+/// The offset that a part named after its first and last byte begins at.
+fn offset_of(name: &[u8]) -> Option<u64> {
+    let (first, last) = std::str::from_utf8(name).ok()?.split_once('-')?;
+    last.parse::<u64>().ok()?;
+    first.parse().ok()
+}
+
+/// Whether parts that say where they begin, all of them, begin where the one before ends. A count says nothing of it:
+/// there OC-Total-Length does.
+fn is_without_gap(parts: &[Part]) -> bool {
+    let Some(offsets) = parts.iter().map(|part| offset_of(&part.name)).collect::<Option<Vec<_>>>() else {
+        return true;
+    };
+    let mut end = 0;
+    parts.iter().zip(offsets).all(|(part, offset)| {
+        let follows = offset == end;
+        end += part.attributes.size;
+        follows
+    })
+}
+
 impl Namespace {
     fn parts_record(&self, action: Action, id: &[u8]) -> RecordDraft {
         RecordDraft { details: vec![(DetailKey::Name, id.to_vec())], ..self.session().record(action) }
@@ -246,6 +267,9 @@ impl Namespace {
                 own.upload_place(&wanted)?;
                 let home = own.parts_home(&found)?;
                 let parts = home.parts()?;
+                if !is_without_gap(&parts) {
+                    return Err(VfsError::PartMissing);
+                }
                 Ok((home, parts))
             })
             .await?;

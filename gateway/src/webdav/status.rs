@@ -45,7 +45,7 @@ impl From<VfsError> for Refused {
             VfsError::Store(error) => of_store(error),
             VfsError::Refused(_) | VfsError::MountPoint | VfsError::WrongMode => StatusCode::FORBIDDEN,
             VfsError::Path(PathError::TooLong | PathError::NameTooLong) => StatusCode::URI_TOO_LONG,
-            VfsError::Path(_) | VfsError::ChecksumMismatch => StatusCode::BAD_REQUEST,
+            VfsError::Path(_) | VfsError::ChecksumMismatch | VfsError::PartMissing => StatusCode::BAD_REQUEST,
             VfsError::CrossDevice => StatusCode::BAD_GATEWAY,
             VfsError::LinkLoop => StatusCode::LOOP_DETECTED,
             VfsError::SessionEnded => StatusCode::UNAUTHORIZED,

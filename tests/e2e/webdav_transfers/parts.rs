@@ -281,3 +281,25 @@ fn an_upload_that_is_to_lie_in_another_vault_comes_there() -> Result<()> {
     }
     is_clean(&gateway)
 }
+
+#[test]
+fn parts_that_leave_a_gap_are_not_taken_for_a_file() -> Result<()> {
+    let gateway = Gateway::start()?;
+    let content = noise(5, 90_000);
+    begun(&gateway, "x", &content, 30_000)?;
+    let middle = format!("{UPLOADS}/x/000000000030000-000000000059999");
+    ensure!(ask(&gateway, "DELETE", &middle, &[], None)?.status == 204);
+    let refused = moved(&gateway, "x", "file", &[])?;
+    ensure!(
+        refused.status == 400 && refused.text().contains("missing"),
+        "{} {}",
+        refused.head,
+        refused.text()
+    );
+    ensure!(ask(&gateway, "GET", "file", &[], None)?.status == 404);
+    // It goes on where it was.
+    part(&gateway, "x", "000000000030000-000000000059999", &content[30_000..60_000])?;
+    ensure!(moved(&gateway, "x", "file", &[])?.status == 201);
+    ensure!(ask(&gateway, "GET", "file", &[], None)?.body == content, "the bytes");
+    Ok(())
+}
