@@ -252,6 +252,34 @@ pub(crate) struct InodeRow {
 }
 
 impl InodeRow {
+    /// A new one: of nobody, with one name, with times and the modes that a system gives, as a client that asks for none
+    /// finds it.
+    pub(crate) fn new(kind: Kind, begin: Moment, content: Content) -> Self {
+        let mode = match kind {
+            Kind::File => 0o644,
+            Kind::Directory => 0o755,
+            Kind::SymbolicLink => 0o777,
+        };
+        Self {
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            atime: begin.time,
+            mtime: begin.time,
+            ctime: begin.time,
+            links: 1,
+            begin,
+            content,
+            target: None,
+            properties: BTreeMap::new(),
+            incomplete: false,
+            parent: None,
+            touched: None,
+            folded: None,
+        }
+    }
+
     /// Refuses what has no content of its own.
     pub(crate) fn only_file(&self) -> Result<(), StoreError> {
         match self.kind {

@@ -1,7 +1,5 @@
 //! The operations of a tree, each one transaction.
 
-use std::collections::BTreeMap;
-
 use minicbor::bytes::ByteVec;
 
 use super::change::{Change, check_name};
@@ -15,7 +13,6 @@ use crate::id::{ContentId, InodeId};
 use crate::index::Table;
 use crate::limits::{LINK_BYTES_MAX, LINKS_MAX, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX};
 use crate::rows::{Content, DentryRow, InodeRow, decode, dentry_key, inode_key};
-use crate::time::UnixNanos;
 
 const MODE_MASK: u32 = 0o7777;
 
@@ -75,31 +72,10 @@ impl Change<'_> {
             return Err(StoreError::Exists);
         }
         let inode = InodeId(self.txn.next_number());
-        let now: UnixNanos = self.txn.time();
         let content = content.unwrap_or_else(|| Content::empty(ContentId(inode.0)));
-        let mode = match kind {
-            Kind::File => 0o644,
-            Kind::Directory => 0o755,
-            Kind::SymbolicLink => 0o777,
-        };
-        let mut row = InodeRow {
-            kind,
-            mode,
-            uid: 0,
-            gid: 0,
-            atime: now,
-            mtime: now,
-            ctime: now,
-            links: 1,
-            begin: self.moment(),
-            content,
-            target: target.map(ByteVec::from),
-            properties: BTreeMap::new(),
-            incomplete: false,
-            parent: (kind == Kind::Directory).then_some(parent),
-            touched: None,
-            folded: None,
-        };
+        let mut row = InodeRow::new(kind, self.moment(), content);
+        row.target = target.map(ByteVec::from);
+        row.parent = (kind == Kind::Directory).then_some(parent);
         row.apply(attributes);
         self.add_inode(inode, &row)?;
         self.add_dentry(parent, name, inode, kind)?;

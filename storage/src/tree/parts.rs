@@ -5,7 +5,7 @@
 //! upload is a directory in it, a part a file in that. The parts go in the transaction that makes a file of them
 //! ([`Upload::spend_parts`](super::upload::Upload::spend_parts)), or when they are abandoned.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use super::change::Change;
 use super::{AttributeChange, Attributes, Cursor, Entry, Kind, Vault};
@@ -24,25 +24,8 @@ impl Change<'_> {
         match self.directory(InodeId::PARTS) {
             Ok(_) => Ok(()),
             Err(StoreError::NotFound) => {
-                let now = self.txn.time();
-                let row = InodeRow {
-                    kind: Kind::Directory,
-                    mode: 0o700,
-                    uid: 0,
-                    gid: 0,
-                    atime: now,
-                    mtime: now,
-                    ctime: now,
-                    links: 1,
-                    begin: self.moment(),
-                    content: Content::empty(ContentId(0)),
-                    target: None,
-                    properties: BTreeMap::new(),
-                    incomplete: false,
-                    parent: None,
-                    touched: None,
-                    folded: None,
-                };
+                let row = InodeRow::new(Kind::Directory, self.moment(), Content::empty(ContentId(0)));
+                let row = InodeRow { mode: 0o700, ..row };
                 self.add_inode(InodeId::PARTS, &row)
             }
             Err(error) => Err(error),

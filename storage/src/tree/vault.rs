@@ -1,6 +1,5 @@
 //! Vaults: made, listed, opened.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -78,24 +77,8 @@ impl Store {
             &usage_key(owner, id),
             &encode(&UsageRow { bytes: 0, inodes: 1, unique: Some(0), stored: Some(0) })?,
         );
-        let root_directory = InodeRow {
-            kind: Kind::Directory,
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-            atime: now,
-            mtime: now,
-            ctime: now,
-            links: 1,
-            begin: Moment { commit: txn.number(), time: now },
-            content: Content::empty(ContentId(0)),
-            target: None,
-            properties: BTreeMap::new(),
-            incomplete: false,
-            parent: None,
-            touched: None,
-            folded: None,
-        };
+        let begin = Moment { commit: txn.number(), time: now };
+        let root_directory = InodeRow::new(Kind::Directory, begin, Content::empty(ContentId(0)));
         txn.put(&keys.records, Table::Inodes, &inode_key(id, InodeId::ROOT), &encode(&root_directory)?);
         // Numbers begin above the root's.
         while txn.next_number() < InodeId::ROOT.0 {}
