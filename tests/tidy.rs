@@ -29,7 +29,7 @@ const GATEWAY: [(&str, &[&str]); 20] = [
     ("sftp", &["clock", "limits", "line", "session", "vfs"]),
     ("exec", &["limits", "line", "session", "vfs"]),
     ("ssh", &["accounts", "clock", "exec", "limits", "line", "session", "sftp", "vfs"]),
-    ("webdav", &["accounts", "clock", "config", "limits", "line", "session", "tls", "vfs"]),
+    ("webdav", &["accounts", "config", "limits", "line", "session", "tls", "vfs"]),
     // Reads vaults of the past itself, with a record for each file; writes outside of the store.
     ("export", &["limits", "units"]),
     (

@@ -193,7 +193,7 @@ impl Namespace {
     /// [`VfsError`].
     pub async fn locks(&self, path: &VaultPath, members: bool) -> Result<LocksSeen, VfsError> {
         let path = path.clone();
-        self.audited(self.about(Action::Stat, &path), move |own| {
+        self.audited_brief(self.about(Action::Stat, &path), move |own| {
             let covered = match own.covered(&path, Follow::Yes) {
                 Ok(Some(covered)) => covered,
                 Ok(None) | Err(VfsError::Store(StoreError::NotFound | StoreError::NotADirectory)) => {
@@ -324,7 +324,7 @@ impl Namespace {
         reach: Reach,
     ) -> Result<Option<VaultPath>, VfsError> {
         let path = path.clone();
-        self.audited(self.about(Action::Stat, &path), move |own| {
+        self.audited_brief(self.about(Action::Stat, &path), move |own| {
             let follow = if reach == Reach::Name { Follow::No } else { Follow::Yes };
             let Some(covered) = own.covered(&path, follow)? else { return Ok(None) };
             let asked = match (reach, covered.parent) {
@@ -348,9 +348,11 @@ impl Namespace {
     /// [`VfsError`].
     pub async fn conflicting_lock(&self, path: &VaultPath, inode: InodeId) -> Result<VaultPath, VfsError> {
         let path = path.clone();
-        self.audited(self.about(Action::Stat, &path), move |own| match own.covered(&path, Follow::Yes)? {
-            Some(covered) => own.lock_root(&covered, &path, inode),
-            None => Ok(path),
+        self.audited_brief(self.about(Action::Stat, &path), move |own| {
+            match own.covered(&path, Follow::Yes)? {
+                Some(covered) => own.lock_root(&covered, &path, inode),
+                None => Ok(path),
+            }
         })
         .await
     }

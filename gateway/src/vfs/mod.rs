@@ -65,7 +65,7 @@ struct VfsInner {
 pub struct Namespace {
     vfs: Vfs,
     session: SharedSession,
-    /// A path at which a protocol shows it as well; empty for nowhere.
+    /// A path at which a protocol shows it as well; empty if it has none.
     also_at: Arc<[Vec<u8>]>,
     /// For whom locks are asked about a change; nobody where a protocol has no locks.
     bearer: Option<Arc<Bearer>>,

@@ -13,11 +13,10 @@ use super::resolve::{Inside, Node, Parent, Place, When};
 use super::snapshots::SNAPSHOTS;
 use super::space;
 use super::tree::Tree;
-use super::upload::Target;
 use super::{
-    AttributeChange, Attributes, DirectoryEntry, DirectoryHandle, Edit, EditOffset, FileHandle, Follow, Kind,
-    Namespace, OpenOptions, Precondition, Properties, Replace, SpaceState, UploadHandle, VaultPath, VfsError,
-    blocking, brief, durable, durable_value,
+    AttributeChange, Attributes, DirectoryEntry, DirectoryHandle, FileHandle, Follow, Kind, Namespace,
+    OpenOptions, Precondition, Properties, Replace, SpaceState, VaultPath, VfsError, blocking, brief,
+    durable, durable_value,
 };
 use crate::limits::COPY_PIECE_BYTES;
 use crate::session::SharedSession;
@@ -119,7 +118,7 @@ impl Namespace {
     }
 
     /// The same for what is brief.
-    async fn audited_brief<T: Send + 'static>(
+    pub(super) async fn audited_brief<T: Send + 'static>(
         &self,
         refused: RecordDraft,
         work: impl FnOnce(&Self) -> Result<T, VfsError> + Send + 'static,
@@ -708,84 +707,6 @@ impl Namespace {
             Ok(vault.set_metadata(inside.attributes.inode, &attributes, &changes, record)?)
         })
         .await
-    }
-
-    /// Starts an upload that becomes visible in one step (WebDAV PUT). Policy, parent, quota and room of `size_hint` bytes
-    /// are asked now.
-    ///
-    /// # Errors
-    /// [`VfsError`].
-    pub async fn begin_upload(
-        &self,
-        path: &VaultPath,
-        size_hint: Option<u64>,
-    ) -> Result<UploadHandle, VfsError> {
-        let path = path.clone();
-        self.audited(self.about(Action::FileWrite, &path), move |own| {
-            let place = own.place(&path, Follow::Yes)?;
-            match &place.existing {
-                Some(existing) if existing.attributes.kind == Kind::Directory => {
-                    return Err(StoreError::IsADirectory.into());
-                }
-                Some(existing) => own.permit_change(existing, Rights::Overwrite)?,
-                None => own.permit_create(&place)?,
-            };
-            own.has_room(size_hint)?;
-            let replaced = place.existing.as_ref().map(|existing| existing.attributes.inode);
-            let vault = &place.parent.vault;
-            vault.may_change(replaced, Some(place.parent.inode))?;
-            let upload = vault.begin_upload_at(replaced, size_hint)?;
-            Ok(UploadHandle::new(own.clone(), Target::Path(path), upload))
-        })
-        .await
-    }
-
-    /// Refuses what the disk has no room for.
-    pub(super) fn has_room(&self, bytes: Option<u64>) -> Result<(), VfsError> {
-        let free = || self.vfs.inner.store.blobs().free_bytes().map_err(StoreError::from);
-        match bytes {
-            Some(bytes) if free()? < bytes => Err(StoreError::DiskFull.into()),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// Starts a change of `length` bytes of a file that becomes visible in one step. Tells what the file holds now: the
-    /// commit's precondition is that it still does.
-    ///
-    /// # Errors
-    /// [`VfsError`].
-    pub async fn begin_edit(
-        &self,
-        path: &VaultPath,
-        offset: EditOffset,
-        length: u64,
-    ) -> Result<Edit, VfsError> {
-        let path = path.clone();
-        self.audited(self.about(Action::FileWrite, &path), move |own| {
-            let existing = own.place(&path, Follow::Yes)?.existing.ok_or(StoreError::NotFound)?;
-            own.permit_change(&existing, Rights::Overwrite)?;
-            own.has_room(Some(length))?;
-            let (mut upload, content) = existing.tree.present()?.begin_edit(existing.attributes.inode)?;
-            let size = upload.size();
-            let at = match offset {
-                EditOffset::Start(at) => Some(at).filter(|at| *at <= size),
-                EditOffset::BeforeEnd(bytes) => size.checked_sub(bytes),
-            };
-            let Some(at) = at else { return Ok(Edit::OutOfReach { size }) };
-            upload.expect_growth(at.saturating_add(length).saturating_sub(size))?;
-            Ok(Edit::Begun { upload: UploadHandle::new_at(own.clone(), path, upload, at), content })
-        })
-        .await
-    }
-
-    /// The place of an upload at its commit: the tree may have changed since it began.
-    pub(super) fn upload_place(&self, path: &VaultPath) -> Result<Place, VfsError> {
-        let place = self.place(path, Follow::Yes)?;
-        match &place.existing {
-            Some(existing) => self.permit_change(existing, Rights::Overwrite)?,
-            None => self.permit_create(&place)?,
-        };
-        Ok(place)
     }
 
     /// Records a refusal or another event that the protocol saw before it reached an operation; durable when this returns.

@@ -178,7 +178,7 @@ impl Namespace {
     }
 
     /// The store's time.
-    pub(super) fn now(&self) -> UnixNanos {
+    pub fn now(&self) -> UnixNanos {
         self.vfs.inner.store.clock_now()
     }
 

@@ -6,8 +6,6 @@ use quick_xml::escape::escape;
 use super::request::Request;
 use crate::vfs::{LockDepth, LockScope, LockToken, SeenLock, UnixNanos};
 
-pub use crate::vfs::Reach;
-
 /// What stands before the UUID of a token (RFC 4918 section 6.5).
 const SCHEME: &str = "urn:uuid:";
 /// Where the parts of a UUID begin and end among its 32 digits.

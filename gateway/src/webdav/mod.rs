@@ -42,7 +42,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
-use crate::clock::SystemClock;
 use crate::line;
 use crate::line::sources::Sources;
 use crate::tls::certificate::Certificates;
@@ -88,7 +87,7 @@ pub async fn serve(
         tls: TlsAcceptor::from(Arc::clone(&options.tls)),
         certificates: Arc::clone(&options.certificates),
         settings: options.settings.clone(),
-        service: Service { shared: Arc::new(shared), accounts, vfs, clock: SystemClock },
+        service: Service { shared: Arc::new(shared), accounts, vfs },
         drain: drain.clone(),
     };
     let mut connections = JoinSet::new();

@@ -6,14 +6,14 @@
 //! it held at the beginning. A part begins at most where the file ends: a client that resumes what is not there is told so,
 //! instead of being given a file with a hole at its head.
 
-use super::body::Incoming;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
+use super::body::Incoming;
 use super::headers::{self, UpdateRange};
 use super::put::{Said, Unfulfilled, answer, may_put};
 use super::request::{Answer, Request, empty};
 use super::status::{Refused, refuse};
-use crate::vfs::{Attributes, ContentId, Edit, EditOffset, Precondition, StoreError, UploadHandle, VfsError};
+use crate::vfs::{Attributes, ContentId, Edit, EditOffset, Precondition, UploadHandle};
 
 /// What PATCH is written in.
 const PARTIAL_UPDATE: &str = "application/x-sabredav-partialupdate";
@@ -31,10 +31,10 @@ pub async fn put(request: &Request, body: Incoming) -> Answer {
         return refuse(StatusCode::BAD_REQUEST, "the body is not as long as its Content-Range");
     }
     let said = said.of_length(length);
-    let (found, precondition) = may_put(request).await?;
+    let (found, _) = may_put(request).await?;
     let done = if found.is_some() {
         let begun = begin(request, EditOffset::Start(from), length).await?;
-        finish(request, (&said, body), begun, precondition).await
+        finish(request, (&said, body), begun).await
     } else if from == 0 {
         let upload = request.namespace.begin_upload(&request.path, Some(length)).await?;
         said.fulfil(request, upload, body, Precondition::Absent).await
@@ -66,7 +66,7 @@ pub async fn patch(request: &Request, body: Incoming) -> Answer {
         return refuse(StatusCode::LENGTH_REQUIRED, "a PATCH needs Content-Length");
     };
     request.found().await?;
-    let (_, precondition) = may_put(request).await?;
+    may_put(request).await?;
     let offset = match range {
         UpdateRange::Append => EditOffset::BeforeEnd(0),
         UpdateRange::Last(bytes) => EditOffset::BeforeEnd(bytes),
@@ -78,7 +78,7 @@ pub async fn patch(request: &Request, body: Incoming) -> Answer {
         }
     };
     let begun = begin(request, offset, length).await?;
-    let done = finish(request, (&said, body), begun, precondition).await;
+    let done = finish(request, (&said, body), begun).await;
     answer(request, &said, Some(&request.path), done).await
 }
 
@@ -111,22 +111,11 @@ async fn finish(
     request: &Request,
     (said, body): (&Said, Incoming),
     (upload, content): (UploadHandle, ContentId),
-    precondition: Precondition,
 ) -> Done {
-    match precondition {
-        Precondition::Content(meant) if meant != content => {
-            return Err(VfsError::Store(StoreError::Changed).into());
-        }
-        Precondition::None | Precondition::Absent | Precondition::Content(_) => {}
-    }
-    let is_conditional = !request.if_lists.is_empty()
-        || [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE]
-            .iter()
-            .any(|name| request.headers.contains_key(name));
     said.fulfil(request, upload, body, Precondition::Content(content)).await.map_err(|error| match error {
         // Nobody asked for it: the file changed while the part was on its way.
         Unfulfilled::Refused(refused)
-            if refused.status == StatusCode::PRECONDITION_FAILED && !is_conditional =>
+            if refused.status == StatusCode::PRECONDITION_FAILED && !request.is_conditional() =>
         {
             Unfulfilled::Refused(Refused::new(StatusCode::CONFLICT, "the file changed meanwhile"))
         }

@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use http::{StatusCode, header};
 
 use super::headers::{self, IfList, StateToken};
-use super::locks::{Reach, token_of};
+use super::locks::token_of;
 use super::request::{Request, etag};
 use super::status::{Refused, refuse};
-use crate::vfs::{LockToken, LocksSeen, Rest, VaultPath};
+use crate::vfs::{LockToken, LocksSeen, Reach, Rest, VaultPath};
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -41,6 +41,12 @@ impl Request {
             }
         }
         Ok(())
+    }
+
+    /// Whether it says what must hold for it to be done.
+    pub fn is_conditional(&self) -> bool {
+        let conditions = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
+        !self.if_lists.is_empty() || conditions.iter().any(|name| self.headers.contains_key(name))
     }
 
     /// Refuses what the request's own conditions do not allow.

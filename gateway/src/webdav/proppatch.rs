@@ -7,12 +7,11 @@ use super::body::Incoming;
 use super::dead::{self, WIN32};
 use super::headers;
 use super::live::{EXECUTABLE_BITS, Live};
-use super::locks::Reach;
 use super::properties::{PROPSTAT, ROOT, ROOT_END, push_propstat_end};
 use super::request::{Answer, Request, xml_answer};
 use super::status::{Refused, refuse};
 use super::xml::{Element, Name};
-use crate::vfs::{AttributeChange, Attributes, Kind, StoreError, UnixNanos, VfsError};
+use crate::vfs::{AttributeChange, Attributes, Kind, Reach, StoreError, UnixNanos, VfsError};
 
 const NANOS: i64 = 1_000_000_000;
 

@@ -13,13 +13,12 @@ use hyper::body::Body as _;
 
 use super::body::Incoming;
 use super::headers;
-use super::locks::Reach;
 use super::request::{Answer, Body, Request, empty, etag, put_etag, xml_answer};
 use super::status::{Refused, refuse};
 use crate::limits::{PUT_PIECE_BYTES, STALL_SECS_MAX};
 use crate::vfs::{
-    AttributeChange, Attributes, Checksum, Kind, Precondition, UnixNanos, UploadHandle, VaultId, VaultPath,
-    VfsError,
+    AttributeChange, Attributes, Checksum, Kind, Precondition, Reach, UnixNanos, UploadHandle, VaultId,
+    VaultPath, VfsError,
 };
 
 const NANOS: i64 = 1_000_000_000;

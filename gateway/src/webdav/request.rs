@@ -130,7 +130,6 @@ pub fn put_etag(headers: &mut HeaderMap, attributes: &Attributes) {
 
 /// Headers that keep a browser from running what it downloads.
 pub fn put_safety(headers: &mut HeaderMap) {
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
 }
 

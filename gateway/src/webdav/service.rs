@@ -28,8 +28,6 @@ pub struct Service {
     pub accounts: Accounts,
     /// The door.
     pub vfs: Vfs,
-    /// Nanoseconds since 1970.
-    pub clock: crate::clock::SystemClock,
 }
 
 impl Service {
@@ -80,19 +78,16 @@ impl Service {
         }
         // What cannot be read is never ignored.
         let if_lists = headers::if_lists(&parts.headers)?;
+        let namespace = self.vfs.namespace(session).also_at(uploads::files_at(&user));
         let request = Request {
             shared: Arc::clone(&self.shared),
-            namespace: self
-                .vfs
-                .namespace(session)
-                .also_at(uploads::files_at(&user))
-                .with_tokens(submitted(&if_lists)),
+            now: namespace.now().0,
+            namespace: namespace.with_tokens(submitted(&if_lists)),
             if_lists,
             path: headers::path(encoded)?,
             names_collection: encoded.ends_with('/'),
             headers: parts.headers,
             host,
-            now: coffre_storage::time::Clock::now(&self.clock).0,
         };
         if parts.method != "OPTIONS"
             && let Some(place) = uploads::place(&request.path, &user)?

@@ -4,10 +4,9 @@ use http::StatusCode;
 
 use super::body::Incoming;
 use super::headers::{self, Depth};
-use super::locks::Reach;
 use super::request::{Answer, Request, empty};
 use super::status::{Refused, refuse};
-use crate::vfs::{Action, AttributeChange, Kind, Replace};
+use crate::vfs::{Action, AttributeChange, Kind, Reach, Replace};
 
 /// MKCOL.
 ///

@@ -7,17 +7,16 @@
 
 use std::fmt::Write as _;
 
-use super::body::Incoming;
 use http::{HeaderName, StatusCode};
 use quick_xml::escape::escape;
 
+use super::body::Incoming;
 use super::headers::{self, Depth};
-use super::locks::Reach;
 use super::put::{Said, Unfulfilled, answer};
 use super::request::{Answer, Request, empty, etag, xml_answer};
 use super::status::{Refused, refuse};
 use crate::limits::{PART_NAME_BYTES_MAX, PARTS_ID_BYTES_MAX};
-use crate::vfs::{Assembly, AttributeChange, Kind, Part, Precondition, VaultPath};
+use crate::vfs::{Assembly, AttributeChange, Kind, Part, Precondition, Reach, VaultPath};
 
 const NANOS: i64 = 1_000_000_000;
 /// What stands for the whole of an upload.
