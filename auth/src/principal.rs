@@ -10,6 +10,12 @@ pub enum Factor {
     SshKey,
     /// An app token.
     AppToken,
+    /// A password.
+    Password,
+    /// A one-time code by the clock.
+    Totp,
+    /// A recovery code.
+    RecoveryCode,
 }
 
 impl Factor {
@@ -18,6 +24,9 @@ impl Factor {
         match self {
             Self::SshKey => "ssh-key",
             Self::AppToken => "app-token",
+            Self::Password => "password",
+            Self::Totp => "totp",
+            Self::RecoveryCode => "recovery-code",
         }
     }
 }
