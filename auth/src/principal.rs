@@ -16,6 +16,8 @@ pub enum Factor {
     Totp,
     /// A recovery code.
     RecoveryCode,
+    /// A code that was sent to a phone or a mailbox.
+    SentCode,
 }
 
 impl Factor {
@@ -27,6 +29,7 @@ impl Factor {
             Self::Password => "password",
             Self::Totp => "totp",
             Self::RecoveryCode => "recovery-code",
+            Self::SentCode => "sent-code",
         }
     }
 }

@@ -62,7 +62,8 @@ impl Accounts {
                 Proof::SshKey { .. }
                 | Proof::Password { .. }
                 | Proof::Totp { .. }
-                | Proof::RecoveryCodes { .. },
+                | Proof::RecoveryCodes { .. }
+                | Proof::SentCode { .. },
             )
             | None => [0; 32],
         };

@@ -337,6 +337,7 @@ fn credential_row(user: &str, state: &str, credential: &Credential) -> Value {
         Proof::Totp { confirmed: true, .. } => ("one-time codes", None),
         Proof::Totp { confirmed: false, .. } => ("one-time codes, not confirmed", None),
         Proof::RecoveryCodes { .. } => ("recovery codes", None),
+        Proof::SentCode { .. } => ("sent codes", None),
     };
     json!({
         "id": credential.id.to_string(), "user": user, "kind": kind, "state": state, "fingerprint": fingerprint,
