@@ -3,6 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::id::CustomerId;
+use crate::policy::Policy;
 
 /// A customer.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -37,9 +38,17 @@ pub struct Customer {
     /// Bytes a second of all its sessions, each way; absent: what the server allows everybody.
     #[n(9)]
     pub rate_max: Option<u64>,
+    /// How its users may log in; absent: it was there before there was a choice.
+    #[n(10)]
+    pub login: Option<Policy>,
 }
 
 impl Customer {
+    /// How its users may log in.
+    pub fn login(&self) -> Policy {
+        self.login.unwrap_or(Policy::OF_BEFORE)
+    }
+
     /// Whether its users may come in at `now`. A closed one's may not, whatever the clock says.
     pub fn is_live(&self, now: i64) -> bool {
         self.closed.is_none() && self.expires.is_none_or(|expires| now < expires)
@@ -70,6 +79,7 @@ mod tests {
         let open: Customer = minicbor::decode(&old).unwrap();
         assert_eq!((open.bytes_max, open.files_max, open.closed), (Some(10), None, None));
         assert_eq!((open.sessions_max, open.rate_max), (None, None));
+        assert_eq!(open.login(), Policy::OF_BEFORE);
         assert!(open.is_live(0) && open.is_live(i64::MAX));
         let closed = Customer { closed: Some(100), ..open };
         assert!(!closed.is_live(99) && !closed.is_live(100));

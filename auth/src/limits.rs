@@ -34,11 +34,5 @@ pub const PASSWORD_LANES: u32 = 1;
 pub const PASSWORD_MEMORY_KIB_MAX: u32 = 256 * 1024;
 /// Passes that a stored password may ask for.
 pub const PASSWORD_PASSES_MAX: u32 = 16;
-/// Seconds that a sent code is good for: a text message may take its time.
-pub const SENT_CODE_SECS: i64 = 300;
-/// Tries of a sent code: two typing errors.
-pub const SENT_CODE_TRIES: u32 = 3;
-/// Seconds between two codes sent to one user: messages cost money and patience.
-pub const SENT_CODE_REST_SECS: i64 = 60;
-/// Codes under way at a time: about 100 bytes each.
-pub const SENT_CODES_MAX: usize = 10_000;
+/// Seconds in which a login is complete: time to find a telephone.
+pub const LOGIN_SECS_MAX: i64 = 120;

@@ -16,8 +16,6 @@ pub enum Factor {
     Totp,
     /// A recovery code.
     RecoveryCode,
-    /// A code that was sent to a phone or a mailbox.
-    SentCode,
 }
 
 impl Factor {
@@ -29,7 +27,6 @@ impl Factor {
             Self::Password => "password",
             Self::Totp => "totp",
             Self::RecoveryCode => "recovery-code",
-            Self::SentCode => "sent-code",
         }
     }
 }
@@ -151,10 +148,19 @@ pub struct Principal {
     pub user_name: String,
     /// By which credential.
     pub credential: CredentialId,
+    /// And by which others with it.
+    pub beside: Vec<CredentialId>,
     /// What was proven, in order.
     pub factors: Vec<Factor>,
     /// The namespace.
     pub mounts: Vec<Mount>,
+}
+
+impl Principal {
+    /// What was proven, each by which credential.
+    pub fn proven(&self) -> impl Iterator<Item = (CredentialId, Factor)> {
+        [&self.credential].into_iter().chain(&self.beside).cloned().zip(self.factors.iter().copied())
+    }
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
 //! The command line: its words and their types. What they do is in [`crate::admin`], [`crate::serve`] and [`crate::setup`].
 
+mod credential;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use coffre_auth::RightsSet;
-use ipnet::IpNet;
+use coffre_auth::Policy;
 
 use crate::admin::{CustomerLimits, Request, VaultLimits};
 use crate::export::Format;
-use crate::units::{
-    Bound, parse_count_bound, parse_duration, parse_moment_bound, parse_rights, parse_size_bound, rights_name,
-};
+use crate::units::{Bound, parse_count_bound, parse_duration, parse_moment_bound, parse_size_bound};
+pub use credential::CredentialCommand;
 
 /// A storage gateway: SFTP and WebDAV in front, encrypted and audited behind.
 #[derive(Debug, Parser)]
@@ -223,6 +223,10 @@ pub struct CustomerBounds {
     /// Bytes a second of all its sessions, each way, such as `10M`, or `none` for what the server allows everybody.
     #[arg(long, value_name = "SIZE", value_parser = parse_size_bound)]
     pub rate_max: Option<Bound<u64>>,
+    /// How its users may log in: `default`, or some of `machine-key`, `key+code`, `key+password`, `password+code`, `token`, `key`, with
+    /// commas between. The default takes all but `key`, a person's SSH key alone.
+    #[arg(long, value_name = "WAYS")]
+    pub login: Option<Policy>,
 }
 
 /// Limits of a vault.
@@ -411,56 +415,6 @@ pub enum UserCommand {
     },
 }
 
-/// Credentials.
-#[derive(Debug, Subcommand)]
-pub enum CredentialCommand {
-    /// Register an SSH public key.
-    AddKey {
-        /// `USER` or `CUSTOMER/USER`.
-        user: String,
-        /// OpenSSH public key file; `-` reads standard input.
-        file: PathBuf,
-        /// An unattended machine's key; needs `--from`.
-        #[arg(long, requires = "from")]
-        machine: bool,
-        /// What it may do and from where.
-        #[command(flatten)]
-        scope: Scope,
-    },
-    /// Issue an app token; it is shown once.
-    AddToken {
-        /// `USER` or `CUSTOMER/USER`.
-        user: String,
-        /// What it may do and from where.
-        #[command(flatten)]
-        scope: Scope,
-    },
-    /// List credentials.
-    List {
-        /// Of this user only.
-        user: Option<String>,
-    },
-    /// Revoke a credential: its sessions end.
-    Revoke {
-        /// As shown by `credential list`.
-        id: String,
-    },
-}
-
-/// What a credential may do, from where, until when.
-#[derive(Debug, Args)]
-pub struct Scope {
-    /// At most these rights: `read-only`, `append-only`, `drop-box` or `read-write`.
-    #[arg(long, value_name = "SET", value_parser = parse_rights)]
-    pub rights: Option<RightsSet>,
-    /// Only from these networks.
-    #[arg(long, value_name = "CIDR")]
-    pub from: Vec<IpNet>,
-    /// For this long, such as `30d`.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub expires: Option<Duration>,
-}
-
 /// The audit log.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
@@ -525,15 +479,7 @@ impl Command {
             Self::User(UserCommand::Disable { user }) => Request::UserDisable { user },
             Self::User(UserCommand::Enable { user }) => Request::UserEnable { user },
             Self::User(UserCommand::Delete { user }) => Request::UserDelete { user },
-            Self::Credential(CredentialCommand::AddKey { user, file, machine, scope }) => {
-                let key = key_text(&file)?;
-                Request::CredentialAddKey { user, key, machine, scope: scope.into() }
-            }
-            Self::Credential(CredentialCommand::AddToken { user, scope }) => {
-                Request::CredentialAddToken { user, scope: scope.into() }
-            }
-            Self::Credential(CredentialCommand::List { user }) => Request::CredentialList { user },
-            Self::Credential(CredentialCommand::Revoke { id }) => Request::CredentialRevoke { id },
+            Self::Credential(command) => command.into_request()?,
             Self::Audit(AuditCommand::Tail { lines }) => Request::AuditTail { lines },
             Self::Audit(AuditCommand::Verify { directory: None }) => Request::AuditVerify,
             Self::Incidents { lines, after } => Request::Incidents { max: lines, after },
@@ -548,8 +494,9 @@ impl Command {
 
 impl From<CustomerBounds> for CustomerLimits {
     fn from(bounds: CustomerBounds) -> Self {
-        let CustomerBounds { users_max, bytes_max, files_max, expires, sessions_max, rate_max } = bounds;
-        Self { users_max, bytes_max, files_max, expires, sessions_max, rate_max }
+        let CustomerBounds { users_max, bytes_max, files_max, expires, sessions_max, rate_max, login } =
+            bounds;
+        Self { users_max, bytes_max, files_max, expires, sessions_max, rate_max, login }
     }
 }
 
@@ -563,14 +510,6 @@ impl From<VaultBounds> for VaultLimits {
 /// A path as the server sees it too, which may run in another directory.
 fn absolute(path: &str) -> std::io::Result<PathBuf> {
     std::path::absolute(path)
-}
-
-/// The text of a public key file, or of standard input.
-fn key_text(file: &Path) -> anyhow::Result<String> {
-    if file.as_os_str() == "-" {
-        return Ok(std::io::read_to_string(std::io::stdin())?);
-    }
-    std::fs::read_to_string(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))
 }
 
 impl VaultCommand {
@@ -601,16 +540,6 @@ impl VaultCommand {
             Self::Compression { vault, setting } => {
                 Request::VaultCompression { vault, on: setting == CompressionSetting::Lz4 }
             }
-        }
-    }
-}
-
-impl From<Scope> for crate::admin::Scope {
-    fn from(scope: Scope) -> Self {
-        Self {
-            rights: scope.rights.map(|rights| rights_name(rights).to_owned()),
-            from: scope.from.iter().map(ToString::to_string).collect(),
-            expires_secs: scope.expires.map(|expires| expires.as_secs().max(1)),
         }
     }
 }

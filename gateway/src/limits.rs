@@ -277,3 +277,16 @@ pub const LISTING_PIECE: usize = 512;
 pub const LISTING_DESCRIBED_PIECE: usize = 128;
 /// Bytes of a PROPFIND's answer after which a piece of it is sent; one more piece is made ahead.
 pub const PROPFIND_PIECE_BYTES: usize = 128 * 1024;
+/// Passwords checked at once: 19 MiB each, and as many cores as a small machine has.
+pub const PASSWORDS_AT_ONCE: usize = 2;
+/// Passwords checked and waiting: the last one of them waits about half a second.
+pub const PASSWORDS_WAITING: usize = 18;
+/// Of one network (/24, /48): others find room beside it.
+pub const PASSWORDS_WAITING_OF_NETWORK: usize = 6;
+/// Bytes of the longest answer at a prompt: a password, a token, a code.
+pub const ANSWER_BYTES_MAX: usize = 1024;
+/// From the connection to the end of its login, for somebody at a prompt.
+pub const ANSWER_GRACE: std::time::Duration =
+    std::time::Duration::from_secs(coffre_auth::limits::LOGIN_SECS_MAX.unsigned_abs());
+/// Devices for one-time codes of a user: each one more is one more code that a guess may hit.
+pub const TOTP_DEVICES_MAX: usize = 3;

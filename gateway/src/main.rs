@@ -108,7 +108,7 @@ fn tell(json: bool, told: &Told) -> anyhow::Result<bool> {
 }
 
 fn print(json: bool, answer: &Answer) -> anyhow::Result<bool> {
-    let text = if json { render::json(&answer.value) } else { render::text(&answer.value) };
+    let text = if json { render::json(&answer.value) } else { render::text_with_code(&answer.value) };
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()?;

@@ -32,7 +32,9 @@ fn registered_keys_of_every_accepted_kind_open_sftp_and_others_do_not() -> Resul
         let key = keygen(work.path(), name, kind)?;
         assert!(!login(&gateway, &gateway.user, &key)?, "{name} before it is registered");
         let public = key.with_extension("pub").display().to_string();
-        let added = gateway.coffre(&["credential", "add-key", &gateway.user, &public])?;
+        let machine = ["--machine", "--from", "127.0.0.0/8"];
+        let added =
+            gateway.coffre(&[&["credential", "add-key", &gateway.user, &public][..], &machine].concat())?;
         assert_eq!(added.status.success(), accepted, "{name}: {}", added.stderr);
         assert_eq!(login(&gateway, &gateway.user, &key)?, accepted, "{name}");
         assert!(!login(&gateway, "nobody", &key)?, "{name} for an unknown user");
@@ -127,13 +129,7 @@ fn revoking_a_credential_ends_its_live_session_and_transfer() -> Result<()> {
     let gateway = Gateway::start()?;
     let work = tempfile::tempdir()?;
     let key = keygen(work.path(), "key", &["ed25519"])?;
-    let added = gateway.coffre_json(&[
-        "credential",
-        "add-key",
-        &gateway.user,
-        &key.with_extension("pub").display().to_string(),
-    ])?;
-    let id = added["id"].as_str().context("id")?.to_owned();
+    let id = gateway.register_key(&gateway.user, &key.with_extension("pub"), &[])?;
     let big = work.path().join("big");
     write_file(&big, &noise(1, 64 << 20), 1_500_000_000)?;
     let mut options = gateway.ssh_options();
@@ -189,12 +185,7 @@ fn a_key_of_one_customer_does_not_open_anothers_files() -> Result<()> {
         assert!(finished.status.success(), "{arguments:?}: {}", finished.stderr);
     }
     let key = keygen(work.path(), "eve", &["ed25519"])?;
-    gateway.coffre_json(&[
-        "credential",
-        "add-key",
-        "second/eve",
-        &key.with_extension("pub").display().to_string(),
-    ])?;
+    gateway.register_key("second/eve", &key.with_extension("pub"), &[])?;
     let mut options = gateway.ssh_options();
     options[3] = key.display().to_string();
     let stolen = work.path().join("stolen");
@@ -220,14 +211,7 @@ fn read_only_and_append_only_credentials_change_nothing_that_exists() -> Result<
     gateway.sftp_batch(&format!("put {} kept\n", file.display()))?;
     for (rights, may_create) in [("read-only", false), ("append-only", true)] {
         let key = keygen(work.path(), rights, &["ed25519"])?;
-        gateway.coffre_json(&[
-            "credential",
-            "add-key",
-            &gateway.user,
-            &key.with_extension("pub").display().to_string(),
-            "--rights",
-            rights,
-        ])?;
+        gateway.register_key(&gateway.user, &key.with_extension("pub"), &["--rights", rights])?;
         let mut options = gateway.ssh_options();
         options[3] = key.display().to_string();
         let sftp = |batch: String| -> Result<bool> {

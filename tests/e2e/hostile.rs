@@ -187,8 +187,7 @@ fn signatures_with_sha1_are_refused() -> Result<()> {
     let gateway = Gateway::start()?;
     let work = tempfile::tempdir()?;
     let key = coffre_tests::accounts::keygen(work.path(), "rsa", &["rsa", "-b", "3072"])?;
-    let public = key.with_extension("pub").display().to_string();
-    gateway.coffre_json(&["credential", "add-key", &gateway.user, &public])?;
+    gateway.register_key(&gateway.user, &key.with_extension("pub"), &[])?;
     let login = |algorithm: &str| -> Result<bool> {
         let mut sftp = Command::new("sftp");
         sftp.args(gateway.ssh_options_with(&key.display().to_string()));

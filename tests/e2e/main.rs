@@ -6,6 +6,7 @@ mod asyncssh;
 mod audit;
 mod canary;
 mod crash;
+mod credentials;
 mod curl;
 mod curl_sftp;
 mod disaster;

@@ -50,15 +50,26 @@ impl Gateway {
         Ok(Issued { id: text("id")?, secret: text("token")? })
     }
 
-    /// Makes and registers an Ed25519 key.
+    /// Registers a public key as a machine's on this one: nothing else is asked of it.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn register_key(&self, user: &str, public: &Path, more: &[&str]) -> Result<String> {
+        let public = public.display().to_string();
+        let fixed = ["credential", "add-key", user, &public, "--machine"];
+        let from: &[&str] = if more.contains(&"--from") { &[] } else { &["--from", "127.0.0.0/8"] };
+        let added = self.coffre_json(&[&fixed, from, more].concat())?;
+        Ok(added["id"].as_str().context("id")?.to_owned())
+    }
+
+    /// Makes and registers an Ed25519 key of a machine.
     ///
     /// # Errors
     /// When it is refused.
     pub fn add_key(&self, user: &str, directory: &Path, name: &str, more: &[&str]) -> Result<Issued> {
         let key = keygen(directory, name, &["ed25519"])?;
-        let public = key.with_extension("pub").display().to_string();
-        let added = self.coffre_json(&[&["credential", "add-key", user, &public], more].concat())?;
-        Ok(Issued { id: added["id"].as_str().context("id")?.to_owned(), secret: key.display().to_string() })
+        let id = self.register_key(user, &key.with_extension("pub"), more)?;
+        Ok(Issued { id, secret: key.display().to_string() })
     }
 
     /// Options of OpenSSH's programs with another private key.
@@ -84,7 +95,8 @@ impl Gateway {
         let mut command = Command::new("sshpass");
         command.args(["-e", program, "-F", "/dev/null", "-o"]);
         command.arg(format!("UserKnownHostsFile={}", self.known_hosts.display()));
-        command.args(["-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1"]);
+        command.args(["-o", "PubkeyAuthentication=no", "-o", "KbdInteractiveAuthentication=no"]);
+        command.args(["-o", "NumberOfPasswordPrompts=1"]);
         command.args(["-o", &format!("Port={}", self.sftp_port())]).env("SSHPASS", password);
         command
     }

@@ -204,7 +204,17 @@ impl Gateway {
     /// # Errors
     /// When it cannot be started.
     pub fn coffre(&self, arguments: &[&str]) -> Result<Finished> {
-        run(Command::new(binary()?).arg("--data").arg(&self.data).args(arguments), b"")
+        run(&mut self.coffre_command(arguments)?, b"")
+    }
+
+    /// An admin command on the gateway's data, not run yet.
+    ///
+    /// # Errors
+    /// When the binary is not built.
+    pub fn coffre_command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(binary()?);
+        command.arg("--data").arg(&self.data).args(arguments);
+        Ok(command)
     }
 
     /// Runs a command that must succeed, and reads its JSON.

@@ -10,7 +10,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::id::CredentialId;
 use crate::limits::{TOKEN_DAYS_DEFAULT, TOKEN_DAYS_MAX};
 
-const PREFIX: &str = "cofr_";
+/// How every token begins.
+pub const PREFIX: &str = "cofr_";
 const ID_CHARS: usize = 10;
 const SECRET_CHARS: usize = 32;
 const SUM_CHARS: usize = 6;

@@ -3,7 +3,6 @@
 pub mod app_token;
 pub mod password;
 pub mod recovery;
-pub mod sent_code;
 pub mod ssh_key;
 pub mod totp;
 
@@ -87,13 +86,6 @@ pub enum Proof {
         #[n(0)]
         macs: Vec<ByteArray<32>>,
     },
-    /// A phone or a mailbox to which codes are sent.
-    #[n(5)]
-    SentCode {
-        /// A number or an address, as the program that sends codes wants it.
-        #[n(0)]
-        address: String,
-    },
 }
 
 /// A credential of a user.
@@ -134,7 +126,6 @@ impl Credential {
             Proof::Password { .. } => Factor::Password,
             Proof::Totp { .. } => Factor::Totp,
             Proof::RecoveryCodes { .. } => Factor::RecoveryCode,
-            Proof::SentCode { .. } => Factor::SentCode,
         }
     }
 
@@ -194,7 +185,6 @@ mod tests {
                 last_step: Some(7),
             },
             Proof::RecoveryCodes { macs: vec![[1; 32].into(), [2; 32].into()] },
-            Proof::SentCode { address: "+33100000000".into() },
         ] {
             let credential = Credential { proof, ..credential() };
             let bytes = minicbor::to_vec(&credential).unwrap();

@@ -1,10 +1,11 @@
 //! Changes to who is who: validated, committed with their audit record, applied, enforced. Blocking.
 
 use coffre_auth::credential::app_token::{self, AppToken, LifetimeError, random_text};
+use coffre_auth::credential::password::PasswordError;
 use coffre_auth::credential::ssh_key::{self, KeyError};
 use coffre_auth::customer::is_name;
 use coffre_auth::{
-    Credential, CredentialId, Customer, CustomerId, Mount, Network, Proof, RightsSet, User, UserId,
+    Credential, CredentialId, Customer, CustomerId, Mount, Network, Policy, Proof, RightsSet, User, UserId,
 };
 use coffre_storage::allowance::Allowance;
 use coffre_storage::audit::{Action, Actor, DetailKey, RecordDraft};
@@ -16,6 +17,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Accounts;
+use crate::limits::TOTP_DEVICES_MAX;
 use crate::units::Bound;
 use crate::vfs::path::PathError;
 use crate::vfs::{SNAPSHOTS, VaultPath};
@@ -78,6 +80,18 @@ pub enum AccountError {
     /// The lifetime is too long.
     #[error(transparent)]
     Lifetime(#[from] LifetimeError),
+    /// A password that is not taken.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// There is no device that waits for its first code under this identifier.
+    #[error("this is no device for one-time codes that waits for its first code")]
+    NothingToConfirm,
+    /// As many devices as a user may have.
+    #[error("the user has {TOTP_DEVICES_MAX} devices for one-time codes already: revoke one first")]
+    DevicesMax,
+    /// Not the code that the device shows now.
+    #[error("this is not the code that the device shows now; is its clock right?")]
+    WrongCode,
     /// A machine key without networks.
     #[error("a machine's key is pinned to networks: say --from")]
     Unpinned,
@@ -113,6 +127,9 @@ pub struct CustomerLimits {
     /// Bytes a second of all its sessions, each way.
     #[serde(default)]
     pub rate_max: Option<Bound<u64>>,
+    /// How its users may log in, as [`Policy`] reads it.
+    #[serde(default, with = "crate::units::text")]
+    pub login: Option<Policy>,
 }
 
 /// Limits of a vault that are to be set; those that are not said stay as they are.
@@ -140,6 +157,7 @@ impl CustomerLimits {
             expires: bounded(customer.expires, self.expires),
             sessions_max: bounded(customer.sessions_max, self.sessions_max),
             rate_max: bounded(customer.rate_max, self.rate_max),
+            login: self.login.or(customer.login),
             ..customer
         }
     }
@@ -182,7 +200,7 @@ pub struct IssuedToken {
     pub expires: i64,
 }
 
-fn unknown(kind: &'static str, name: &str) -> AccountError {
+pub(super) fn unknown(kind: &'static str, name: &str) -> AccountError {
     AccountError::Unknown { kind, name: name.to_owned() }
 }
 
@@ -195,7 +213,7 @@ fn split(name: &str) -> Result<(&str, &str), AccountError> {
     Ok((customer, checked(own)?))
 }
 
-fn operator(action: Action, customer: Option<CustomerId>, name: &str) -> RecordDraft {
+pub(super) fn operator(action: Action, customer: Option<CustomerId>, name: &str) -> RecordDraft {
     RecordDraft {
         customer: customer.map(|customer| customer.0),
         details: vec![(DetailKey::Name, name.as_bytes().to_vec())],
@@ -203,7 +221,7 @@ fn operator(action: Action, customer: Option<CustomerId>, name: &str) -> RecordD
     }
 }
 
-fn put(
+pub(super) fn put(
     txn: &mut Txn<'_>,
     accounts: &Accounts,
     table: Table,
@@ -216,11 +234,11 @@ fn put(
 }
 
 impl Accounts {
-    fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
+    pub(super) fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
         self.inner.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn commit(
+    pub(super) fn commit(
         &self,
         audit: RecordDraft,
         rows: impl FnOnce(&mut Txn<'_>) -> Result<(), AccountError>,
@@ -241,7 +259,7 @@ impl Accounts {
             .ok_or_else(|| unknown("customer", name))
     }
 
-    fn user_named(&self, name: &str) -> Result<User, AccountError> {
+    pub(super) fn user_named(&self, name: &str) -> Result<User, AccountError> {
         self.read().user(name).cloned().ok_or_else(|| unknown("user", name))
     }
 
@@ -280,6 +298,7 @@ impl Accounts {
             closed: None,
             sessions_max: None,
             rate_max: None,
+            login: Some(Policy::STRONG),
         });
         self.commit_customer(operator(Action::CustomerAdd, Some(id), name), &customer)?;
         Ok(customer)
@@ -295,13 +314,14 @@ impl Accounts {
         let mut audit = operator(Action::CustomerChange, Some(customer.id), name);
         let shown = |limit: Option<String>| limit.unwrap_or_else(|| "none".to_owned());
         audit.reason = Some(format!(
-            "users at most {}, bytes {}, files {}, sessions {}, bytes a second {}, expires {}",
+            "users at most {}, bytes {}, files {}, sessions {}, bytes a second {}, expires {}, login {}",
             shown(customer.users_max.map(|max| max.to_string())),
             shown(customer.bytes_max.map(|max| max.to_string())),
             shown(customer.files_max.map(|max| max.to_string())),
             shown(customer.sessions_max.map(|max| max.to_string())),
             shown(customer.rate_max.map(|max| max.to_string())),
             shown(customer.expires.map(crate::units::moment)),
+            customer.login(),
         ));
         self.commit_customer(audit, &customer)?;
         self.end_what_is_not_good();

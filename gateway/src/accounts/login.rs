@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use coffre_auth::authenticate::{Login, Proven, Reason, Rules, Service, Step};
 use coffre_auth::credential::app_token::AppToken;
-use coffre_auth::credential::ssh_key;
-use coffre_auth::{Credential, CredentialId, Principal, Proof};
+use coffre_auth::{Credential, CredentialId, Factor, Proof};
 use coffre_storage::audit::{Action, Actor, DetailKey, Outcome, Protocol, RecordDraft};
 use tokio_util::sync::CancellationToken;
 
@@ -31,28 +31,9 @@ pub enum LoginError {
 }
 
 impl Accounts {
-    /// Whether a signature by this key could log the user in (SSH key probe). Records nothing.
-    pub fn is_key_acceptable(&self, user: &str, key: &russh::keys::PublicKey, source: IpAddr) -> bool {
-        self.by_key(user, key, source).is_some()
-    }
-
-    fn by_key(&self, user: &str, key: &russh::keys::PublicKey, source: IpAddr) -> Option<Principal> {
-        let key = ssh_key::accept(key.key_data()).ok()?;
-        let now = self.now();
-        let directory = self.read();
-        let user = directory.user(user)?.id;
-        directory
-            .keys
-            .get(&key.bytes)?
-            .iter()
-            .filter_map(|id| directory.credentials.get(id))
-            .filter(|credential| credential.user == user)
-            .find_map(|credential| directory.principal(credential, source, now))
-    }
-
-    fn by_token(&self, user: &str, token: &str, source: IpAddr) -> Option<Principal> {
+    /// A token of this user, if the text is one; whether it is good now is seen when it is admitted.
+    pub(super) fn known_token(&self, user: &str, token: &str) -> Option<CredentialId> {
         let token = AppToken::parse(token)?;
-        let now = self.now();
         let directory = self.read();
         let known = directory.credentials.get(&token.id());
         let stored = match known.map(|credential| &credential.proof) {
@@ -62,47 +43,14 @@ impl Accounts {
                 Proof::SshKey { .. }
                 | Proof::Password { .. }
                 | Proof::Totp { .. }
-                | Proof::RecoveryCodes { .. }
-                | Proof::SentCode { .. },
+                | Proof::RecoveryCodes { .. },
             )
             | None => [0; 32],
         };
         let matches = token.matches(self.inner.token_key.expose(), &stored);
         let credential = known.filter(|_| matches)?;
         let named = directory.user(user)?.id;
-        (credential.user == named).then(|| directory.principal(credential, source, now)).flatten()
-    }
-
-    /// Logs in with a key whose signature russh has verified. The record of the login, or of its refusal, is durable before
-    /// this returns.
-    ///
-    /// # Errors
-    /// [`LoginError`].
-    pub async fn login_with_key(
-        &self,
-        user: &str,
-        key: &russh::keys::PublicKey,
-        source: IpAddr,
-    ) -> Result<SharedSession, LoginError> {
-        self.throttled(user, source)?;
-        let principal = self.by_key(user, key, source);
-        self.admit(principal, user, source, Protocol::Sftp).await
-    }
-
-    /// Logs in with an app token (SFTP password prompt).
-    ///
-    /// # Errors
-    /// [`LoginError`].
-    pub async fn login_with_token(
-        &self,
-        user: &str,
-        token: &str,
-        source: IpAddr,
-        protocol: Protocol,
-    ) -> Result<SharedSession, LoginError> {
-        self.throttled(user, source)?;
-        let principal = self.by_token(user, token, source);
-        self.admit(principal, user, source, protocol).await
+        (credential.user == named).then(|| credential.id.clone())
     }
 
     /// The session of a WebDAV request: one for each credential and source, reused while it is used at least every five
@@ -116,48 +64,99 @@ impl Accounts {
         token: &str,
         source: IpAddr,
     ) -> Result<SharedSession, LoginError> {
-        if let Some(principal) = self.by_token(user, token, source) {
-            let at = (principal.credential.clone(), source);
-            let now = self.now();
+        let now = self.now();
+        let mut login = Login::new(Service::Http);
+        login.name(Service::Http, user, now);
+        let step = login.token(self.known_token(user, token), self.rules(user, now));
+        let Step::Accepted(proven) = step else {
+            self.throttled(user, source)?;
+            let reason = match step {
+                Step::Refused(reason) => reason,
+                Step::Accepted(_) | Step::More | Step::Ask(_) => Reason::Wrong,
+            };
+            self.refuse(user, source, Protocol::Webdav, &reason.to_string()).await;
+            return Err(LoginError::Refused);
+        };
+        let principal = self.read().principal(&proven, source, now);
+        if let Some(principal) = principal {
+            let at = (principal.credential, source);
             if let Some((session, used)) =
                 self.sessions().requests.get_mut(&at).filter(|(session, _)| session.is_live())
             {
                 *used = now;
                 return Ok(Arc::clone(session));
             }
-            let session = self.admit(Some(principal), user, source, Protocol::Webdav).await?;
+            let session = self.admit(&proven, user, source, Protocol::Webdav).await?;
             self.sessions().requests.insert(at, (Arc::clone(&session), now));
             return Ok(session);
         }
         self.throttled(user, source)?;
-        self.admit(None, user, source, Protocol::Webdav).await
+        self.admit(&proven, user, source, Protocol::Webdav).await
     }
 
-    fn throttled(&self, user: &str, source: IpAddr) -> Result<(), LoginError> {
+    pub(super) fn rules(&self, user: &str, now: i64) -> Rules {
+        self.read().rules(user, now)
+    }
+
+    pub(super) fn throttled(&self, user: &str, source: IpAddr) -> Result<(), LoginError> {
         match self.throttle().wait_secs(offered(user), source, self.now()) {
             0 => Ok(()),
             secs => Err(LoginError::Throttled(secs)),
         }
     }
 
-    async fn admit(
+    /// Writes down that somebody was not let in, and counts it. A store that cannot write has let nobody in either.
+    pub(super) async fn refuse(&self, user: &str, source: IpAddr, protocol: Protocol, reason: &str) {
+        self.throttle().failed(offered(user), source, self.now());
+        self.note_refusal(user, source, protocol, reason).await;
+    }
+
+    /// Writes down that somebody was not let in.
+    pub(super) async fn note_refusal(&self, user: &str, source: IpAddr, protocol: Protocol, reason: &str) {
+        let record = RecordDraft {
+            source: Some(source),
+            protocol,
+            outcome: Outcome::Refused,
+            reason: Some(reason.to_owned()),
+            details: vec![(DetailKey::UserName, offered(user).as_bytes().to_vec())],
+            ..RecordDraft::new(Actor::Unknown, Action::Login)
+        };
+        if let Err(error) = self.record(record).await {
+            tracing::warn!(%error, "a refused login could not be recorded");
+        }
+    }
+
+    /// Writes down that a key was proven, and more is asked.
+    pub(super) async fn note_step(
         &self,
-        principal: Option<Principal>,
+        user: &str,
+        key: &CredentialId,
+        source: IpAddr,
+    ) -> Result<(), LoginError> {
+        let who = self.read().user(user).map(|user| (user.customer, user.id));
+        let (customer, id) = who.ok_or(LoginError::Refused)?;
+        self.record(RecordDraft {
+            customer: Some(customer.0),
+            credential: Some(key.0.clone()),
+            factors: vec![Factor::SshKey.name()],
+            source: Some(source),
+            protocol: Protocol::Sftp,
+            ..RecordDraft::new(Actor::User(id.0), Action::LoginStep)
+        })
+        .await
+    }
+
+    /// Lets somebody in who has proven all that policy asks, if all of it is good at this moment.
+    pub(super) async fn admit(
+        &self,
+        proven: &[Proven],
         user: &str,
         source: IpAddr,
         protocol: Protocol,
     ) -> Result<SharedSession, LoginError> {
+        let principal = self.read().principal(proven, source, self.now());
         let Some(principal) = principal else {
-            self.throttle().failed(offered(user), source, self.now());
-            let record = RecordDraft {
-                source: Some(source),
-                protocol,
-                outcome: Outcome::Refused,
-                reason: Some(LoginError::Refused.to_string()),
-                details: vec![(DetailKey::UserName, offered(user).as_bytes().to_vec())],
-                ..RecordDraft::new(Actor::Unknown, Action::Login)
-            };
-            self.record(record).await?;
+            self.refuse(user, source, protocol, &LoginError::Refused.to_string()).await;
             return Err(LoginError::Refused);
         };
         self.throttle().succeeded(offered(user), source);
@@ -240,9 +239,9 @@ impl Accounts {
         let now = self.now();
         let directory = self.read();
         for session in self.sessions().live.values() {
-            let credential = directory.credentials.get(&session.principal.credential);
-            let good = credential
-                .and_then(|credential| directory.principal(credential, session.source, now))
+            let proven: Vec<Proven> = session.principal.proven().collect();
+            let good = directory
+                .principal(&proven, session.source, now)
                 .is_some_and(|principal| principal.mounts == session.principal.mounts);
             if !good {
                 session.ended.cancel();

@@ -5,15 +5,21 @@
 //! happens twice a second for what expires.
 
 mod changes;
+pub mod dialogue;
 mod login;
+mod passwords;
+mod second_factor;
 mod share;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use coffre_auth::authenticate::{Enrolled, Proven, Rules};
 use coffre_auth::throttle::Throttle;
-use coffre_auth::{Credential, CredentialId, Customer, CustomerId, Principal, User, UserId};
+use coffre_auth::{
+    Combination, Credential, CredentialId, Customer, CustomerId, Factor, Principal, Proof, User, UserId,
+};
 use coffre_storage::id::OwnerId;
 use coffre_storage::index::Table;
 use coffre_storage::keys::{GatewayLabel, Secret32};
@@ -21,6 +27,8 @@ use coffre_storage::{Store, StoreError};
 
 pub use changes::{AccountError, CredentialScope, CustomerLimits, IssuedToken, VaultLimits};
 pub use login::LoginError;
+use passwords::Passwords;
+pub use second_factor::NewSecret;
 pub use share::Shares;
 
 use crate::session::SharedSession;
@@ -35,10 +43,13 @@ pub struct Accounts {
 struct Inner {
     store: Store,
     token_key: Secret32,
+    /// MAC under which recovery codes are stored.
+    code_key: Secret32,
     directory: RwLock<Directory>,
     /// Held while a change is validated, committed and applied.
     changing: Mutex<()>,
     throttle: Mutex<Throttle>,
+    passwords: Passwords,
     sessions: Mutex<Sessions>,
     shares: RwLock<Option<Shares>>,
     sharing: Mutex<share::Sharing>,
@@ -52,6 +63,8 @@ struct Directory {
     /// Name of a user -> who is called so, of all customers.
     names: HashMap<String, Vec<UserId>>,
     credentials: HashMap<CredentialId, Credential>,
+    /// User -> its credentials.
+    held: HashMap<UserId, Vec<CredentialId>>,
     /// SSH key bytes -> credentials that prove with it.
     keys: HashMap<Vec<u8>, Vec<CredentialId>>,
 }
@@ -100,35 +113,79 @@ impl Directory {
         format!("{customer}/{}", user.name)
     }
 
-    /// Who a credential proves at `now` from `source`; nobody when anything about it is not good.
-    fn principal(&self, credential: &Credential, source: IpAddr, now: i64) -> Option<Principal> {
-        let user = self.users.get(&credential.user)?;
+    /// Who these credentials, all of one user, prove together at `now` from `source`; nobody when anything about one is not good, or
+    /// the customer does not take the combination.
+    fn principal(&self, proven: &[Proven], source: IpAddr, now: i64) -> Option<Principal> {
+        let (first, rest) = proven.split_first()?;
+        let main = self.credentials.get(&first.0)?;
+        let user = self.users.get(&main.user)?;
         let customer = self.customers.get(&user.customer)?;
-        let good =
-            credential.is_live(now) && credential.is_from(source) && !user.disabled && customer.is_live(now);
-        good.then(|| {
-            let mut mounts = user.mounts.clone();
+        let mut mounts = user.mounts.clone();
+        for (id, _) in proven {
+            let credential = self.credentials.get(id)?;
+            let good = credential.user == user.id && credential.is_live(now) && credential.is_from(source);
+            good.then_some(())?;
             if let Some(rights) = credential.rights {
                 mounts.iter_mut().for_each(|mount| mount.rights = mount.rights.intersect(rights));
             }
-            Principal {
-                customer: customer.id,
-                customer_name: customer.name.clone(),
-                user: user.id,
-                user_name: user.name.clone(),
-                credential: credential.id.clone(),
-                factors: vec![credential.factor()],
-                mounts,
-            }
+        }
+        let factors: Vec<Factor> = proven.iter().map(|(_, factor)| *factor).collect();
+        let machine = matches!(main.proof, Proof::SshKey { machine: true, .. });
+        let taken = Combination::of(&factors, machine).is_some_and(|way| customer.login().takes(way));
+        (taken && !user.disabled && customer.is_live(now)).then(|| Principal {
+            customer: customer.id,
+            customer_name: customer.name.clone(),
+            user: user.id,
+            user_name: user.name.clone(),
+            credential: first.0.clone(),
+            beside: rest.iter().map(|(id, _)| id.clone()).collect(),
+            factors,
+            mounts,
         })
     }
 
+    /// Live credentials of a user.
+    fn live_of(&self, user: UserId, now: i64) -> impl Iterator<Item = &Credential> {
+        let held = self.held.get(&user).into_iter().flatten();
+        held.filter_map(|id| self.credentials.get(id)).filter(move |known| known.is_live(now))
+    }
+
+    /// Whether anything that a user has lets it in.
+    fn may_come_in(&self, user: &User, now: i64) -> bool {
+        !user.disabled && self.customers.get(&user.customer).is_some_and(|customer| customer.is_live(now))
+    }
+
+    /// What is asked of whom a name names.
+    fn rules(&self, name: &str, now: i64) -> Rules {
+        self.user(name).map_or(Rules::OF_NOBODY, |user| self.rules_of(user, now))
+    }
+
+    /// What is asked of a user.
+    fn rules_of(&self, user: &User, now: i64) -> Rules {
+        let Some(customer) = self.customers.get(&user.customer) else { return Rules::OF_NOBODY };
+        let enrolled =
+            self.live_of(user.id, now).fold(Enrolled::Nothing, |found, known| match &known.proof {
+                Proof::Totp { confirmed: true, .. } => found.with_codes(),
+                Proof::RecoveryCodes { macs } if !macs.is_empty() => found.with_codes(),
+                Proof::Password { .. } => found.with_password(),
+                Proof::Totp { confirmed: false, .. }
+                | Proof::RecoveryCodes { .. }
+                | Proof::Token { .. }
+                | Proof::SshKey { .. } => found,
+            });
+        Rules { policy: customer.login(), enrolled }
+    }
+
     fn insert_credential(&mut self, credential: Credential) {
-        if let coffre_auth::Proof::SshKey { key, .. } = &credential.proof {
+        if let Proof::SshKey { key, .. } = &credential.proof {
             let holders = self.keys.entry(key.clone()).or_default();
             if !holders.contains(&credential.id) {
                 holders.push(credential.id.clone());
             }
+        }
+        let held = self.held.entry(credential.user).or_default();
+        if !held.contains(&credential.id) {
+            held.push(credential.id.clone());
         }
         self.credentials.insert(credential.id.clone(), credential);
     }
@@ -142,6 +199,7 @@ impl Directory {
                 self.names.remove(&user.name);
             }
         }
+        self.held.remove(&user);
         self.credentials.retain(|_, credential| credential.user != user);
         let credentials = &self.credentials;
         self.keys.retain(|_, holders| {
@@ -177,12 +235,15 @@ impl Accounts {
             directory.insert_credential(credential);
         }
         let token_key = store.gateway_key().derive(GatewayLabel::TokenMac);
+        let code_key = store.gateway_key().derive(GatewayLabel::RecoveryCodeMac);
         let inner = Inner {
             store,
             token_key,
+            code_key,
             directory: RwLock::new(directory),
             changing: Mutex::default(),
             throttle: Mutex::default(),
+            passwords: Passwords::default(),
             sessions: Mutex::default(),
             shares: RwLock::default(),
             sharing: Mutex::default(),

@@ -88,6 +88,14 @@ pub enum Request {
     CredentialAddKey { user: String, key: String, machine: bool, scope: Scope },
     /// `credential add-token`
     CredentialAddToken { user: String, scope: Scope },
+    /// `credential add-password`
+    CredentialAddPassword { user: String, password: Secret },
+    /// `credential add-totp`
+    CredentialAddTotp { user: String },
+    /// `credential confirm`
+    CredentialConfirm { id: String, code: String },
+    /// `credential add-codes`
+    CredentialAddCodes { user: String },
     /// `credential list`
     CredentialList { user: Option<String> },
     /// `credential revoke`
@@ -109,6 +117,16 @@ pub enum Request {
     },
     /// `status`
     Status,
+}
+
+/// What is not for logs.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }
 
 /// What a credential may do, from where, until when.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use qrcode::render::unicode::Dense1x2;
 use serde_json::{Map, Value};
 
 /// Text of an answer.
@@ -16,6 +17,19 @@ pub fn text(value: &Value) -> String {
         Value::Null => String::new(),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => format!("{}\n", cell(value)),
     }
+}
+
+/// Text of an answer; an address that a telephone reads from a QR code is shown as one, too.
+pub fn text_with_code(value: &Value) -> String {
+    let mut shown = text(value);
+    if let Some(code) = value["uri"].as_str().and_then(|uri| qrcode::QrCode::new(uri).ok()) {
+        shown.push('\n');
+        let mut picture = code.render::<Dense1x2>();
+        // Light letters on a dark ground are what most terminals have.
+        shown.push_str(&picture.dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build());
+        shown.push('\n');
+    }
+    shown
 }
 
 /// JSON: one line, or a line for each element of a list.

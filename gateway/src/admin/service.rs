@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use coffre_auth::credential::recovery::RecoveryCode;
 use coffre_auth::{Credential, Customer, Mount, Proof};
 use coffre_storage::Store;
 use coffre_storage::audit::{self, Action, Actor, Outcome, Record, RecordDraft, VerifyReport};
@@ -126,13 +127,38 @@ impl Service {
             }
             Request::CredentialAddKey { user, key, machine, scope } => {
                 let added = accounts.add_key(&user, &key, machine, scope_of(&scope)?)?;
-                credential_row(&user, "live", &added).into()
+                let mut row = credential_row(&user, "live", &added);
+                if let Some(fields) = row.as_object_mut()
+                    && let Some(why) = accounts.why_not_enough(&user, &added)
+                {
+                    fields.insert("note".to_owned(), why.into());
+                }
+                row.into()
             }
             Request::CredentialAddToken { user, scope } => {
                 let issued = accounts.add_token(&user, scope_of(&scope)?)?;
                 let (token, expires) = (issued.token.expose(), moment(issued.expires));
                 json!({ "id": issued.id.to_string(), "token": token, "user": user, "expires": expires })
                     .into()
+            }
+            Request::CredentialAddPassword { user, password } => {
+                let added = accounts.add_password(&user, &password.0)?;
+                credential_row(&user, "live", &added).into()
+            }
+            Request::CredentialAddTotp { user } => {
+                let made = accounts.add_totp(&user)?;
+                let uri = made.secret.uri("Coffre", &made.user);
+                json!({ "id": made.id.to_string(), "user": made.user, "secret": made.secret.expose(), "uri": uri })
+                    .into()
+            }
+            Request::CredentialConfirm { id, code } => {
+                accounts.confirm(&id, &code)?;
+                json!({ "id": id, "state": "live" }).into()
+            }
+            Request::CredentialAddCodes { user } => {
+                let made = accounts.add_codes(&user)?;
+                let codes: Vec<String> = made.secret.iter().map(RecoveryCode::expose).collect();
+                json!({ "id": made.id.to_string(), "user": made.user, "codes": codes }).into()
             }
             Request::CredentialList { user } => {
                 let all = accounts.credentials(user.as_deref())?;
@@ -190,7 +216,8 @@ impl Service {
         json!({
             "name": customer.name, "id": customer.id.to_string(), "users_max": customer.users_max,
             "bytes_max": customer.bytes_max, "bytes_used": used.bytes, "files_max": customer.files_max,
-            "files_used": used.files, "sessions_max": customer.sessions_max, "rate_max": customer.rate_max,
+            "files_used": used.files, "sessions_max": customer.sessions_max, "rate_max": customer.rate_max, "login": customer.login().to_string(),
+            "login_note": customer.login.is_none().then_some(LOGIN_OF_BEFORE),
             "expires": customer.expires.map(moment), "state": state,
             "closed": customer.closed.map(moment), "created": moment(customer.created),
         })
@@ -328,6 +355,9 @@ pub(super) fn vault_row(name: &str, vault: &VaultRecord) -> Value {
     })
 }
 
+/// Of customers that nobody has asked yet.
+const LOGIN_OF_BEFORE: &str = "not chosen yet: a person's SSH key alone is enough, as before there was a choice; `customer set --login default` ends that";
+
 fn credential_row(user: &str, state: &str, credential: &Credential) -> Value {
     let (kind, fingerprint) = match &credential.proof {
         Proof::Token { .. } => ("token", None),
@@ -337,7 +367,6 @@ fn credential_row(user: &str, state: &str, credential: &Credential) -> Value {
         Proof::Totp { confirmed: true, .. } => ("one-time codes", None),
         Proof::Totp { confirmed: false, .. } => ("one-time codes, not confirmed", None),
         Proof::RecoveryCodes { .. } => ("recovery codes", None),
-        Proof::SentCode { .. } => ("sent codes", None),
     };
     json!({
         "id": credential.id.to_string(), "user": user, "kind": kind, "state": state, "fingerprint": fingerprint,

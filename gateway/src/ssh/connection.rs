@@ -1,23 +1,23 @@
 //! One SSH connection: login, then session channels that carry SFTP or run one of the few commands. Nothing else is served.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use coffre_storage::audit::Protocol;
+use coffre_auth::authenticate::Question;
 use russh::keys::Algorithm;
 use russh::server::{
-    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as Ssh, VerifiedPublicKey,
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session as Ssh, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, MethodKind, MethodSet};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use super::admission::{Admission, Admitted};
 use super::left::Left;
-use crate::accounts::{Accounts, LoginError};
+use crate::accounts::dialogue::{Dialogue, Reply};
 use crate::exec::{self, Pipe};
 use crate::limits::{
     CHANNELS_MAX, INBOX_BYTES_ALL, INBOX_BYTES_MARK, TRICKLE_REST, WINDOW_BYTES_ALL, WINDOW_BYTES_MAX,
@@ -41,6 +41,8 @@ const WINDOW_WHILE_FULL: u32 = 64;
 pub(super) struct Shared {
     pub(super) session: OnceLock<SharedSession>,
     pub(super) authenticated: CancellationToken,
+    /// Somebody is at a prompt, who needs more time than a program.
+    pub(super) is_answering: CancellationToken,
     pub(super) traffic: Arc<Traffic>,
     pub(super) admitted: Mutex<Admitted>,
     pub(super) rein: Arc<Rein>,
@@ -67,10 +69,9 @@ impl Shared {
 /// russh's callbacks. They never wait for storage.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) accounts: Accounts,
+    pub(super) dialogue: Dialogue,
     pub(super) vfs: Vfs,
     pub(super) admission: Arc<Admission>,
-    pub(super) source: IpAddr,
     pub(super) shared: Arc<Shared>,
     pub(super) drain: CancellationToken,
     pub(super) channels: HashMap<ChannelId, ChannelState>,
@@ -95,27 +96,54 @@ pub(super) fn window_bytes(connections: usize) -> u32 {
     (WINDOW_BYTES_ALL / connections).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
 }
 
+/// Ways to log in, for who has proven nothing yet.
+pub(super) const METHODS: [MethodKind; 3] =
+    [MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password];
+
 fn rejected() -> Auth {
-    let methods = MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password][..]);
-    Auth::Reject { proceed_with_methods: Some(methods), partial_success: false }
+    Auth::Reject { proceed_with_methods: Some(MethodSet::from(&METHODS[..])), partial_success: false }
+}
+
+/// After a key: the rest is asked at a prompt. `is_new` says that the key was proven just now.
+fn asked_for_more(is_new: bool) -> Auth {
+    let methods = MethodSet::from(&[MethodKind::KeyboardInteractive][..]);
+    Auth::Reject { proceed_with_methods: Some(methods), partial_success: is_new }
+}
+
+/// A prompt, in words that programs which answer for people look for.
+fn prompt(question: Question) -> Auth {
+    let text = match question {
+        Question::Secret | Question::PasswordAfterKey => "Password: ",
+        Question::CodeAfterKey | Question::CodeAfterPassword => "One-time code: ",
+    };
+    Auth::Partial { name: "".into(), instructions: "".into(), prompts: vec![(text.into(), false)].into() }
 }
 
 impl Connection {
-    /// A login's end, good or bad.
-    fn logged_in(&mut self, outcome: Result<SharedSession, LoginError>) -> Auth {
-        match outcome {
+    /// What a login's step came to.
+    fn replied(&mut self, reply: Reply) -> Auth {
+        match reply {
             // russh ends authentication with the first success: there is no second.
-            Ok(session) if self.shared.session.set(Arc::clone(&session)).is_ok() => {
+            Reply::Session(session) if self.shared.session.set(Arc::clone(&session)).is_ok() => {
                 self.shared.admitted.lock().unwrap_or_else(PoisonError::into_inner).authenticated();
                 self.shared.rein.set(session.pace.clone());
                 self.shared.authenticated.cancel();
                 Auth::Accept
             }
-            Ok(session) => {
+            Reply::Session(session) => {
                 session.ended.cancel();
                 rejected()
             }
-            Err(_) => rejected(),
+            Reply::More => {
+                self.shared.is_answering.cancel();
+                asked_for_more(true)
+            }
+            Reply::Ask(question) => {
+                self.shared.is_answering.cancel();
+                prompt(question)
+            }
+            Reply::Refused if self.dialogue.is_key_proven() => asked_for_more(false),
+            Reply::Refused => rejected(),
         }
     }
 
@@ -176,8 +204,26 @@ impl Handler for Connection {
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
-        let outcome = self.accounts.login_with_token(user, password, self.source, Protocol::Sftp).await;
-        Ok(self.logged_in(outcome))
+        let reply = self.dialogue.token(user, password).await;
+        Ok(self.replied(reply))
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, Self::Error> {
+        let reply = match response {
+            None => self.dialogue.interactive(user).await,
+            Some(mut answers) => {
+                // One prompt has one answer.
+                let text = answers.next().filter(|_| answers.next().is_none());
+                let text = text.and_then(|text| String::from_utf8(text.to_vec()).ok()).map(Zeroizing::new);
+                self.dialogue.answer(user, text).await
+            }
+        };
+        Ok(self.replied(reply))
     }
 
     async fn auth_publickey_offered(
@@ -185,8 +231,7 @@ impl Handler for Connection {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        let good =
-            is_sound(offer.algorithm) && self.accounts.is_key_acceptable(user, offer.public_key, self.source);
+        let good = is_sound(offer.algorithm) && self.dialogue.is_key_acceptable(user, offer.public_key);
         Ok(if good { Auth::Accept } else { rejected() })
     }
 
@@ -194,8 +239,8 @@ impl Handler for Connection {
         if !is_sound(key.algorithm) {
             return Ok(rejected());
         }
-        let outcome = self.accounts.login_with_key(user, key.public_key, self.source).await;
-        Ok(self.logged_in(outcome))
+        let reply = self.dialogue.key(user, key.public_key).await;
+        Ok(self.replied(reply))
     }
 
     async fn channel_open_session(

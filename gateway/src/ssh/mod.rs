@@ -12,15 +12,17 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use russh::server::Config;
-use russh::{Disconnect, Limits, MethodKind, MethodSet, SshId};
+use russh::{Disconnect, Limits, MethodSet, SshId};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
+use crate::accounts::dialogue::Dialogue;
 use crate::limits::{
-    AUTH_ATTEMPTS_MAX, KEEPALIVES_MAX, REKEY_BYTES, REKEY_SECS, SSH_PACKET_BYTES_MAX, WINDOW_BYTES_START,
+    ANSWER_GRACE, AUTH_ATTEMPTS_MAX, KEEPALIVES_MAX, REKEY_BYTES, REKEY_SECS, SSH_PACKET_BYTES_MAX,
+    WINDOW_BYTES_START,
 };
 use crate::line;
 use crate::line::stream::{Line, Rein};
@@ -28,7 +30,7 @@ use crate::session::Traffic;
 use crate::vfs::Vfs;
 use admission::{Admission, Admitted};
 use algorithms::Client;
-use connection::{COMMANDS_OVER, Connection, Shared};
+use connection::{COMMANDS_OVER, Connection, METHODS, Shared};
 
 /// What the SSH listener needs.
 #[derive(Debug, Clone)]
@@ -128,7 +130,7 @@ impl Served {
     fn config(&self, client: Client) -> Config {
         Config {
             server_id: SshId::Standard(concat!("SSH-2.0-Coffre_", env!("CARGO_PKG_VERSION")).into()),
-            methods: MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password][..]),
+            methods: MethodSet::from(&METHODS[..]),
             auth_rejection_time: Duration::from_millis(500),
             auth_rejection_time_initial: Some(Duration::ZERO),
             keys: self.options.host_keys.clone(),
@@ -159,6 +161,7 @@ impl Served {
         let shared = Arc::new(Shared {
             session: OnceLock::new(),
             authenticated: CancellationToken::new(),
+            is_answering: CancellationToken::new(),
             traffic: Arc::new(Traffic::default()),
             admitted: Mutex::new(admitted),
             rein: Arc::new(Rein::default()),
@@ -167,10 +170,9 @@ impl Served {
             is_over: Notify::new(),
         });
         let connection = Connection {
-            accounts: self.accounts.clone(),
+            dialogue: Dialogue::new(self.accounts.clone(), source),
             vfs: self.vfs.clone(),
             admission: Arc::clone(&self.admission),
-            source,
             shared: Arc::clone(&shared),
             drain: self.drain.clone(),
             channels: HashMap::new(),
@@ -184,7 +186,7 @@ impl Served {
         let Ok(Ok(mut running)) = started.await else { return };
         let handle = running.handle();
         let watch = async {
-            let reason = self.reason_to_end(&shared, begun + grace).await;
+            let reason = self.reason_to_end(&shared, (begun + grace, begun + ANSWER_GRACE.max(grace))).await;
             let farewell = handle.disconnect(Disconnect::ByApplication, reason.to_owned(), "en".to_owned());
             drop(tokio::time::timeout(FAREWELL, farewell).await);
             tokio::time::sleep(FAREWELL).await;
@@ -202,12 +204,25 @@ impl Served {
     }
 
     /// Waits until this side has a reason to end the connection.
-    async fn reason_to_end(&self, shared: &Shared, login_until: tokio::time::Instant) -> &'static str {
+    async fn reason_to_end(
+        &self,
+        shared: &Shared,
+        (login_until, answers_until): (tokio::time::Instant, tokio::time::Instant),
+    ) -> &'static str {
         tokio::select! {
             biased;
             () = shared.authenticated.cancelled() => {}
-            () = tokio::time::sleep_until(login_until) => {}
             () = self.drain.cancelled() => {}
+            () = tokio::time::sleep_until(login_until) => {
+                // Somebody who types gets as long as a login may take in all.
+                if shared.is_answering.is_cancelled() {
+                    tokio::select! {
+                        () = shared.authenticated.cancelled() => {}
+                        () = tokio::time::sleep_until(answers_until) => {}
+                        () = self.drain.cancelled() => {}
+                    }
+                }
+            }
         }
         let Some(session) = shared.session.get() else { return "the login took too long" };
         tokio::select! {

@@ -177,6 +177,12 @@ pub enum Action {
     /// The configuration was read again.
     #[n(136)]
     ConfigurationReload,
+    /// One of several factors was proven.
+    #[n(140)]
+    LoginStep,
+    /// A device for one-time codes was confirmed.
+    #[n(141)]
+    CredentialConfirm,
 }
 
 /// How it ended.
@@ -354,6 +360,8 @@ impl Action {
             Self::PartsAbandon => "parts-abandon",
             Self::CertificateChange => "certificate-change",
             Self::ConfigurationReload => "configuration-reload",
+            Self::LoginStep => "login-step",
+            Self::CredentialConfirm => "credential-confirm",
         }
     }
 }

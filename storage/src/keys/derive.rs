@@ -22,6 +22,8 @@ pub enum GatewayLabel {
     AuditSigning,
     /// MAC under which app-token secrets are stored.
     TokenMac,
+    /// MAC under which recovery codes are stored.
+    RecoveryCodeMac,
     /// A value that tells a right gateway key from a wrong one.
     KeyCheck,
     /// Seals private keys of the gateway's listeners in a backup.
@@ -38,6 +40,7 @@ impl GatewayLabel {
             Self::AuditDetails => b"coffre v1 gateway audit details",
             Self::AuditSigning => b"coffre v1 gateway audit signing",
             Self::TokenMac => b"coffre v1 gateway token mac",
+            Self::RecoveryCodeMac => b"coffre v1 gateway recovery code mac",
             Self::KeyCheck => b"coffre v1 gateway key check",
             Self::BackupSecrets => b"coffre v1 gateway backup secrets",
         }
@@ -155,6 +158,7 @@ mod tests {
             GatewayLabel::AuditDetails,
             GatewayLabel::AuditSigning,
             GatewayLabel::TokenMac,
+            GatewayLabel::RecoveryCodeMac,
             GatewayLabel::KeyCheck,
             GatewayLabel::BackupSecrets,
         ];
