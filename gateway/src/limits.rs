@@ -207,6 +207,20 @@ pub const CERTIFICATE_LOOK_SECS: u64 = 2;
 /// Seconds before the end of a certificate at which its operator is told: two weeks, time to find out why it was not renewed.
 pub const CERTIFICATE_WARNING_SECS: i64 = 14 * 86_400;
 
+/// Names of one certificate that is ordered: what the largest public directory takes.
+pub const ACME_DOMAINS_MAX: usize = 100;
+/// Seconds for one order: a directory looks at each name from several places, and makes clients wait.
+pub const ACME_ATTEMPT_SECS_MAX: u64 = 300;
+/// Seconds to wait for a directory's next step.
+pub const ACME_POLL_SECS_MAX: u64 = 120;
+/// Seconds after the first failure of an order. Four times as many after each further one: five attempts in the first hour,
+/// which is what the largest public directory allows.
+pub const ACME_RETRY_SECS: i64 = 15;
+/// Seconds between two orders at most, however many failed.
+pub const ACME_RETRY_SECS_MAX: i64 = 6 * 3600;
+/// Seconds between two looks at the clock while nothing is due.
+pub const ACME_LOOK_SECS: u64 = 3600;
+
 // ---- webdav ----
 
 /// Bytes of an XML body: the largest that a real client sent is a tenth of it.

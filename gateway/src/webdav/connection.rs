@@ -37,8 +37,8 @@ use crate::limits::{
     HTTP_2_WINDOW_BYTES, HTTP_BUFFER_BYTES_MAX, TARGET_BYTES_MAX,
 };
 use crate::line::stream::{Line, Rein};
-use crate::tls::HTTP_2;
 use crate::tls::certificate::Certificates;
+use crate::tls::{ACME_TLS, HTTP_2};
 
 /// What all connections are served with. Cheap to clone.
 #[derive(Clone)]
@@ -159,7 +159,11 @@ pub(super) async fn serve(stream: TcpStream, source: IpAddr, serving: Serving) {
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
-    let is_http_2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
+    let protocol = stream.get_ref().1.alpn_protocol();
+    if protocol == Some(ACME_TLS) {
+        return tracing::info!("an ACME directory has asked for a proof");
+    }
+    let is_http_2 = protocol == Some(HTTP_2);
     let drain = serving.drain.clone();
     let life = Life::new();
     let connection = Arc::new(Connection { serving, source, rein, life: Arc::clone(&life) });
