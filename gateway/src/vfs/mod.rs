@@ -13,6 +13,7 @@ mod open_file;
 mod operations;
 mod parts;
 pub mod path;
+mod permits;
 pub mod point;
 mod pool;
 mod read_ahead;
@@ -98,6 +99,8 @@ pub enum Creation {
 pub struct OpenOptions {
     /// Reading.
     pub read: bool,
+    /// Reading for digests only: nothing of the content is told.
+    pub verify: bool,
     /// Writing.
     pub write: bool,
     /// Every write goes to the end.

@@ -99,7 +99,8 @@ impl FileHandle {
             tree: Tree::Present(vault.clone()),
             attributes: vault.attributes(made.value)?,
         };
-        let read = options.read.then(|| own.permit_read(&inside, Rights::Read)).transpose()?;
+        // What this handle itself writes it may read again.
+        let read = options.read.then(|| own.permit_read(&inside, Rights::Verify)).transpose()?;
         Self::build(
             own,
             place.path.clone(),
@@ -123,7 +124,8 @@ impl FileHandle {
         }
         // Asking for neither is asking to read.
         let wants_read = options.read || !options.write;
-        let read = wants_read.then(|| own.permit_read(&inside, Rights::Read)).transpose()?;
+        let right = if options.verify { Rights::Verify } else { Rights::Read };
+        let read = wants_read.then(|| own.permit_read(&inside, right)).transpose()?;
         let write = options
             .write
             .then(|| inside.tree.present().and_then(|_| own.permit_change(&inside, Rights::Overwrite)))
