@@ -2,6 +2,7 @@
 
 pub mod credential;
 pub mod customer;
+pub mod factor;
 pub mod id;
 pub mod limits;
 pub mod permit;
@@ -11,7 +12,8 @@ pub mod user;
 
 pub use credential::{Credential, Network, Proof};
 pub use customer::Customer;
+pub use factor::Factor;
 pub use id::{CredentialId, CustomerId, UserId};
 pub use permit::{Permit, Rights, RightsSet, Subject};
-pub use principal::{Factor, Mount, Principal};
+pub use principal::{Mount, Principal};
 pub use user::User;

@@ -1,5 +1,7 @@
 //! The command line: its words and their types. What they do is in [`crate::admin`], [`crate::serve`] and [`crate::setup`].
 
+mod certificate;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use coffre_auth::RightsSet;
 use ipnet::IpNet;
+
+pub use certificate::{CertificateCommand, MarkArguments};
 
 use crate::admin::{CustomerLimits, Request, VaultLimits};
 use crate::export::Format;
@@ -435,6 +439,9 @@ pub enum CredentialCommand {
         #[command(flatten)]
         scope: Scope,
     },
+    /// Certificates.
+    #[command(flatten)]
+    Certificate(CertificateCommand),
     /// List credentials.
     List {
         /// Of this user only.
@@ -532,6 +539,7 @@ impl Command {
             Self::Credential(CredentialCommand::AddToken { user, scope }) => {
                 Request::CredentialAddToken { user, scope: scope.into() }
             }
+            Self::Credential(CredentialCommand::Certificate(command)) => command.into_request()?,
             Self::Credential(CredentialCommand::List { user }) => Request::CredentialList { user },
             Self::Credential(CredentialCommand::Revoke { id }) => Request::CredentialRevoke { id },
             Self::Audit(AuditCommand::Tail { lines }) => Request::AuditTail { lines },

@@ -55,6 +55,13 @@ pub const SCRUB_RATE_BYTES_MIN: u64 = 64 * 1024;
 /// Seconds that it rests at a time between two passes, or after an error: so long it takes to notice a changed amount.
 pub const SCRUB_REST_SECS: u64 = 60;
 
+/// Authorities whose certificates a customer takes: each is tried at a login.
+pub const AUTHORITIES_MAX: usize = 32;
+/// Revocations of one authority: 100 bytes each in memory. With certificates of a day, more mean that the authority is lost.
+pub const REVOCATIONS_MAX: usize = 100_000;
+/// Seconds that an authority may be allowed to make certificates valid for: a year, as for tokens.
+pub const AUTHORITY_LIFE_SECS_MAX: u64 = 366 * 86_400;
+
 // ---- backup ----
 
 /// Bytes of a backup copied at a time.

@@ -121,6 +121,7 @@ fn namespace(store: &Store, vault: VaultId) -> Namespace {
         credential: CredentialId("model".into()),
         factors: vec![Factor::AppToken],
         mounts: vec![mount],
+        certificate: None,
     };
     let session = Session {
         pace: coffre::line::pace::Pace::default(),

@@ -4,6 +4,7 @@ pub mod app_token;
 pub mod password;
 pub mod recovery;
 pub mod sent_code;
+pub mod ssh_certificate;
 pub mod ssh_key;
 pub mod totp;
 
@@ -13,9 +14,9 @@ use ipnet::IpNet;
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
+use crate::factor::Factor;
 use crate::id::{CredentialId, UserId};
 use crate::permit::RightsSet;
-use crate::principal::Factor;
 
 /// A network that a credential is good for; text in CBOR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Accounts;
+use crate::limits::{AUTHORITIES_MAX, REVOCATIONS_MAX};
 use crate::units::Bound;
 use crate::vfs::path::PathError;
 use crate::vfs::{SNAPSHOTS, VaultPath};
@@ -81,6 +82,18 @@ pub enum AccountError {
     /// A machine key without networks.
     #[error("a machine's key is pinned to networks: say --from")]
     Unpinned,
+    /// How long its certificates may be valid is out of bounds.
+    #[error("certificates may be valid for between 1 second and 366 days")]
+    Validity,
+    /// The customer takes the certificates of as many authorities as it may.
+    #[error("the customer has its {AUTHORITIES_MAX} authorities already")]
+    Authorities,
+    /// It has as many revocations as it may.
+    #[error("the authority has {REVOCATIONS_MAX} revocations already: make another one and revoke it")]
+    Revocations,
+    /// Not one that `ssh-keygen -l` shows.
+    #[error("this is no fingerprint: write SHA256:... as `ssh-keygen -l` shows it")]
+    Fingerprint,
     /// The store's answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -182,7 +195,7 @@ pub struct IssuedToken {
     pub expires: i64,
 }
 
-fn unknown(kind: &'static str, name: &str) -> AccountError {
+pub(super) fn unknown(kind: &'static str, name: &str) -> AccountError {
     AccountError::Unknown { kind, name: name.to_owned() }
 }
 
@@ -195,7 +208,7 @@ fn split(name: &str) -> Result<(&str, &str), AccountError> {
     Ok((customer, checked(own)?))
 }
 
-fn operator(action: Action, customer: Option<CustomerId>, name: &str) -> RecordDraft {
+pub(super) fn operator(action: Action, customer: Option<CustomerId>, name: &str) -> RecordDraft {
     RecordDraft {
         customer: customer.map(|customer| customer.0),
         details: vec![(DetailKey::Name, name.as_bytes().to_vec())],
@@ -203,7 +216,7 @@ fn operator(action: Action, customer: Option<CustomerId>, name: &str) -> RecordD
     }
 }
 
-fn put(
+pub(super) fn put(
     txn: &mut Txn<'_>,
     accounts: &Accounts,
     table: Table,
@@ -216,11 +229,11 @@ fn put(
 }
 
 impl Accounts {
-    fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
+    pub(super) fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
         self.inner.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn commit(
+    pub(super) fn commit(
         &self,
         audit: RecordDraft,
         rows: impl FnOnce(&mut Txn<'_>) -> Result<(), AccountError>,
@@ -576,7 +589,7 @@ impl Accounts {
         Ok(())
     }
 
-    fn until(&self, secs: u64) -> i64 {
+    pub(super) fn until(&self, secs: u64) -> i64 {
         self.now().saturating_add(i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(NANOS))
     }
 
@@ -684,6 +697,9 @@ impl Accounts {
     /// [`AccountError`].
     pub fn revoke(&self, id: &str) -> Result<(), AccountError> {
         let _alone = self.changing();
+        if self.revoke_authority(id)? {
+            return Ok(());
+        }
         let known = self
             .read()
             .credentials

@@ -9,7 +9,7 @@ use coffre_auth::{Credential, CredentialId, Principal, Proof};
 use coffre_storage::audit::{Action, Actor, DetailKey, Outcome, Protocol, RecordDraft};
 use tokio_util::sync::CancellationToken;
 
-use super::Accounts;
+use super::{Accounts, certificate};
 use crate::limits::{OFFERED_NAME_BYTES_MAX, REQUEST_SESSION_IDLE_SECS};
 use crate::session::{Session, SharedSession};
 
@@ -133,14 +133,37 @@ impl Accounts {
         self.admit(None, user, source, Protocol::Webdav).await
     }
 
-    fn throttled(&self, user: &str, source: IpAddr) -> Result<(), LoginError> {
+    pub(super) fn throttled(&self, user: &str, source: IpAddr) -> Result<(), LoginError> {
         match self.throttle().wait_secs(offered(user), source, self.now()) {
             0 => Ok(()),
             secs => Err(LoginError::Throttled(secs)),
         }
     }
 
-    async fn admit(
+    /// A login that is refused, with a reason for operators.
+    pub(super) async fn refuse(
+        &self,
+        user: &str,
+        source: IpAddr,
+        protocol: Protocol,
+        reason: String,
+        mut details: Vec<(DetailKey, Vec<u8>)>,
+    ) -> Result<SharedSession, LoginError> {
+        self.throttle().failed(offered(user), source, self.now());
+        details.insert(0, (DetailKey::UserName, offered(user).as_bytes().to_vec()));
+        let record = RecordDraft {
+            source: Some(source),
+            protocol,
+            outcome: Outcome::Refused,
+            reason: Some(reason),
+            details,
+            ..RecordDraft::new(Actor::Unknown, Action::Login)
+        };
+        self.record(record).await?;
+        Err(LoginError::Refused)
+    }
+
+    pub(super) async fn admit(
         &self,
         principal: Option<Principal>,
         user: &str,
@@ -148,17 +171,7 @@ impl Accounts {
         protocol: Protocol,
     ) -> Result<SharedSession, LoginError> {
         let Some(principal) = principal else {
-            self.throttle().failed(offered(user), source, self.now());
-            let record = RecordDraft {
-                source: Some(source),
-                protocol,
-                outcome: Outcome::Refused,
-                reason: Some(LoginError::Refused.to_string()),
-                details: vec![(DetailKey::UserName, offered(user).as_bytes().to_vec())],
-                ..RecordDraft::new(Actor::Unknown, Action::Login)
-            };
-            self.record(record).await?;
-            return Err(LoginError::Refused);
+            return self.refuse(user, source, protocol, LoginError::Refused.to_string(), Vec::new()).await;
         };
         self.throttle().succeeded(offered(user), source);
         let mut id = [0; 16];
@@ -183,7 +196,11 @@ impl Accounts {
             self.record(record).await?;
             return Err(LoginError::Crowded);
         }
-        if let Err(error) = self.record(session.record(Action::Login)).await {
+        let mut record = session.record(Action::Login);
+        if let Some(claim) = &session.principal.certificate {
+            record.details.push((DetailKey::Note, certificate::shown(claim)));
+        }
+        if let Err(error) = self.record(record).await {
             self.sessions().live.remove(&id);
             return Err(error);
         }
@@ -240,10 +257,18 @@ impl Accounts {
         let now = self.now();
         let directory = self.read();
         for session in self.sessions().live.values() {
-            let credential = directory.credentials.get(&session.principal.credential);
-            let good = credential
-                .and_then(|credential| directory.principal(credential, session.source, now))
-                .is_some_and(|principal| principal.mounts == session.principal.mounts);
+            let again = match &session.principal.certificate {
+                Some(claim) => {
+                    let user = directory.users.get(&session.principal.user);
+                    let name = user.map(|user| directory.full_name(user)).unwrap_or_default();
+                    directory.certified(&name, claim, session.source, now).ok()
+                }
+                None => directory
+                    .credentials
+                    .get(&session.principal.credential)
+                    .and_then(|credential| directory.principal(credential, session.source, now)),
+            };
+            let good = again.is_some_and(|principal| principal.mounts == session.principal.mounts);
             if !good {
                 session.ended.cancel();
             }

@@ -4,14 +4,16 @@
 //! session is looked at again: one whose credential, user or customer is not good any more ends at once. The same look
 //! happens twice a second for what expires.
 
+mod certificate;
 mod changes;
 mod login;
 mod share;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use coffre_auth::credential::ssh_certificate::{Authority, Mark, Revocation};
 use coffre_auth::throttle::Throttle;
 use coffre_auth::{Credential, CredentialId, Customer, CustomerId, Principal, User, UserId};
 use coffre_storage::id::OwnerId;
@@ -52,6 +54,10 @@ struct Directory {
     /// Name of a user -> who is called so, of all customers.
     names: HashMap<String, Vec<UserId>>,
     credentials: HashMap<CredentialId, Credential>,
+    /// Whose SSH certificates are taken.
+    authorities: BTreeMap<CredentialId, Authority>,
+    /// Authority -> which of its certificates are not any more.
+    revocations: HashMap<CredentialId, HashSet<Mark>>,
     /// SSH key bytes -> credentials that prove with it.
     keys: HashMap<Vec<u8>, Vec<CredentialId>>,
 }
@@ -119,6 +125,7 @@ impl Directory {
                 credential: credential.id.clone(),
                 factors: vec![credential.factor()],
                 mounts,
+                certificate: None,
             }
         })
     }
@@ -175,6 +182,12 @@ impl Accounts {
         }
         for credential in rows::<Credential>(&store, Table::Credentials)? {
             directory.insert_credential(credential);
+        }
+        for authority in rows::<Authority>(&store, Table::Authorities)? {
+            directory.authorities.insert(authority.id.clone(), authority);
+        }
+        for revocation in rows::<Revocation>(&store, Table::CertificateRevocations)? {
+            directory.insert_revocation(revocation);
         }
         let token_key = store.gateway_key().derive(GatewayLabel::TokenMac);
         let inner = Inner {

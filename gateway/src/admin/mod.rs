@@ -5,6 +5,7 @@
 //! which is `done` or `failed`.
 
 mod backup;
+mod certificate;
 mod check;
 pub mod client;
 mod erase;
@@ -90,6 +91,10 @@ pub enum Request {
     CredentialAddToken { user: String, scope: Scope },
     /// `credential list`
     CredentialList { user: Option<String> },
+    /// `credential add-authority`
+    AuthorityAdd { customer: String, key: String, life_secs_max: u64, scope: Scope },
+    /// `credential revoke-certificate`
+    CertificateRevoke { authority: String, mark: CertificateMark },
     /// `credential revoke`
     CredentialRevoke { id: String },
     /// `audit tail`
@@ -109,6 +114,18 @@ pub enum Request {
     },
     /// `status`
     Status,
+}
+
+/// By what certificates are told: one of these.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateMark {
+    /// Serial number.
+    pub serial: Option<u64>,
+    /// Key id.
+    pub key_id: Option<String>,
+    /// Fingerprint of the certified key.
+    pub fingerprint: Option<String>,
 }
 
 /// What a credential may do, from where, until when.

@@ -136,9 +136,18 @@ impl Service {
             }
             Request::CredentialList { user } => {
                 let all = accounts.credentials(user.as_deref())?;
-                let rows: Vec<Value> =
+                let mut rows: Vec<Value> =
                     all.iter().map(|(user, state, known)| credential_row(user, state, known)).collect();
+                if user.is_none() {
+                    rows.extend(self.authority_rows());
+                }
                 Value::Array(rows).into()
+            }
+            Request::AuthorityAdd { customer, key, life_secs_max, scope } => {
+                self.authority_add(&customer, &key, life_secs_max, scope_of(&scope)?)?.into()
+            }
+            Request::CertificateRevoke { authority, mark } => {
+                self.certificate_revoke(&authority, mark)?.into()
             }
             Request::CredentialRevoke { id } => {
                 accounts.revoke(&id)?;

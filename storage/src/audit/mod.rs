@@ -177,6 +177,15 @@ pub enum Action {
     /// The configuration was read again.
     #[n(136)]
     ConfigurationReload,
+    /// Certificates of an authority are taken.
+    #[n(148)]
+    AuthorityAdd,
+    /// They are not any more.
+    #[n(149)]
+    AuthorityRevoke,
+    /// One of them is not any more.
+    #[n(150)]
+    CertificateRevoke,
 }
 
 /// How it ended.
@@ -354,6 +363,9 @@ impl Action {
             Self::PartsAbandon => "parts-abandon",
             Self::CertificateChange => "certificate-change",
             Self::ConfigurationReload => "configuration-reload",
+            Self::AuthorityAdd => "authority-add",
+            Self::AuthorityRevoke => "authority-revoke",
+            Self::CertificateRevoke => "certificate-revoke",
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Certificates: the gateway's own from an ACME directory.
+//! Certificates: the gateway's own from an ACME directory, and those of users.
 
 mod acme;
 mod pebble;
+mod ssh;

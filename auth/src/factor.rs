@@ -1,0 +1,35 @@
+//! Steps of proving who one is.
+
+/// One step of proving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Factor {
+    /// A signature by a registered SSH key.
+    SshKey,
+    /// An app token.
+    AppToken,
+    /// An OpenSSH user certificate of an authority of the customer's.
+    SshCertificate,
+    /// A password.
+    Password,
+    /// A one-time code by the clock.
+    Totp,
+    /// A recovery code.
+    RecoveryCode,
+    /// A code that was sent to a phone or a mailbox.
+    SentCode,
+}
+
+impl Factor {
+    /// As written in audit records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SshKey => "ssh-key",
+            Self::AppToken => "app-token",
+            Self::SshCertificate => "ssh-certificate",
+            Self::Password => "password",
+            Self::Totp => "totp",
+            Self::RecoveryCode => "recovery-code",
+            Self::SentCode => "sent-code",
+        }
+    }
+}
