@@ -5,6 +5,8 @@
 pub enum Factor {
     /// A signature by a registered SSH key.
     SshKey,
+    /// A signature by a registered key of a smart card (PIV), which asks its holder for a PIN.
+    SmartCard,
     /// An app token.
     AppToken,
     /// An OpenSSH user certificate of an authority of the customer's.
@@ -24,6 +26,7 @@ impl Factor {
     pub fn name(self) -> &'static str {
         match self {
             Self::SshKey => "ssh-key",
+            Self::SmartCard => "smart-card",
             Self::AppToken => "app-token",
             Self::SshCertificate => "ssh-certificate",
             Self::Password => "password",

@@ -427,6 +427,9 @@ pub enum CredentialCommand {
         /// An unattended machine's key; needs `--from`.
         #[arg(long, requires = "from")]
         machine: bool,
+        /// A key that was made on a smart card (PIV) and asks for a PIN: a strong credential by itself. Nothing here can verify that.
+        #[arg(long, conflicts_with = "machine")]
+        piv: bool,
         /// What it may do and from where.
         #[command(flatten)]
         scope: Scope,
@@ -532,9 +535,9 @@ impl Command {
             Self::User(UserCommand::Disable { user }) => Request::UserDisable { user },
             Self::User(UserCommand::Enable { user }) => Request::UserEnable { user },
             Self::User(UserCommand::Delete { user }) => Request::UserDelete { user },
-            Self::Credential(CredentialCommand::AddKey { user, file, machine, scope }) => {
+            Self::Credential(CredentialCommand::AddKey { user, file, machine, piv, scope }) => {
                 let key = key_text(&file)?;
-                Request::CredentialAddKey { user, key, machine, scope: scope.into() }
+                Request::CredentialAddKey { user, key, machine, smart_card: piv, scope: scope.into() }
             }
             Self::Credential(CredentialCommand::AddToken { user, scope }) => {
                 Request::CredentialAddToken { user, scope: scope.into() }

@@ -60,6 +60,9 @@ pub enum Proof {
         /// An unattended machine's.
         #[n(2)]
         machine: bool,
+        /// On a smart card (PIV), by the operator's word.
+        #[cbor(n(3), default)]
+        smart_card: bool,
     },
     /// A password: never enough alone.
     #[n(2)]
@@ -131,7 +134,8 @@ impl Credential {
     pub fn factor(&self) -> Factor {
         match self.proof {
             Proof::Token { .. } => Factor::AppToken,
-            Proof::SshKey { .. } => Factor::SshKey,
+            Proof::SshKey { smart_card: true, .. } => Factor::SmartCard,
+            Proof::SshKey { smart_card: false, .. } => Factor::SshKey,
             Proof::Password { .. } => Factor::Password,
             Proof::Totp { .. } => Factor::Totp,
             Proof::RecoveryCodes { .. } => Factor::RecoveryCode,
@@ -159,7 +163,12 @@ mod tests {
         Credential {
             id: CredentialId("abcdefghij".into()),
             user: UserId([1; 16]),
-            proof: Proof::SshKey { key: vec![1, 2], fingerprint: "SHA256:x".into(), machine: true },
+            proof: Proof::SshKey {
+                key: vec![1, 2],
+                fingerprint: "SHA256:x".into(),
+                machine: true,
+                smart_card: false,
+            },
             rights: Some(RightsSet::AppendOnly),
             networks: vec![Network("10.0.0.0/8".parse().unwrap())],
             created: 1,
@@ -181,6 +190,23 @@ mod tests {
         assert!(credential().is_from("::ffff:10.1.2.3".parse().unwrap()));
         assert!(!credential().is_from("11.1.2.3".parse().unwrap()));
         assert!(!credential().is_from("::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_key_of_an_earlier_version_is_on_no_smart_card() {
+        let mut old = Vec::new();
+        minicbor::Encoder::new(&mut old)
+            .array(2)
+            .and_then(|row| row.u32(1)?.array(3)?.bytes(&[1, 2])?.str("SHA256:x")?.bool(false))
+            .unwrap();
+        let read: Proof = minicbor::decode(&old).unwrap();
+        let expected = Proof::SshKey {
+            key: vec![1, 2],
+            fingerprint: "SHA256:x".into(),
+            machine: false,
+            smart_card: false,
+        };
+        assert_eq!(read, expected);
     }
 
     #[test]

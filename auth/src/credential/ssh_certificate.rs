@@ -160,8 +160,8 @@ impl Claim {
             return Err(CertificateRefusal::Type);
         }
         // A certificate in place of the authority's key is of no kind that is taken.
-        let authority =
-            keys::accept(certificate.signature_key()).map_err(|_| CertificateRefusal::AuthorityKey)?;
+        let authority = keys::accept(certificate.signature_key()).ok().filter(|key| !key.is_security_key());
+        let authority = authority.ok_or(CertificateRefusal::AuthorityKey)?;
         let key = keys::accept(certificate.public_key()).map_err(|_| CertificateRefusal::Key)?;
         if matches!(certificate.signature().algorithm(), Algorithm::Rsa { hash: None } | Algorithm::Dsa) {
             return Err(CertificateRefusal::Signature);

@@ -137,6 +137,9 @@ impl Accounts {
         let _alone = self.changing();
         let customer = self.customer(customer)?;
         let key = ssh_key::parse(key)?;
+        if key.is_security_key() {
+            return Err(ssh_key::KeyError::Kind.into());
+        }
         if !(1..=AUTHORITY_LIFE_SECS_MAX).contains(&life_secs_max) {
             return Err(AccountError::Validity);
         }

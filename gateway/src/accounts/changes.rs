@@ -184,6 +184,17 @@ pub struct CredentialScope {
     pub expires_secs: Option<u64>,
 }
 
+/// Where an SSH key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// In a file of a person's, an agent, or a security key.
+    Person,
+    /// In an unattended machine.
+    Machine,
+    /// On a smart card (PIV) that asks for a PIN, by the operator's word.
+    SmartCard,
+}
+
 /// A token, shown once.
 #[derive(Debug)]
 pub struct IssuedToken {
@@ -601,12 +612,16 @@ impl Accounts {
         &self,
         user: &str,
         key: &str,
-        machine: bool,
+        place: KeyPlace,
         scope: CredentialScope,
     ) -> Result<Credential, AccountError> {
         let _alone = self.changing();
         let user = self.user_named(user)?;
         let key = ssh_key::parse(key)?;
+        if place == KeyPlace::SmartCard && key.is_security_key() {
+            return Err(KeyError::Kind.into());
+        }
+        let (machine, smart_card) = (place == KeyPlace::Machine, place == KeyPlace::SmartCard);
         if machine && scope.networks.is_empty() {
             return Err(AccountError::Unpinned);
         }
@@ -627,7 +642,7 @@ impl Accounts {
         let credential = Credential {
             id: CredentialId(random_text(10)?),
             user: user.id,
-            proof: Proof::SshKey { key: key.bytes, fingerprint: key.fingerprint, machine },
+            proof: Proof::SshKey { key: key.bytes, fingerprint: key.fingerprint, machine, smart_card },
             rights: scope.rights,
             networks: scope.networks.into_iter().map(Network).collect(),
             created: now,

@@ -21,7 +21,7 @@ use coffre_storage::index::Table;
 use coffre_storage::keys::{GatewayLabel, Secret32};
 use coffre_storage::{Store, StoreError};
 
-pub use changes::{AccountError, CredentialScope, CustomerLimits, IssuedToken, VaultLimits};
+pub use changes::{AccountError, CredentialScope, CustomerLimits, IssuedToken, KeyPlace, VaultLimits};
 pub use login::LoginError;
 pub use share::Shares;
 

@@ -86,7 +86,7 @@ pub enum Request {
     /// `user delete`
     UserDelete { user: String },
     /// `credential add-key`
-    CredentialAddKey { user: String, key: String, machine: bool, scope: Scope },
+    CredentialAddKey { user: String, key: String, machine: bool, smart_card: bool, scope: Scope },
     /// `credential add-token`
     CredentialAddToken { user: String, scope: Scope },
     /// `credential list`

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Request, Scope, incidents};
-use crate::accounts::{Accounts, CredentialScope};
+use crate::accounts::{Accounts, CredentialScope, KeyPlace};
 use crate::config::{Config, Upkeep};
 use crate::limits::AUDIT_TAIL_LINES_MAX;
 use crate::units::{hex, lossless, moment, parse_rights, rights_name};
@@ -124,8 +124,14 @@ impl Service {
                 accounts.delete_user(&user)?;
                 json!({ "user": user, "state": "deleted" }).into()
             }
-            Request::CredentialAddKey { user, key, machine, scope } => {
-                let added = accounts.add_key(&user, &key, machine, scope_of(&scope)?)?;
+            Request::CredentialAddKey { user, key, machine, smart_card, scope } => {
+                let place = match (machine, smart_card) {
+                    (false, false) => KeyPlace::Person,
+                    (true, false) => KeyPlace::Machine,
+                    (false, true) => KeyPlace::SmartCard,
+                    (true, true) => bail!("a machine has no PIN to say: one of both"),
+                };
+                let added = accounts.add_key(&user, &key, place, scope_of(&scope)?)?;
                 credential_row(&user, "live", &added).into()
             }
             Request::CredentialAddToken { user, scope } => {
@@ -340,6 +346,7 @@ pub(super) fn vault_row(name: &str, vault: &VaultRecord) -> Value {
 fn credential_row(user: &str, state: &str, credential: &Credential) -> Value {
     let (kind, fingerprint) = match &credential.proof {
         Proof::Token { .. } => ("token", None),
+        Proof::SshKey { fingerprint, smart_card: true, .. } => ("smart card", Some(fingerprint)),
         Proof::SshKey { fingerprint, machine: false, .. } => ("key", Some(fingerprint)),
         Proof::SshKey { fingerprint, machine: true, .. } => ("machine key", Some(fingerprint)),
         Proof::Password { .. } => ("password", None),
