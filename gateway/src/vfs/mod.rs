@@ -101,6 +101,8 @@ pub struct OpenOptions {
     pub read: bool,
     /// Reading for digests only: nothing of the content is told.
     pub verify: bool,
+    /// Reading what is committed now, whatever is written meanwhile. Unsaved writes of others are not seen.
+    pub still: bool,
     /// Writing.
     pub write: bool,
     /// Every write goes to the end.

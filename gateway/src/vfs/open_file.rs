@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use super::digest::Turns;
 use super::read_ahead::ReadAhead;
-use super::resolve::Inside;
+use super::resolve::{Inside, Node, Resolved};
 use super::tree::Tree;
 use super::{
     AttributeChange, Attributes, Coming, Creation, Follow, Kind, Namespace, OpenOptions, SpaceState,
@@ -111,6 +111,18 @@ impl FileHandle {
         )
     }
 
+    /// What a path was resolved to, if that is a file.
+    pub(super) fn open_resolved(
+        own: &Namespace,
+        resolved: Resolved,
+        options: &OpenOptions,
+    ) -> Result<Self, VfsError> {
+        match resolved.node {
+            Node::Inside(inside) => Self::open_existing(own, resolved.path, inside, options),
+            Node::Above(_) | Node::Snapshots => Err(StoreError::IsADirectory.into()),
+        }
+    }
+
     fn open_existing(
         own: &Namespace,
         path: VaultPath,
@@ -147,7 +159,14 @@ impl FileHandle {
         (options, origin): (&OpenOptions, Origin),
         opened: Ticket,
     ) -> Result<Self, VfsError> {
-        let file = inside.tree.open(inside.attributes.inode)?;
+        let inode = inside.attributes.inode;
+        let (file, inside) = if options.still {
+            let file = inside.tree.open_still(inode)?;
+            let inside = Inside { attributes: file.attributes()?, ..inside };
+            (file, inside)
+        } else {
+            (inside.tree.open(inode)?, inside)
+        };
         // Who opens to read will read, and waits less if this is under way.
         let opened =
             if write.is_none() { Opened::Asked(Coming::ask(opened)) } else { Opened::Unasked(opened) };
@@ -166,6 +185,11 @@ impl FileHandle {
             opened: Mutex::new(Some(opened)),
         };
         Ok(Self { shared: Arc::new(shared), closed: false })
+    }
+
+    /// Attributes as they were when it was opened.
+    pub fn opened_as(&self) -> &Attributes {
+        &self.shared.inside.attributes
     }
 
     /// Whether an open that cuts has something to cut. A file of any size: not brief.

@@ -136,6 +136,20 @@ impl Namespace {
         Ok(handle)
     }
 
+    /// Opens a file to read one content of it, whatever is written to it meanwhile. Directories of all kinds:
+    /// `IsADirectory`.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn open_still(&self, path: &VaultPath) -> Result<FileHandle, VfsError> {
+        let path = path.clone();
+        let options = OpenOptions { read: true, still: true, ..OpenOptions::default() };
+        self.audited_brief(self.about(Action::FileOpen, &path), move |own| {
+            FileHandle::open_resolved(own, own.resolve(&path, Follow::Yes)?, &options)
+        })
+        .await
+    }
+
     /// Opens a directory for listing (mount points below it included). Its record is durable when this returns.
     ///
     /// # Errors
