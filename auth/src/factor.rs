@@ -7,6 +7,8 @@ pub enum Factor {
     SshKey,
     /// A signature by a registered key of a smart card (PIV), which asks its holder for a PIN.
     SmartCard,
+    /// A TLS client certificate whose key is registered.
+    TlsCertificate,
     /// An app token.
     AppToken,
     /// An OpenSSH user certificate of an authority of the customer's.
@@ -27,6 +29,7 @@ impl Factor {
         match self {
             Self::SshKey => "ssh-key",
             Self::SmartCard => "smart-card",
+            Self::TlsCertificate => "tls-certificate",
             Self::AppToken => "app-token",
             Self::SshCertificate => "ssh-certificate",
             Self::Password => "password",

@@ -144,8 +144,10 @@ async fn serve(
             reloading.acme = Some(acme);
         }
         reloading.webdav = Some((settings.clone(), watch));
+        let known = accounts.clone();
+        let wanted = Arc::new(move || known.takes_client_certificates());
         let options = WebdavOptions {
-            tls: tls::server_config(Arc::clone(&certificates), section.acme.is_some())?,
+            tls: tls::server_config(Arc::clone(&certificates), section.acme.is_some(), wanted)?,
             certificates,
             settings,
             connections_max: section.connections_max,

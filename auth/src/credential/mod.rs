@@ -6,6 +6,7 @@ pub mod recovery;
 pub mod sent_code;
 pub mod ssh_certificate;
 pub mod ssh_key;
+pub mod tls_certificate;
 pub mod totp;
 
 use std::net::IpAddr;
@@ -98,6 +99,16 @@ pub enum Proof {
         #[n(0)]
         address: String,
     },
+    /// A TLS client certificate.
+    #[n(6)]
+    TlsCertificate {
+        /// SHA-256 of its `SubjectPublicKeyInfo`.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        pin: [u8; 32],
+        /// Whom it named when it was registered.
+        #[n(1)]
+        subject: String,
+    },
 }
 
 /// A credential of a user.
@@ -134,6 +145,7 @@ impl Credential {
     pub fn factor(&self) -> Factor {
         match self.proof {
             Proof::Token { .. } => Factor::AppToken,
+            Proof::TlsCertificate { .. } => Factor::TlsCertificate,
             Proof::SshKey { smart_card: true, .. } => Factor::SmartCard,
             Proof::SshKey { smart_card: false, .. } => Factor::SshKey,
             Proof::Password { .. } => Factor::Password,

@@ -2,6 +2,7 @@
 
 use coffre_auth::credential::app_token::{self, AppToken, LifetimeError, random_text};
 use coffre_auth::credential::ssh_key::{self, KeyError};
+use coffre_auth::credential::tls_certificate::TlsCertificateError;
 use coffre_auth::customer::is_name;
 use coffre_auth::{
     Credential, CredentialId, Customer, CustomerId, Mount, Network, Proof, RightsSet, User, UserId,
@@ -82,6 +83,9 @@ pub enum AccountError {
     /// A machine key without networks.
     #[error("a machine's key is pinned to networks: say --from")]
     Unpinned,
+    /// A TLS certificate that is not taken.
+    #[error(transparent)]
+    TlsCertificate(#[from] TlsCertificateError),
     /// How long its certificates may be valid is out of bounds.
     #[error("certificates may be valid for between 1 second and 366 days")]
     Validity,
@@ -265,7 +269,7 @@ impl Accounts {
             .ok_or_else(|| unknown("customer", name))
     }
 
-    fn user_named(&self, name: &str) -> Result<User, AccountError> {
+    pub(super) fn user_named(&self, name: &str) -> Result<User, AccountError> {
         self.read().user(name).cloned().ok_or_else(|| unknown("user", name))
     }
 
@@ -590,7 +594,7 @@ impl Accounts {
         Ok(())
     }
 
-    fn add_credential(&self, user: &User, credential: Credential) -> Result<(), AccountError> {
+    pub(super) fn add_credential(&self, user: &User, credential: Credential) -> Result<(), AccountError> {
         let mut audit = operator(Action::CredentialAdd, Some(user.customer), &user.name);
         audit.credential = Some(credential.id.0.clone());
         self.commit(audit, |txn| {

@@ -60,6 +60,7 @@ impl Accounts {
             // As long as a wrong token takes.
             Some(
                 Proof::SshKey { .. }
+                | Proof::TlsCertificate { .. }
                 | Proof::Password { .. }
                 | Proof::Totp { .. }
                 | Proof::RecoveryCodes { .. }
@@ -208,7 +209,7 @@ impl Accounts {
         if session.is_live() { Ok(session) } else { Err(LoginError::Refused) }
     }
 
-    async fn record(&self, record: RecordDraft) -> Result<(), LoginError> {
+    pub(super) async fn record(&self, record: RecordDraft) -> Result<(), LoginError> {
         let store = self.inner.store.clone();
         let pending = tokio::task::spawn_blocking(move || store.record(record)).await;
         let pending = pending.map_err(|_| LoginError::Unavailable)?.map_err(|_| LoginError::Unavailable)?;

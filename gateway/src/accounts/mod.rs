@@ -8,6 +8,7 @@ mod certificate;
 mod changes;
 mod login;
 mod share;
+mod tls_certificate;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -54,6 +55,8 @@ struct Directory {
     /// Name of a user -> who is called so, of all customers.
     names: HashMap<String, Vec<UserId>>,
     credentials: HashMap<CredentialId, Credential>,
+    /// Pins of TLS client certificates -> credentials that prove with them.
+    pins: HashMap<[u8; 32], Vec<CredentialId>>,
     /// Whose SSH certificates are taken.
     authorities: BTreeMap<CredentialId, Authority>,
     /// Authority -> which of its certificates are not any more.
@@ -137,6 +140,12 @@ impl Directory {
                 holders.push(credential.id.clone());
             }
         }
+        if let coffre_auth::Proof::TlsCertificate { pin, .. } = &credential.proof {
+            let holders = self.pins.entry(*pin).or_default();
+            if !holders.contains(&credential.id) {
+                holders.push(credential.id.clone());
+            }
+        }
         self.credentials.insert(credential.id.clone(), credential);
     }
 
@@ -151,6 +160,10 @@ impl Directory {
         }
         self.credentials.retain(|_, credential| credential.user != user);
         let credentials = &self.credentials;
+        self.pins.retain(|_, holders| {
+            holders.retain(|id| credentials.contains_key(id));
+            !holders.is_empty()
+        });
         self.keys.retain(|_, holders| {
             holders.retain(|id| credentials.contains_key(id));
             !holders.is_empty()

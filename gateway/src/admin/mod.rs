@@ -91,6 +91,8 @@ pub enum Request {
     CredentialAddToken { user: String, scope: Scope },
     /// `credential list`
     CredentialList { user: Option<String> },
+    /// `credential add-certificate`
+    TlsCertificateAdd { user: String, certificate: String, scope: Scope },
     /// `credential add-authority`
     AuthorityAdd { customer: String, key: String, life_secs_max: u64, scope: Scope },
     /// `credential revoke-certificate`

@@ -149,6 +149,10 @@ impl Service {
                 }
                 Value::Array(rows).into()
             }
+            Request::TlsCertificateAdd { user, certificate, scope } => {
+                let added = accounts.add_certificate(&user, &certificate, scope_of(&scope)?)?;
+                credential_row(&user, "live", &added).into()
+            }
             Request::AuthorityAdd { customer, key, life_secs_max, scope } => {
                 self.authority_add(&customer, &key, life_secs_max, scope_of(&scope)?)?.into()
             }
@@ -354,9 +358,12 @@ fn credential_row(user: &str, state: &str, credential: &Credential) -> Value {
         Proof::Totp { confirmed: false, .. } => ("one-time codes, not confirmed", None),
         Proof::RecoveryCodes { .. } => ("recovery codes", None),
         Proof::SentCode { .. } => ("sent codes", None),
+        Proof::TlsCertificate { .. } => ("tls certificate", None),
     };
+    let subject =
+        if let Proof::TlsCertificate { subject, .. } = &credential.proof { Some(subject) } else { None };
     json!({
-        "id": credential.id.to_string(), "user": user, "kind": kind, "state": state, "fingerprint": fingerprint,
+        "id": credential.id.to_string(), "user": user, "kind": kind, "subject": subject, "state": state, "fingerprint": fingerprint,
         "rights": credential.rights.map(rights_name),
         "from": credential.networks.iter().map(|network| network.0.to_string()).collect::<Vec<_>>(),
         "expires": credential.expires.map(moment), "created": moment(credential.created),

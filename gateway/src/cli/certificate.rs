@@ -12,6 +12,16 @@ use crate::units::parse_duration;
 /// Certificates.
 #[derive(Debug, Subcommand)]
 pub enum CertificateCommand {
+    /// Register a TLS client certificate for WebDAV: its key is the user's until it ends.
+    AddCertificate {
+        /// `USER` or `CUSTOMER/USER`.
+        user: String,
+        /// The certificate in PEM, without its key; `-` reads standard input.
+        file: PathBuf,
+        /// What it may do and from where.
+        #[command(flatten)]
+        scope: Scope,
+    },
     /// Let users of a customer in who have an OpenSSH user certificate of this authority that names them.
     AddAuthority {
         /// The customer.
@@ -57,6 +67,9 @@ impl CertificateCommand {
     /// A file that cannot be read.
     pub fn into_request(self) -> anyhow::Result<Request> {
         Ok(match self {
+            Self::AddCertificate { user, file, scope } => {
+                Request::TlsCertificateAdd { user, certificate: key_text(&file)?, scope: scope.into() }
+            }
             Self::AddAuthority { customer, file, validity, scope } => Request::AuthorityAdd {
                 customer,
                 key: key_text(&file)?,

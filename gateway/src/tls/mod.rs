@@ -3,6 +3,7 @@
 
 pub mod acme;
 pub mod certificate;
+pub mod client;
 pub mod watch;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use rustls::server::ServerSessionMemoryCache;
 
 use crate::limits::TLS_SESSIONS_MAX;
 use certificate::Certificates;
+use client::{KeyHolder, Wanted};
 
 /// A certificate and its key, in PEM.
 #[derive(Debug)]
@@ -72,11 +74,12 @@ pub const ACME_TLS: &[u8] = b"acme-tls/1";
 pub fn server_config(
     certificates: Arc<Certificates>,
     answers_acme: bool,
+    wanted: Wanted,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::new(KeyHolder { provider, wanted }))
         .with_cert_resolver(certificates);
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     if answers_acme {

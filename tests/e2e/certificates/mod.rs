@@ -4,3 +4,4 @@ mod acme;
 mod cards;
 mod pebble;
 mod ssh;
+mod tls;
