@@ -3,7 +3,7 @@
 //! ```text
 //!            key of a machine -----------------------------------------------> accepted
 //!            key of a person, nothing else asked ----------------------------> accepted
-//!            token ----------------------------------------------------------> accepted
+//!            token, certificate, key of a smart card ------------------------> accepted
 //! nobody --- key of a person --> key proven --> asked for a code ------------> accepted
 //!        |                                  `-> asked for a password --------> accepted
 //!        `-- asked for a secret --> asked for a code, whatever it was -------> accepted
@@ -13,10 +13,10 @@
 //! one name never counts for another (ATTACKS.md). A password is not looked at before the code came as well: nobody learns by
 //! that alone whether it is right, and who goes away before costs nothing. Who asks for what is the customer's [`Policy`]; names that nobody has are asked the same as others.
 
+use crate::factor::Factor;
 use crate::id::CredentialId;
 use crate::limits::LOGIN_SECS_MAX;
 use crate::policy::{Combination, Policy};
-use crate::principal::Factor;
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -97,6 +97,8 @@ pub enum Key {
     Machine(CredentialId),
     /// A person's.
     Person(CredentialId),
+    /// A person's, on a smart card.
+    SmartCard(CredentialId),
 }
 
 /// What is asked at a prompt.
@@ -217,6 +219,9 @@ impl Login {
             Some(Key::Machine(id)) if rules.policy.takes(Combination::MachineKey) => {
                 self.accepted(vec![(id, Factor::SshKey)])
             }
+            Some(Key::SmartCard(id)) if rules.policy.takes(Combination::SmartCard) => {
+                self.accepted(vec![(id, Factor::SmartCard)])
+            }
             Some(Key::Person(id)) if rules.after_key().is_some() => {
                 self.state = State::KeyProven(id);
                 Step::More
@@ -224,7 +229,7 @@ impl Login {
             Some(Key::Person(id)) if rules.policy.takes(Combination::Key) => {
                 self.accepted(vec![(id, Factor::SshKey)])
             }
-            Some(Key::Machine(_) | Key::Person(_)) => self.refused(Reason::NotEnough),
+            Some(Key::Machine(_) | Key::Person(_) | Key::SmartCard(_)) => self.refused(Reason::NotEnough),
             None => self.refused(Reason::Wrong),
         }
     }
@@ -235,6 +240,16 @@ impl Login {
             Some(id) if rules.policy.takes(Combination::Token) => self.accepted(vec![(id, Factor::AppToken)]),
             Some(_) => self.refused(Reason::NotEnough),
             None => self.refused(Reason::Wrong),
+        }
+    }
+
+    /// A certificate that was found good, by what took it: an authority, or its own registration.
+    pub fn certificate(&mut self, by: CredentialId, factor: Factor, rules: Rules) -> Step {
+        let proven = vec![(by, factor)];
+        let factors = [factor];
+        match Combination::of(&factors, false) {
+            Some(combination) if rules.policy.takes(combination) => self.accepted(proven),
+            Some(_) | None => self.refused(Reason::NotEnough),
         }
     }
 
@@ -403,6 +418,8 @@ mod tests {
         Name(u8),
         Service(bool),
         Key { good: bool, machine: bool },
+        SmartCard { good: bool },
+        Certificate { tls: bool },
         Token { good: bool },
         Interactive,
         Secret,
@@ -416,6 +433,8 @@ mod tests {
             any::<bool>().prop_map(Message::Service),
             any::<(bool, bool)>().prop_map(|(good, machine)| Message::Key { good, machine }),
             any::<bool>().prop_map(|good| Message::Token { good }),
+            any::<bool>().prop_map(|good| Message::SmartCard { good }),
+            any::<bool>().prop_map(|tls| Message::Certificate { tls }),
             Just(Message::Interactive),
             any::<bool>().prop_map(|good| Message::Password { good }),
             Just(Message::Secret),
@@ -438,7 +457,7 @@ mod tests {
         /// What was good since the name was last changed is noted beside the machine, which may accept nothing else.
         #[test]
         fn no_sequence_of_messages_is_accepted_without_the_factors_that_policy_asks(
-            messages in proptest::collection::vec((message(), 0..64_u16, enrolled()), 1..40)
+            messages in proptest::collection::vec((message(), 0..512_u16, enrolled()), 1..40)
         ) {
             let (mut login, mut name, mut service) = (Login::new(Service::Ssh), 0_u8, Service::Ssh);
             login.name(service, "0", 0);
@@ -474,6 +493,14 @@ mod tests {
                         let key = seen(if machine { "machine" } else { "key" }, good);
                         login.key(key.map(|id| if machine { Key::Machine(id) } else { Key::Person(id) }), rules)
                     }
+                    Message::SmartCard { good } => {
+                        login.key(seen("card", good).map(Key::SmartCard), rules)
+                    }
+                    Message::Certificate { tls } => {
+                        let factor = if tls { Factor::TlsCertificate } else { Factor::SshCertificate };
+                        let by = seen(factor.name(), true).unwrap_or_else(|| id("nobody"));
+                        login.certificate(by, factor, rules)
+                    }
                     Message::Token { good } => login.token(seen("token", good), rules),
                     Message::Interactive => login.interactive(rules),
                     Message::Password { good } => login.password(seen("password", good), rules),
@@ -490,6 +517,9 @@ mod tests {
                     1 if own("machine") => Combination::MachineKey,
                     1 if own("token") => Combination::Token,
                     1 if own("key") => Combination::Key,
+                    1 if own("card") => Combination::SmartCard,
+                    1 if own("ssh-certificate") => Combination::SshCertificate,
+                    1 if own("tls-certificate") => Combination::TlsCertificate,
                     2 if own("key") && own("code") => Combination::KeyAndCode,
                     2 if own("key") && own("password") => Combination::KeyAndPassword,
                     2 if own("password") && own("code") => Combination::PasswordAndCode,

@@ -3,6 +3,7 @@
 pub mod authenticate;
 pub mod credential;
 pub mod customer;
+pub mod factor;
 pub mod id;
 pub mod limits;
 pub mod permit;
@@ -13,8 +14,9 @@ pub mod user;
 
 pub use credential::{Credential, Network, Proof};
 pub use customer::Customer;
+pub use factor::Factor;
 pub use id::{CredentialId, CustomerId, UserId};
 pub use permit::{Permit, Rights, RightsSet, Subject};
 pub use policy::{Combination, Policy};
-pub use principal::{Factor, Mount, Principal};
+pub use principal::{Mount, Principal};
 pub use user::User;

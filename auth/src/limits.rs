@@ -2,6 +2,12 @@
 
 /// Bits of the smallest RSA key taken: below, factoring is within a state's reach in the data's lifetime.
 pub const RSA_BITS_MIN: usize = 3072;
+/// Letters of a certificate's subject that are kept for people to read.
+pub const TLS_SUBJECT_CHARS_MAX: usize = 256;
+/// Seconds by which a certificate may be valid for longer than its authority may say: `ssh-keygen -V +24h` begins a minute ago.
+pub const CERTIFICATE_SLACK_SECS: u64 = 300;
+/// Bytes of the name that an authority gives a certificate: it goes into a record.
+pub const CERTIFICATE_KEY_ID_BYTES_MAX: usize = 1024;
 /// Days a token lives when nothing is said.
 pub const TOKEN_DAYS_DEFAULT: u32 = 30;
 /// Days a token lives at most.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
-use crate::principal::Factor;
+use crate::factor::Factor;
 
 /// Factors that together prove who somebody is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +22,21 @@ pub enum Combination {
     PasswordAndCode,
     /// An app token.
     Token,
+    /// A key of a smart card, which asks for a PIN.
+    SmartCard,
+    /// An OpenSSH user certificate of one of the customer's authorities.
+    SshCertificate,
+    /// A TLS client certificate (WebDAV).
+    TlsCertificate,
 }
 
 impl Combination {
     /// Every one, in the order in which people read them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::MachineKey,
+        Self::SmartCard,
+        Self::SshCertificate,
+        Self::TlsCertificate,
         Self::KeyAndCode,
         Self::KeyAndPassword,
         Self::PasswordAndCode,
@@ -44,6 +53,9 @@ impl Combination {
             Self::KeyAndPassword => "key+password",
             Self::PasswordAndCode => "password+code",
             Self::Token => "token",
+            Self::SmartCard => "smart-card",
+            Self::SshCertificate => "ssh-certificate",
+            Self::TlsCertificate => "tls-certificate",
         }
     }
 
@@ -56,6 +68,9 @@ impl Combination {
             [Factor::SshKey, Factor::Password] => Some(Self::KeyAndPassword),
             [Factor::Password, Factor::Totp | Factor::RecoveryCode] => Some(Self::PasswordAndCode),
             [Factor::AppToken] => Some(Self::Token),
+            [Factor::SmartCard] => Some(Self::SmartCard),
+            [Factor::SshCertificate] => Some(Self::SshCertificate),
+            [Factor::TlsCertificate] => Some(Self::TlsCertificate),
             _ => None,
         }
     }
@@ -68,6 +83,9 @@ impl Combination {
             Self::KeyAndPassword => 1 << 3,
             Self::PasswordAndCode => 1 << 4,
             Self::Token => 1 << 5,
+            Self::SmartCard => 1 << 6,
+            Self::SshCertificate => 1 << 7,
+            Self::TlsCertificate => 1 << 8,
         }
     }
 }
@@ -78,9 +96,9 @@ pub struct Policy(u16);
 
 impl Policy {
     /// What is taken when nothing else is said: nothing that one weak factor opens.
-    pub const STRONG: Self = Self(0b11_1101);
+    pub const STRONG: Self = Self(0b1_1111_1101);
     /// What customers take that were there before there was a choice: a person's key alone, too.
-    pub const OF_BEFORE: Self = Self(0b11_1111);
+    pub const OF_BEFORE: Self = Self(0b1_1111_1111);
 
     /// Whether a combination is taken.
     pub fn takes(self, combination: Combination) -> bool {
@@ -115,7 +133,7 @@ impl fmt::Debug for Policy {
 /// Not a list of combinations.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no way to log in: say `default`, or some of machine-key, key+code, key+password, password+code, token, key, with commas between"
+    "`{0}` is no way to log in: say `default`, or some of machine-key, smart-card, ssh-certificate, tls-certificate, key+code, key+password, password+code, token, key, with commas between"
 )]
 pub struct PolicyError(String);
 

@@ -1,35 +1,9 @@
 //! Who was proven, and where their namespace leads.
 
+use crate::credential::ssh_certificate::Claim;
+use crate::factor::Factor;
 use crate::id::{CredentialId, CustomerId, UserId};
 use crate::permit::{Permit, Rights, RightsSet, Subject, action};
-
-/// One step of proving.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Factor {
-    /// A signature by a registered SSH key.
-    SshKey,
-    /// An app token.
-    AppToken,
-    /// A password.
-    Password,
-    /// A one-time code by the clock.
-    Totp,
-    /// A recovery code.
-    RecoveryCode,
-}
-
-impl Factor {
-    /// As written in audit records.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SshKey => "ssh-key",
-            Self::AppToken => "app-token",
-            Self::Password => "password",
-            Self::Totp => "totp",
-            Self::RecoveryCode => "recovery-code",
-        }
-    }
-}
 
 /// A path of a user's namespace backed by a vault subtree with rights.
 #[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -146,7 +120,7 @@ pub struct Principal {
     pub user: UserId,
     /// The user's name, for display to the user itself.
     pub user_name: String,
-    /// By which credential.
+    /// By which credential; of a certificate, which authority.
     pub credential: CredentialId,
     /// And by which others with it.
     pub beside: Vec<CredentialId>,
@@ -154,9 +128,19 @@ pub struct Principal {
     pub factors: Vec<Factor>,
     /// The namespace.
     pub mounts: Vec<Mount>,
+    /// The certificate, if it was one.
+    pub certificate: Option<Claim>,
 }
 
 impl Principal {
+    /// Who may finish what it made: its credential. An authority's is nobody's own; of a certificate it is the user too.
+    pub fn maker(&self) -> CredentialId {
+        match self.certificate {
+            Some(_) => CredentialId(format!("{}/{}", self.credential, self.user)),
+            None => self.credential.clone(),
+        }
+    }
+
     /// What was proven, each by which credential.
     pub fn proven(&self) -> impl Iterator<Item = (CredentialId, Factor)> {
         [&self.credential].into_iter().chain(&self.beside).cloned().zip(self.factors.iter().copied())

@@ -1,5 +1,6 @@
 //! The command line: its words and their types. What they do is in [`crate::admin`], [`crate::serve`] and [`crate::setup`].
 
+mod certificate;
 mod credential;
 
 use std::net::SocketAddr;
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use coffre_auth::Policy;
+
+pub use certificate::{CertificateCommand, MarkArguments};
 
 use crate::admin::{CustomerLimits, Request, VaultLimits};
 use crate::export::Format;

@@ -9,7 +9,7 @@ use coffre_storage::reclaim::{ExportPolicy, ReclaimOptions};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::limits::{RECLAIM_LIVE_PERCENT, RECLAIM_REST_MILLIS};
+use crate::limits::{ACME_DOMAINS_MAX, RECLAIM_LIVE_PERCENT, RECLAIM_REST_MILLIS};
 
 /// Name of the file that `coffre init` writes into the data directory.
 pub const FILE_NAME: &str = "coffre.toml";
@@ -250,6 +250,62 @@ pub struct Webdav {
     /// Networks of balancers that begin each connection with a PROXY header.
     #[serde(default)]
     pub proxy_from: Vec<IpNet>,
+    /// The certificate comes from an ACME directory; until it has, the one above is served.
+    pub acme: Option<Acme>,
+}
+
+/// `[webdav.acme]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acme {
+    /// Names that the certificate is for.
+    pub domains: Vec<String>,
+    /// Addresses that the directory's operator may write to: `mailto:...`.
+    #[serde(default)]
+    pub contact: Vec<String>,
+    /// URL of the directory.
+    pub directory: String,
+    /// The root in PEM that the directory's own certificate is checked against; absent: those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// The directory that holds the account's key, the certificate and its key.
+    #[serde(default = "acme_cache")]
+    pub cache: PathBuf,
+}
+
+impl Acme {
+    /// What is wrong with it.
+    fn flaw(&self) -> Option<(&'static str, &'static str)> {
+        if !(1..=ACME_DOMAINS_MAX).contains(&self.domains.len()) {
+            return Some(("webdav.acme.domains", "between 1 and 100 names"));
+        }
+        if !self.domains.iter().all(|name| is_host_name(name)) {
+            let why = "names such as files.example.org: no addresses, no wildcards, non-ASCII ones as xn--";
+            return Some(("webdav.acme.domains", why));
+        }
+        if !self.contact.iter().all(|contact| contact.starts_with("mailto:")) {
+            return Some(("webdav.acme.contact", "such as mailto:admin@example.org"));
+        }
+        (!self.directory.starts_with("https://"))
+            .then_some(("webdav.acme.directory", "a URL that begins with https://"))
+    }
+}
+
+/// Whether a text is a fully qualified name of a host (RFC 1123), and no address.
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253
+        && text.contains('.')
+        && text.split('.').all(is_label)
+        && text.parse::<std::net::IpAddr>().is_err()
+}
+
+fn acme_cache() -> PathBuf {
+    PathBuf::from("acme")
 }
 
 /// Whether browsers are told to come over TLS only from now on (RFC 6797).
@@ -350,6 +406,11 @@ impl Config {
         if let Some(webdav) = &mut self.webdav {
             rebase(&mut webdav.certificate_file);
             rebase(&mut webdav.key_file);
+            if let Some(acme) = &mut webdav.acme {
+                acme.ca_file.iter_mut().for_each(rebase);
+                rebase(&mut acme.cache);
+                acme.domains.iter_mut().for_each(|name| name.make_ascii_lowercase());
+            }
         }
     }
 
@@ -376,6 +437,10 @@ impl Config {
         }
         if self.webdav.as_ref().is_some_and(|dav| dav.source_connections_max == 0) {
             return bad("webdav.source_connections_max", "at least 1");
+        }
+        if let Some((key, why)) = self.webdav.as_ref().and_then(|dav| dav.acme.as_ref()).and_then(Acme::flaw)
+        {
+            return bad(key, why);
         }
         if self.sftp.is_none() && self.webdav.is_none() {
             return bad("sftp", "neither [sftp] nor [webdav] is there: nothing would be served");
@@ -439,6 +504,21 @@ mod tests {
             let error = load(&format!("{GOOD}[sessions]\n{bad}\n")).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");
         }
+        let dav = "gateway_key_file = 'k'\n[webdav]\nlisten = '127.0.0.1:0'\ncertificate_file = 'c'\nkey_file = 'k'\n";
+        for (bad, key) in [
+            ("domains = []", "domains"),
+            ("domains = ['*.example.org']", "domains"),
+            ("domains = ['192.0.2.1']", "domains"),
+            ("domains = ['a.example.org']\ncontact = ['admin@example.org']", "contact"),
+            ("domains = ['a.example.org']\nrenew = '30d'", "renew"),
+        ] {
+            let acme = format!("{dav}[webdav.acme]\ndirectory = 'https://acme.test/dir'\n{bad}\n");
+            let error = load(&acme).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+        let plain = "[webdav.acme]\ndirectory = 'http://acme.test/dir'\ndomains = ['a.example.org']\n";
+        let error = load(&format!("{dav}{plain}")).unwrap_err().to_string();
+        assert!(error.contains("webdav.acme.directory"), "{error}");
         let proxy = load(&format!("{GOOD}proxy_from = ['10.0.0.0/33']\n")).unwrap_err().to_string();
         assert!(proxy.contains("proxy_from"), "{proxy}");
     }

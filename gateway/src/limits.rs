@@ -55,6 +55,13 @@ pub const SCRUB_RATE_BYTES_MIN: u64 = 64 * 1024;
 /// Seconds that it rests at a time between two passes, or after an error: so long it takes to notice a changed amount.
 pub const SCRUB_REST_SECS: u64 = 60;
 
+/// Authorities whose certificates a customer takes: each is tried at a login.
+pub const AUTHORITIES_MAX: usize = 32;
+/// Revocations of one authority: 100 bytes each in memory. With certificates of a day, more mean that the authority is lost.
+pub const REVOCATIONS_MAX: usize = 100_000;
+/// Seconds that an authority may be allowed to make certificates valid for: a year, as for tokens.
+pub const AUTHORITY_LIFE_SECS_MAX: u64 = 366 * 86_400;
+
 // ---- backup ----
 
 /// Bytes of a backup copied at a time.
@@ -206,6 +213,20 @@ pub const TLS_SESSIONS_MAX: usize = 4096;
 pub const CERTIFICATE_LOOK_SECS: u64 = 2;
 /// Seconds before the end of a certificate at which its operator is told: two weeks, time to find out why it was not renewed.
 pub const CERTIFICATE_WARNING_SECS: i64 = 14 * 86_400;
+
+/// Names of one certificate that is ordered: what the largest public directory takes.
+pub const ACME_DOMAINS_MAX: usize = 100;
+/// Seconds for one order: a directory looks at each name from several places, and makes clients wait.
+pub const ACME_ATTEMPT_SECS_MAX: u64 = 300;
+/// Seconds to wait for a directory's next step.
+pub const ACME_POLL_SECS_MAX: u64 = 120;
+/// Seconds after the first failure of an order. Four times as many after each further one: five attempts in the first hour,
+/// which is what the largest public directory allows.
+pub const ACME_RETRY_SECS: i64 = 15;
+/// Seconds between two orders at most, however many failed.
+pub const ACME_RETRY_SECS_MAX: i64 = 6 * 3600;
+/// Seconds between two looks at the clock while nothing is due.
+pub const ACME_LOOK_SECS: u64 = 3600;
 
 // ---- webdav ----
 

@@ -2,7 +2,7 @@
 //!
 //! That is the shares of `[sessions]` (`user_max`, `customer_max`, `user_rate`, `customer_rate`), of `[webdav]`
 //! `public_names`, `source_connections_max`, `hsts`, and the certificate. Everything else needs a restart. A configuration that
-//! cannot be used changes nothing.
+//! cannot be used changes nothing. An order at an ACME directory that has failed is tried again at once.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,9 @@ use coffre_storage::Store;
 use coffre_storage::audit::{Action, Actor, Outcome, RecordDraft};
 
 use crate::accounts::{Accounts, Shares};
-use crate::config::{Config, ConfigError, Sessions, Webdav};
-use crate::tls::certificate::Files;
+use crate::config::{Acme, Config, ConfigError, Sessions, Webdav};
+use crate::tls::acme::{self, Subscription};
+use crate::tls::certificate::{Certificate, CertificateError, Files};
 use crate::tls::watch::CertificateWatch;
 use crate::webdav::settings::{Live, Settings};
 
@@ -24,6 +25,8 @@ pub struct Reload {
     pub store: Store,
     /// Who has the shares.
     pub accounts: Accounts,
+    /// Who orders its certificate, if it comes from an ACME directory. Ends before the watch that it gives certificates to.
+    pub acme: Option<acme::Acme>,
     /// The WebDAV listener's settings and certificate, if there is one.
     pub webdav: Option<(Live, CertificateWatch)>,
 }
@@ -39,9 +42,38 @@ pub fn shares(config: &Config) -> Shares {
     }
 }
 
-/// Where the listener's certificate is.
+/// What is ordered from an ACME directory.
+pub fn subscription(section: &Acme) -> Subscription {
+    let Acme { domains, contact, directory, ca_file, cache } = section.clone();
+    Subscription { domains, contact, directory, ca_file, cache }
+}
+
+/// Where the listener's certificate is: what an ACME directory gave, if it has.
 pub fn certificate_files(section: &Webdav) -> Files {
+    let ordered = section.acme.as_ref().map(|acme| subscription(acme).files());
+    if let Some(files) = ordered.filter(|files| files.certificate.exists()) {
+        return files;
+    }
+    configured_files(section)
+}
+
+fn configured_files(section: &Webdav) -> Files {
     Files { certificate: section.certificate_file.clone(), key: section.key_file.clone() }
+}
+
+/// What is served first: what an ACME directory gave, where it can be read.
+///
+/// # Errors
+/// Neither that nor the configured one can be served.
+pub fn first_certificate(section: &Webdav) -> Result<Certificate, CertificateError> {
+    let (files, configured) = (certificate_files(section), configured_files(section));
+    match Certificate::load(&files) {
+        Err(error) if files != configured => {
+            tracing::error!(%error, "the certificate in the ACME cache is not used");
+            Certificate::load(&configured)
+        }
+        first => first,
+    }
 }
 
 impl Reload {
@@ -63,6 +95,9 @@ impl Reload {
         if let (Some((settings, watch)), Some(section)) = (&self.webdav, &config.webdav) {
             settings.set(Settings::of(section));
             watch.reload(certificate_files(section));
+        }
+        if let Some(acme) = &self.acme {
+            acme.try_now();
         }
     }
 

@@ -21,7 +21,8 @@ use crate::maintenance::Maintenance;
 use crate::reload::{self, Reload};
 use crate::scrub::Scrubbing;
 use crate::ssh::{self, SshOptions};
-use crate::tls::certificate::{Certificate, Certificates};
+use crate::tls::acme::Acme;
+use crate::tls::certificate::Certificates;
 use crate::tls::watch::CertificateWatch;
 use crate::vfs::Vfs;
 use crate::webdav::settings::{Live, Settings};
@@ -97,8 +98,13 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (drain, vfs) = (CancellationToken::new(), Vfs::new(store.clone()));
-    let mut reloading =
-        Reload { file: config.file.clone(), store: store.clone(), accounts: accounts.clone(), webdav: None };
+    let mut reloading = Reload {
+        file: config.file.clone(),
+        store: store.clone(),
+        accounts: accounts.clone(),
+        webdav: None,
+        acme: None,
+    };
     let mut tasks = JoinSet::new();
     let (mut sftp, mut webdav) = (None, None);
     accounts.set_shares(reload::shares(config));
@@ -128,12 +134,20 @@ async fn serve(
     }
     if let Some(section) = &config.webdav {
         let files = reload::certificate_files(section);
-        let certificates = Arc::new(Certificates::new(Certificate::load(&files)?));
+        let certificates = Arc::new(Certificates::new(reload::first_certificate(section)?));
         let settings = Live::new(Settings::of(section));
         let watch = CertificateWatch::start(store.clone(), Arc::clone(&certificates), files)?;
+        if let Some((section, taken)) = section.acme.as_ref().zip(watch.taking()) {
+            let subscription = reload::subscription(section);
+            let acme = Acme::start(store.clone(), Arc::clone(&certificates), subscription, taken)
+                .with_context(|| format!("the ACME cache {}", section.cache.display()))?;
+            reloading.acme = Some(acme);
+        }
         reloading.webdav = Some((settings.clone(), watch));
+        let known = accounts.clone();
+        let wanted = Arc::new(move || known.takes_client_certificates());
         let options = WebdavOptions {
-            tls: tls::server_config(Arc::clone(&certificates))?,
+            tls: tls::server_config(Arc::clone(&certificates), section.acme.is_some(), wanted)?,
             certificates,
             settings,
             connections_max: section.connections_max,

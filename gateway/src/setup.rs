@@ -201,7 +201,13 @@ pub fn demo(data: &Path, store: &Store, accounts: &Accounts, upkeep: Upkeep) -> 
         .to_string();
     if !has(&known, "fingerprint", &fingerprint) {
         let scope = Scope { from: LOOPBACK.map(str::to_owned).to_vec(), ..Scope::default() };
-        run(Request::CredentialAddKey { user: "demo/demo".into(), key: public, machine: true, scope })?;
+        run(Request::CredentialAddKey {
+            user: "demo/demo".into(),
+            key: public,
+            machine: true,
+            smart_card: false,
+            scope,
+        })?;
     }
     let earlier = fs::read_to_string(data.join("demo/token-id")).unwrap_or_default();
     if has(&known, "id", earlier.trim()) {

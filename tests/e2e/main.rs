@@ -5,6 +5,7 @@ mod answers;
 mod asyncssh;
 mod audit;
 mod canary;
+mod certificates;
 mod crash;
 mod credentials;
 mod curl;

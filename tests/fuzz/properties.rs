@@ -14,7 +14,11 @@ use coffre::webdav::request::Request as WebRequest;
 use coffre::webdav::xml::{self, Element, Node};
 use coffre_auth::credential::app_token::AppToken;
 use coffre_auth::credential::recovery::RecoveryCode;
+use coffre_auth::credential::ssh_certificate::{Authority, Claim};
+use coffre_auth::credential::tls_certificate::ClientCertificate;
 use coffre_auth::credential::totp::TotpSecret;
+use coffre_auth::limits::{CERTIFICATE_KEY_ID_BYTES_MAX, CERTIFICATE_SLACK_SECS, TLS_SUBJECT_CHARS_MAX};
+use coffre_auth::{CredentialId, CustomerId};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Frames of a stream that comes in pieces of `piece` bytes, and whether the stream broke.
@@ -327,5 +331,54 @@ pub(crate) fn secrets(bytes: &[u8]) {
         assert!((step - now.div_euclid(30)).abs() <= 1, "not of another time");
         assert_eq!(text.bytes().filter(u8::is_ascii_digit).count(), 6);
         assert_eq!(secret.matching_step(text, now, Some(step)), None, "not twice");
+    }
+}
+
+/// A second of the twenty-third century, which nanoseconds in 63 bits still reach.
+const LAST_SECS: u64 = 9_000_000_000;
+
+/// Certificates of users, as they come: for TLS in DER, and of OpenSSH.
+///
+/// # Panics
+/// When one is taken for what it is not.
+pub(crate) fn certificates(bytes: &[u8]) {
+    if let Ok(shown) = ClientCertificate::read(bytes) {
+        assert_eq!(ClientCertificate::read(bytes), Ok(shown.clone()), "it says one thing");
+        assert!(shown.subject.chars().count() <= TLS_SUBJECT_CHARS_MAX);
+        assert!(!shown.is_live(shown.ends), "dead at the instant it ends");
+        let longer = [bytes, &[0]].concat();
+        assert!(ClientCertificate::read(&longer).is_err(), "nothing stands behind it");
+    }
+    let Ok(certificate) = ssh_key::Certificate::from_bytes(bytes) else { return };
+    let Ok(claim) = Claim::read(&certificate) else { return };
+    assert!(certificate.cert_type().is_user() && !certificate.valid_principals().is_empty());
+    assert!(claim.key_id.len() <= CERTIFICATE_KEY_ID_BYTES_MAX);
+    assert!(certificate.critical_options().keys().all(|name| name == "source-address"));
+    let authority = Authority {
+        id: CredentialId("fuzz".to_owned()),
+        customer: CustomerId([1; 16]),
+        key: claim.authority_key.clone(),
+        fingerprint: String::new(),
+        life_secs_max: 86_400,
+        rights: None,
+        networks: Vec::new(),
+        created: 0,
+        expires: None,
+        revoked: None,
+    };
+    let source = std::net::Ipv4Addr::LOCALHOST.into();
+    let at = |secs: u64| i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
+    let begun = at(certificate.valid_after());
+    assert!(claim.check(&authority, &["\0nobody"], source, begun).is_err(), "for those whom it names only");
+    // Beyond what a clock of ours can say nothing is told apart.
+    if certificate.valid_before() > LAST_SECS {
+        return;
+    }
+    for name in certificate.valid_principals() {
+        if claim.check(&authority, &[name], source, begun).is_ok() {
+            let life = certificate.valid_before() - certificate.valid_after();
+            assert!(life <= 86_400 + CERTIFICATE_SLACK_SECS, "for a day");
+            assert!(claim.check(&authority, &[name], source, at(certificate.valid_before())).is_err());
+        }
     }
 }

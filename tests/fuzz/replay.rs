@@ -67,6 +67,11 @@ fn secrets_of_the_corpus_are_what_they_are_and_nothing_else() -> Result<()> {
 }
 
 #[test]
+fn certificates_of_the_corpus_say_one_thing_or_are_refused() -> Result<()> {
+    replay("certificates", properties::certificates)
+}
+
+#[test]
 fn ranges_of_the_corpus_lie_inside() -> Result<()> {
     replay("ranges", properties::ranges)
 }

@@ -119,8 +119,10 @@ fn namespace(store: &Store, vault: VaultId) -> Namespace {
         user: UserId([2; 16]),
         user_name: "model/model".into(),
         credential: CredentialId("model".into()),
+        beside: Vec::new(),
         factors: vec![Factor::AppToken],
         mounts: vec![mount],
+        certificate: None,
     };
     let session = Session {
         pace: coffre::line::pace::Pace::default(),

@@ -3,7 +3,9 @@
 pub mod app_token;
 pub mod password;
 pub mod recovery;
+pub mod ssh_certificate;
 pub mod ssh_key;
+pub mod tls_certificate;
 pub mod totp;
 
 use std::net::IpAddr;
@@ -12,9 +14,9 @@ use ipnet::IpNet;
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
+use crate::factor::Factor;
 use crate::id::{CredentialId, UserId};
 use crate::permit::RightsSet;
-use crate::principal::Factor;
 
 /// A network that a credential is good for; text in CBOR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,9 @@ pub enum Proof {
         /// An unattended machine's.
         #[n(2)]
         machine: bool,
+        /// On a smart card (PIV), by the operator's word.
+        #[cbor(n(3), default)]
+        smart_card: bool,
     },
     /// A password: never enough alone.
     #[n(2)]
@@ -85,6 +90,16 @@ pub enum Proof {
         /// HMAC-SHA-256 of each.
         #[n(0)]
         macs: Vec<ByteArray<32>>,
+    },
+    /// A TLS client certificate.
+    #[n(6)]
+    TlsCertificate {
+        /// SHA-256 of its `SubjectPublicKeyInfo`.
+        #[cbor(n(0), with = "minicbor::bytes")]
+        pin: [u8; 32],
+        /// Whom it named when it was registered.
+        #[n(1)]
+        subject: String,
     },
 }
 
@@ -122,7 +137,9 @@ impl Credential {
     pub fn factor(&self) -> Factor {
         match self.proof {
             Proof::Token { .. } => Factor::AppToken,
-            Proof::SshKey { .. } => Factor::SshKey,
+            Proof::TlsCertificate { .. } => Factor::TlsCertificate,
+            Proof::SshKey { smart_card: true, .. } => Factor::SmartCard,
+            Proof::SshKey { smart_card: false, .. } => Factor::SshKey,
             Proof::Password { .. } => Factor::Password,
             Proof::Totp { .. } => Factor::Totp,
             Proof::RecoveryCodes { .. } => Factor::RecoveryCode,
@@ -149,7 +166,12 @@ mod tests {
         Credential {
             id: CredentialId("abcdefghij".into()),
             user: UserId([1; 16]),
-            proof: Proof::SshKey { key: vec![1, 2], fingerprint: "SHA256:x".into(), machine: true },
+            proof: Proof::SshKey {
+                key: vec![1, 2],
+                fingerprint: "SHA256:x".into(),
+                machine: true,
+                smart_card: false,
+            },
             rights: Some(RightsSet::AppendOnly),
             networks: vec![Network("10.0.0.0/8".parse().unwrap())],
             created: 1,
@@ -171,6 +193,23 @@ mod tests {
         assert!(credential().is_from("::ffff:10.1.2.3".parse().unwrap()));
         assert!(!credential().is_from("11.1.2.3".parse().unwrap()));
         assert!(!credential().is_from("::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_key_of_an_earlier_version_is_on_no_smart_card() {
+        let mut old = Vec::new();
+        minicbor::Encoder::new(&mut old)
+            .array(2)
+            .and_then(|row| row.u32(1)?.array(3)?.bytes(&[1, 2])?.str("SHA256:x")?.bool(false))
+            .unwrap();
+        let read: Proof = minicbor::decode(&old).unwrap();
+        let expected = Proof::SshKey {
+            key: vec![1, 2],
+            fingerprint: "SHA256:x".into(),
+            machine: false,
+            smart_card: false,
+        };
+        assert_eq!(read, expected);
     }
 
     #[test]

@@ -34,13 +34,22 @@ pub struct AcceptedKey {
     pub fingerprint: String,
 }
 
+impl AcceptedKey {
+    /// Whether a FIDO security key holds it (`sk-...`).
+    pub fn is_security_key(&self) -> bool {
+        // A name's length, then the name.
+        self.bytes.get(4..).is_some_and(|name| name.starts_with(b"sk-"))
+    }
+}
+
 /// Whether a key is of a kind that is taken.
 ///
 /// # Errors
 /// [`KeyError`].
 pub fn accept(key: &KeyData) -> Result<AcceptedKey, KeyError> {
     match key {
-        KeyData::Ed25519(_) | KeyData::Ecdsa(_) => {}
+        // What a security key signs says whether it was touched, and nobody looks: it is worth what a key in a file is worth.
+        KeyData::Ed25519(_) | KeyData::Ecdsa(_) | KeyData::SkEd25519(_) | KeyData::SkEcdsaSha2NistP256(_) => {}
         KeyData::Rsa(rsa) => {
             let modulus = rsa.n().as_positive_bytes().unwrap_or_default();
             let zeros = modulus.first().map_or(0, |byte| usize::try_from(byte.leading_zeros()).unwrap_or(0));
@@ -50,8 +59,6 @@ pub fn accept(key: &KeyData) -> Result<AcceptedKey, KeyError> {
             }
         }
         KeyData::Dsa(_)
-        | KeyData::SkEcdsaSha2NistP256(_)
-        | KeyData::SkEd25519(_)
         | KeyData::Certificate(_)
         | KeyData::Other(_)
         // The type may grow; what is not known is not taken.
@@ -93,6 +100,13 @@ mod tests {
         let key = parse(&format!("# a comment\n{ED25519}\n")).unwrap();
         assert!(key.fingerprint.starts_with("SHA256:"));
         assert_eq!(parse(ED25519).unwrap(), key);
+    }
+
+    #[test]
+    fn keys_of_security_keys_are_taken_and_known_as_such() {
+        let ed25519 = "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqtiAAAABHNzaDo= x";
+        assert!(parse(ed25519).unwrap().is_security_key());
+        assert!(!parse(ED25519).unwrap().is_security_key());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use coffre_auth::credential::app_token::{self, AppToken, LifetimeError, random_text};
 use coffre_auth::credential::password::PasswordError;
 use coffre_auth::credential::ssh_key::{self, KeyError};
+use coffre_auth::credential::tls_certificate::TlsCertificateError;
 use coffre_auth::customer::is_name;
 use coffre_auth::{
     Credential, CredentialId, Customer, CustomerId, Mount, Network, Policy, Proof, RightsSet, User, UserId,
@@ -17,7 +18,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Accounts;
-use crate::limits::TOTP_DEVICES_MAX;
+use crate::limits::{AUTHORITIES_MAX, REVOCATIONS_MAX, TOTP_DEVICES_MAX};
 use crate::units::Bound;
 use crate::vfs::path::PathError;
 use crate::vfs::{SNAPSHOTS, VaultPath};
@@ -95,6 +96,21 @@ pub enum AccountError {
     /// A machine key without networks.
     #[error("a machine's key is pinned to networks: say --from")]
     Unpinned,
+    /// A TLS certificate that is not taken.
+    #[error(transparent)]
+    TlsCertificate(#[from] TlsCertificateError),
+    /// How long its certificates may be valid is out of bounds.
+    #[error("certificates may be valid for between 1 second and 366 days")]
+    Validity,
+    /// The customer takes the certificates of as many authorities as it may.
+    #[error("the customer has its {AUTHORITIES_MAX} authorities already")]
+    Authorities,
+    /// It has as many revocations as it may.
+    #[error("the authority has {REVOCATIONS_MAX} revocations already: make another one and revoke it")]
+    Revocations,
+    /// Not one that `ssh-keygen -l` shows.
+    #[error("this is no fingerprint: write SHA256:... as `ssh-keygen -l` shows it")]
+    Fingerprint,
     /// The store's answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -187,6 +203,17 @@ pub struct CredentialScope {
     pub networks: Vec<IpNet>,
     /// For this long.
     pub expires_secs: Option<u64>,
+}
+
+/// Where an SSH key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// In a file of a person's, an agent, or a security key.
+    Person,
+    /// In an unattended machine.
+    Machine,
+    /// On a smart card (PIV) that asks for a PIN, by the operator's word.
+    SmartCard,
 }
 
 /// A token, shown once.
@@ -586,7 +613,7 @@ impl Accounts {
         Ok(())
     }
 
-    fn add_credential(&self, user: &User, credential: Credential) -> Result<(), AccountError> {
+    pub(super) fn add_credential(&self, user: &User, credential: Credential) -> Result<(), AccountError> {
         let mut audit = operator(Action::CredentialAdd, Some(user.customer), &user.name);
         audit.credential = Some(credential.id.0.clone());
         self.commit(audit, |txn| {
@@ -596,7 +623,7 @@ impl Accounts {
         Ok(())
     }
 
-    fn until(&self, secs: u64) -> i64 {
+    pub(super) fn until(&self, secs: u64) -> i64 {
         self.now().saturating_add(i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(NANOS))
     }
 
@@ -608,12 +635,16 @@ impl Accounts {
         &self,
         user: &str,
         key: &str,
-        machine: bool,
+        place: KeyPlace,
         scope: CredentialScope,
     ) -> Result<Credential, AccountError> {
         let _alone = self.changing();
         let user = self.user_named(user)?;
         let key = ssh_key::parse(key)?;
+        if place == KeyPlace::SmartCard && key.is_security_key() {
+            return Err(KeyError::Kind.into());
+        }
+        let (machine, smart_card) = (place == KeyPlace::Machine, place == KeyPlace::SmartCard);
         if machine && scope.networks.is_empty() {
             return Err(AccountError::Unpinned);
         }
@@ -634,7 +665,7 @@ impl Accounts {
         let credential = Credential {
             id: CredentialId(random_text(10)?),
             user: user.id,
-            proof: Proof::SshKey { key: key.bytes, fingerprint: key.fingerprint, machine },
+            proof: Proof::SshKey { key: key.bytes, fingerprint: key.fingerprint, machine, smart_card },
             rights: scope.rights,
             networks: scope.networks.into_iter().map(Network).collect(),
             created: now,
@@ -704,6 +735,9 @@ impl Accounts {
     /// [`AccountError`].
     pub fn revoke(&self, id: &str) -> Result<(), AccountError> {
         let _alone = self.changing();
+        if self.revoke_authority(id)? {
+            return Ok(());
+        }
         let known = self
             .read()
             .credentials

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use coffre_auth::authenticate::{Key, Login, Proven, Question, Reason, Service, Step};
 use coffre_auth::credential::app_token;
 use coffre_auth::credential::password::StoredPassword;
-use coffre_auth::{Combination, CredentialId, Proof};
+use coffre_auth::{Combination, CredentialId, Factor, Proof};
 use coffre_storage::audit::Protocol;
 use zeroize::Zeroizing;
 
@@ -63,6 +63,34 @@ impl Dialogue {
         let known = self.accounts.known_key(user, key, self.source);
         let step = self.login.key(known, self.accounts.rules(user, now));
         self.go_on(user, step).await
+    }
+
+    /// Whether a key that nobody registered may be one that a certificate is for.
+    pub fn takes_certificates(&self) -> bool {
+        self.accounts.takes_certificates()
+    }
+
+    /// An OpenSSH certificate: russh has verified its signature, its dates, and that the client has its key.
+    pub async fn certificate(&mut self, user: &str, certificate: &russh::keys::Certificate) -> Reply {
+        let Some(now) = self.begin(user) else { return Reply::Refused };
+        let at = (self.source, Protocol::Sftp);
+        let (refusal, details) = match self.accounts.certified(user, certificate, self.source) {
+            Ok(principal) => {
+                let rules = self.accounts.rules(user, now);
+                let by = principal.credential.clone();
+                match self.login.certificate(by, Factor::SshCertificate, rules) {
+                    Step::Accepted(_) => {
+                        let admitted = self.accounts.admit_principal(principal, user, at).await;
+                        return admitted.map_or(Reply::Refused, Reply::Session);
+                    }
+                    Step::Refused(reason) => (reason.to_string(), Vec::new()),
+                    Step::More | Step::Ask(_) => (Reason::NotAsked.to_string(), Vec::new()),
+                }
+            }
+            Err(refusal) => refusal,
+        };
+        self.accounts.refuse_with(user, at, &refusal, details).await;
+        Reply::Refused
     }
 
     /// An app token, at the prompt for a password.
@@ -125,7 +153,8 @@ impl Dialogue {
 
     /// Nothing was looked at, so nothing failed that would count.
     async fn busy(&self, user: &str, busy: Busy) -> Reply {
-        self.accounts.note_refusal(user, self.source, Protocol::Sftp, &busy.to_string()).await;
+        let at = (self.source, Protocol::Sftp);
+        self.accounts.note_refusal(user, at, &busy.to_string(), Vec::new()).await;
         Reply::Refused
     }
 
@@ -153,7 +182,12 @@ impl Dialogue {
             },
             Step::Ask(question) => Reply::Ask(question),
             Step::Refused(reason) => {
-                self.accounts.refuse(user, self.source, Protocol::Sftp, &reason.to_string()).await;
+                let at = (self.source, Protocol::Sftp);
+                let reason = reason.to_string();
+                match self.login.key_proven() {
+                    Some(key) => self.accounts.refuse_after(user, key, at, &reason).await,
+                    None => self.accounts.refuse(user, self.source, Protocol::Sftp, &reason).await,
+                }
                 Reply::Refused
             }
         }
@@ -179,7 +213,9 @@ impl Accounts {
         let known = holders.filter_map(|id| directory.credentials.get(id)).find(good)?;
         Some(match known.proof {
             Proof::SshKey { machine: true, .. } => Key::Machine(known.id.clone()),
-            Proof::SshKey { machine: false, .. }
+            Proof::SshKey { smart_card: true, .. } => Key::SmartCard(known.id.clone()),
+            Proof::SshKey { machine: false, smart_card: false, .. }
+            | Proof::TlsCertificate { .. }
             | Proof::Token { .. }
             | Proof::Password { .. }
             | Proof::Totp { .. }
@@ -195,6 +231,7 @@ impl Accounts {
             match &known.proof {
                 Proof::Password { stored } => Some((known.id.clone(), stored.clone())),
                 Proof::Token { .. }
+                | Proof::TlsCertificate { .. }
                 | Proof::SshKey { .. }
                 | Proof::Totp { .. }
                 | Proof::RecoveryCodes { .. } => None,

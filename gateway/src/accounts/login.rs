@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use coffre_auth::authenticate::{Login, Proven, Reason, Rules, Service, Step};
 use coffre_auth::credential::app_token::AppToken;
-use coffre_auth::{Credential, CredentialId, Factor, Proof};
+use coffre_auth::{Credential, CredentialId, Factor, Principal, Proof};
 use coffre_storage::audit::{Action, Actor, DetailKey, Outcome, Protocol, RecordDraft};
 use tokio_util::sync::CancellationToken;
 
-use super::Accounts;
+use super::{Accounts, certificate};
 use crate::limits::{OFFERED_NAME_BYTES_MAX, REQUEST_SESSION_IDLE_SECS};
 use crate::session::{Session, SharedSession};
 
@@ -41,6 +41,7 @@ impl Accounts {
             // As long as a wrong token takes.
             Some(
                 Proof::SshKey { .. }
+                | Proof::TlsCertificate { .. }
                 | Proof::Password { .. }
                 | Proof::Totp { .. }
                 | Proof::RecoveryCodes { .. },
@@ -108,18 +109,63 @@ impl Accounts {
     /// Writes down that somebody was not let in, and counts it. A store that cannot write has let nobody in either.
     pub(super) async fn refuse(&self, user: &str, source: IpAddr, protocol: Protocol, reason: &str) {
         self.throttle().failed(offered(user), source, self.now());
-        self.note_refusal(user, source, protocol, reason).await;
+        self.note_refusal(user, (source, protocol), reason, Vec::new()).await;
+    }
+
+    /// The same, with more for who may read names.
+    pub(super) async fn refuse_with(
+        &self,
+        user: &str,
+        at: (IpAddr, Protocol),
+        reason: &str,
+        details: Vec<(DetailKey, Vec<u8>)>,
+    ) {
+        self.throttle().failed(offered(user), at.0, self.now());
+        self.note_refusal(user, at, reason, details).await;
     }
 
     /// Writes down that somebody was not let in.
-    pub(super) async fn note_refusal(&self, user: &str, source: IpAddr, protocol: Protocol, reason: &str) {
+    pub(super) async fn note_refusal(
+        &self,
+        user: &str,
+        (source, protocol): (IpAddr, Protocol),
+        reason: &str,
+        mut details: Vec<(DetailKey, Vec<u8>)>,
+    ) {
+        details.insert(0, (DetailKey::UserName, offered(user).as_bytes().to_vec()));
         let record = RecordDraft {
             source: Some(source),
             protocol,
             outcome: Outcome::Refused,
             reason: Some(reason.to_owned()),
-            details: vec![(DetailKey::UserName, offered(user).as_bytes().to_vec())],
+            details,
             ..RecordDraft::new(Actor::Unknown, Action::Login)
+        };
+        if let Err(error) = self.record(record).await {
+            tracing::warn!(%error, "a refused login could not be recorded");
+        }
+    }
+
+    /// Writes down that who had proven a key failed at the rest, and counts it.
+    pub(super) async fn refuse_after(
+        &self,
+        user: &str,
+        key: &CredentialId,
+        (source, protocol): (IpAddr, Protocol),
+        reason: &str,
+    ) {
+        self.throttle().failed(offered(user), source, self.now());
+        let who = self.read().user(user).map(|user| (user.customer, user.id));
+        let record = RecordDraft {
+            customer: who.map(|(customer, _)| customer.0),
+            credential: Some(key.0.clone()),
+            factors: vec![Factor::SshKey.name()],
+            source: Some(source),
+            protocol,
+            outcome: Outcome::Refused,
+            reason: Some(reason.to_owned()),
+            details: vec![(DetailKey::UserName, offered(user).as_bytes().to_vec())],
+            ..RecordDraft::new(who.map_or(Actor::Unknown, |(_, id)| Actor::User(id.0)), Action::Login)
         };
         if let Err(error) = self.record(record).await {
             tracing::warn!(%error, "a refused login could not be recorded");
@@ -155,10 +201,20 @@ impl Accounts {
         protocol: Protocol,
     ) -> Result<SharedSession, LoginError> {
         let principal = self.read().principal(proven, source, self.now());
-        let Some(principal) = principal else {
-            self.refuse(user, source, protocol, &LoginError::Refused.to_string()).await;
-            return Err(LoginError::Refused);
-        };
+        if let Some(principal) = principal {
+            return self.admit_principal(principal, user, (source, protocol)).await;
+        }
+        self.refuse(user, source, protocol, &LoginError::Refused.to_string()).await;
+        Err(LoginError::Refused)
+    }
+
+    /// Lets somebody in.
+    pub(super) async fn admit_principal(
+        &self,
+        principal: Principal,
+        user: &str,
+        (source, protocol): (IpAddr, Protocol),
+    ) -> Result<SharedSession, LoginError> {
         self.throttle().succeeded(offered(user), source);
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| LoginError::Unavailable)?;
@@ -182,7 +238,11 @@ impl Accounts {
             self.record(record).await?;
             return Err(LoginError::Crowded);
         }
-        if let Err(error) = self.record(session.record(Action::Login)).await {
+        let mut record = session.record(Action::Login);
+        if let Some(claim) = &session.principal.certificate {
+            record.details.push((DetailKey::Note, certificate::shown(claim)));
+        }
+        if let Err(error) = self.record(record).await {
             self.sessions().live.remove(&id);
             return Err(error);
         }
@@ -190,7 +250,7 @@ impl Accounts {
         if session.is_live() { Ok(session) } else { Err(LoginError::Refused) }
     }
 
-    async fn record(&self, record: RecordDraft) -> Result<(), LoginError> {
+    pub(super) async fn record(&self, record: RecordDraft) -> Result<(), LoginError> {
         let store = self.inner.store.clone();
         let pending = tokio::task::spawn_blocking(move || store.record(record)).await;
         let pending = pending.map_err(|_| LoginError::Unavailable)?.map_err(|_| LoginError::Unavailable)?;
@@ -239,10 +299,15 @@ impl Accounts {
         let now = self.now();
         let directory = self.read();
         for session in self.sessions().live.values() {
-            let proven: Vec<Proven> = session.principal.proven().collect();
-            let good = directory
-                .principal(&proven, session.source, now)
-                .is_some_and(|principal| principal.mounts == session.principal.mounts);
+            let again = if let Some(claim) = &session.principal.certificate {
+                let user = directory.users.get(&session.principal.user);
+                let name = user.map(|user| directory.full_name(user)).unwrap_or_default();
+                directory.certified(&name, claim, session.source, now).ok()
+            } else {
+                let proven: Vec<Proven> = session.principal.proven().collect();
+                directory.principal(&proven, session.source, now)
+            };
+            let good = again.is_some_and(|principal| principal.mounts == session.principal.mounts);
             if !good {
                 session.ended.cancel();
             }

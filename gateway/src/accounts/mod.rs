@@ -4,18 +4,21 @@
 //! session is looked at again: one whose credential, user or customer is not good any more ends at once. The same look
 //! happens twice a second for what expires.
 
+mod certificate;
 mod changes;
 pub mod dialogue;
 mod login;
 mod passwords;
 mod second_factor;
 mod share;
+mod tls_certificate;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use coffre_auth::authenticate::{Enrolled, Proven, Rules};
+use coffre_auth::credential::ssh_certificate::{Authority, Mark, Revocation};
 use coffre_auth::throttle::Throttle;
 use coffre_auth::{
     Combination, Credential, CredentialId, Customer, CustomerId, Factor, Principal, Proof, User, UserId,
@@ -25,7 +28,7 @@ use coffre_storage::index::Table;
 use coffre_storage::keys::{GatewayLabel, Secret32};
 use coffre_storage::{Store, StoreError};
 
-pub use changes::{AccountError, CredentialScope, CustomerLimits, IssuedToken, VaultLimits};
+pub use changes::{AccountError, CredentialScope, CustomerLimits, IssuedToken, KeyPlace, VaultLimits};
 pub use login::LoginError;
 use passwords::Passwords;
 pub use second_factor::NewSecret;
@@ -65,6 +68,12 @@ struct Directory {
     credentials: HashMap<CredentialId, Credential>,
     /// User -> its credentials.
     held: HashMap<UserId, Vec<CredentialId>>,
+    /// Pins of TLS client certificates -> credentials that prove with them.
+    pins: HashMap<[u8; 32], Vec<CredentialId>>,
+    /// Whose SSH certificates are taken.
+    authorities: BTreeMap<CredentialId, Authority>,
+    /// Authority -> which of its certificates are not any more.
+    revocations: HashMap<CredentialId, HashSet<Mark>>,
     /// SSH key bytes -> credentials that prove with it.
     keys: HashMap<Vec<u8>, Vec<CredentialId>>,
 }
@@ -141,6 +150,7 @@ impl Directory {
             beside: rest.iter().map(|(id, _)| id.clone()).collect(),
             factors,
             mounts,
+            certificate: None,
         })
     }
 
@@ -165,12 +175,12 @@ impl Directory {
         let Some(customer) = self.customers.get(&user.customer) else { return Rules::OF_NOBODY };
         let enrolled =
             self.live_of(user.id, now).fold(Enrolled::Nothing, |found, known| match &known.proof {
-                Proof::Totp { confirmed: true, .. } => found.with_codes(),
-                Proof::RecoveryCodes { macs } if !macs.is_empty() => found.with_codes(),
+                // No recovery codes left is not never had any: a key alone does not come back by using them up.
+                Proof::Totp { confirmed: true, .. } | Proof::RecoveryCodes { .. } => found.with_codes(),
                 Proof::Password { .. } => found.with_password(),
                 Proof::Totp { confirmed: false, .. }
-                | Proof::RecoveryCodes { .. }
                 | Proof::Token { .. }
+                | Proof::TlsCertificate { .. }
                 | Proof::SshKey { .. } => found,
             });
         Rules { policy: customer.login(), enrolled }
@@ -187,6 +197,12 @@ impl Directory {
         if !held.contains(&credential.id) {
             held.push(credential.id.clone());
         }
+        if let Proof::TlsCertificate { pin, .. } = &credential.proof {
+            let holders = self.pins.entry(*pin).or_default();
+            if !holders.contains(&credential.id) {
+                holders.push(credential.id.clone());
+            }
+        }
         self.credentials.insert(credential.id.clone(), credential);
     }
 
@@ -202,6 +218,10 @@ impl Directory {
         self.held.remove(&user);
         self.credentials.retain(|_, credential| credential.user != user);
         let credentials = &self.credentials;
+        self.pins.retain(|_, holders| {
+            holders.retain(|id| credentials.contains_key(id));
+            !holders.is_empty()
+        });
         self.keys.retain(|_, holders| {
             holders.retain(|id| credentials.contains_key(id));
             !holders.is_empty()
@@ -233,6 +253,12 @@ impl Accounts {
         }
         for credential in rows::<Credential>(&store, Table::Credentials)? {
             directory.insert_credential(credential);
+        }
+        for authority in rows::<Authority>(&store, Table::Authorities)? {
+            directory.authorities.insert(authority.id.clone(), authority);
+        }
+        for revocation in rows::<Revocation>(&store, Table::CertificateRevocations)? {
+            directory.insert_revocation(revocation);
         }
         let token_key = store.gateway_key().derive(GatewayLabel::TokenMac);
         let code_key = store.gateway_key().derive(GatewayLabel::RecoveryCodeMac);

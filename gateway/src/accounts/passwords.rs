@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coffre_auth::credential::password::StoredPassword;
 use coffre_auth::throttle::network;
@@ -20,13 +20,13 @@ pub(super) struct Busy;
 /// The queue.
 #[derive(Debug)]
 pub(super) struct Passwords {
-    room: Semaphore,
+    room: Arc<Semaphore>,
     waiting: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { room: Semaphore::new(PASSWORDS_AT_ONCE), waiting: Mutex::default() }
+        Self { room: Arc::new(Semaphore::new(PASSWORDS_AT_ONCE)), waiting: Mutex::default() }
     }
 }
 
@@ -69,8 +69,13 @@ impl Passwords {
         source: IpAddr,
     ) -> Result<bool, Busy> {
         let place = self.place(source)?;
-        let Ok(_room) = self.room.acquire().await else { return Err(Busy) };
-        let checked = tokio::task::spawn_blocking(move || stored.is(&given)).await;
+        let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return Err(Busy) };
+        // The room goes with the check, which goes on when nobody waits for it any more.
+        let checked = tokio::task::spawn_blocking(move || {
+            let _room = room;
+            stored.is(&given)
+        });
+        let checked = checked.await;
         drop(place);
         checked.map_err(|_| Busy)
     }

@@ -36,13 +36,17 @@ type Replaced = fn(&Proof) -> bool;
 impl Accounts {
     /// Why a key that was just registered does not let its user in by itself; nothing when it does.
     pub fn why_not_enough(&self, user: &str, key: &Credential) -> Option<&'static str> {
-        let Proof::SshKey { machine, .. } = key.proof else { return None };
+        let Proof::SshKey { machine, smart_card, .. } = key.proof else { return None };
         let directory = self.read();
         let user = directory.user(user)?;
         let rules = directory.rules_of(user, self.now());
         if machine {
             let taken = rules.policy.takes(Combination::MachineKey);
             return (!taken).then_some("the customer takes no machine keys: `customer set --login`");
+        }
+        if smart_card {
+            let taken = rules.policy.takes(Combination::SmartCard);
+            return (!taken).then_some("the customer takes no keys of smart cards: `customer set --login`");
         }
         match rules.enrolled {
             Enrolled::Nothing if !rules.policy.takes(Combination::Key) => Some(
@@ -236,6 +240,7 @@ impl Accounts {
             }
             Proof::Totp { confirmed: false, .. }
             | Proof::Password { .. }
+            | Proof::TlsCertificate { .. }
             | Proof::SshKey { .. }
             | Proof::Token { .. } => None,
         }

@@ -5,6 +5,7 @@
 //! which is `done` or `failed`.
 
 mod backup;
+mod certificate;
 mod check;
 pub mod client;
 mod erase;
@@ -85,7 +86,7 @@ pub enum Request {
     /// `user delete`
     UserDelete { user: String },
     /// `credential add-key`
-    CredentialAddKey { user: String, key: String, machine: bool, scope: Scope },
+    CredentialAddKey { user: String, key: String, machine: bool, smart_card: bool, scope: Scope },
     /// `credential add-token`
     CredentialAddToken { user: String, scope: Scope },
     /// `credential add-password`
@@ -98,6 +99,12 @@ pub enum Request {
     CredentialAddCodes { user: String },
     /// `credential list`
     CredentialList { user: Option<String> },
+    /// `credential add-certificate`
+    TlsCertificateAdd { user: String, certificate: String, scope: Scope },
+    /// `credential add-authority`
+    AuthorityAdd { customer: String, key: String, life_secs_max: u64, scope: Scope },
+    /// `credential revoke-certificate`
+    CertificateRevoke { authority: String, mark: CertificateMark },
     /// `credential revoke`
     CredentialRevoke { id: String },
     /// `audit tail`
@@ -127,6 +134,18 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(..)")
     }
+}
+
+/// By what certificates are told: one of these.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateMark {
+    /// Serial number.
+    pub serial: Option<u64>,
+    /// Key id.
+    pub key_id: Option<String>,
+    /// Fingerprint of the certified key.
+    pub fingerprint: Option<String>,
 }
 
 /// What a credential may do, from where, until when.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Request, Scope, incidents};
-use crate::accounts::{Accounts, CredentialScope};
+use crate::accounts::{Accounts, CredentialScope, KeyPlace};
 use crate::config::{Config, Upkeep};
 use crate::limits::AUDIT_TAIL_LINES_MAX;
 use crate::units::{hex, lossless, moment, parse_rights, rights_name};
@@ -125,8 +125,14 @@ impl Service {
                 accounts.delete_user(&user)?;
                 json!({ "user": user, "state": "deleted" }).into()
             }
-            Request::CredentialAddKey { user, key, machine, scope } => {
-                let added = accounts.add_key(&user, &key, machine, scope_of(&scope)?)?;
+            Request::CredentialAddKey { user, key, machine, smart_card, scope } => {
+                let place = match (machine, smart_card) {
+                    (false, false) => KeyPlace::Person,
+                    (true, false) => KeyPlace::Machine,
+                    (false, true) => KeyPlace::SmartCard,
+                    (true, true) => bail!("a machine has no PIN to say: one of both"),
+                };
+                let added = accounts.add_key(&user, &key, place, scope_of(&scope)?)?;
                 let mut row = credential_row(&user, "live", &added);
                 if let Some(fields) = row.as_object_mut()
                     && let Some(why) = accounts.why_not_enough(&user, &added)
@@ -162,9 +168,22 @@ impl Service {
             }
             Request::CredentialList { user } => {
                 let all = accounts.credentials(user.as_deref())?;
-                let rows: Vec<Value> =
+                let mut rows: Vec<Value> =
                     all.iter().map(|(user, state, known)| credential_row(user, state, known)).collect();
+                if user.is_none() {
+                    rows.extend(self.authority_rows());
+                }
                 Value::Array(rows).into()
+            }
+            Request::TlsCertificateAdd { user, certificate, scope } => {
+                let added = accounts.add_certificate(&user, &certificate, scope_of(&scope)?)?;
+                credential_row(&user, "live", &added).into()
+            }
+            Request::AuthorityAdd { customer, key, life_secs_max, scope } => {
+                self.authority_add(&customer, &key, life_secs_max, scope_of(&scope)?)?.into()
+            }
+            Request::CertificateRevoke { authority, mark } => {
+                self.certificate_revoke(&authority, mark)?.into()
             }
             Request::CredentialRevoke { id } => {
                 accounts.revoke(&id)?;
@@ -361,15 +380,19 @@ const LOGIN_OF_BEFORE: &str = "not chosen yet: a person's SSH key alone is enoug
 fn credential_row(user: &str, state: &str, credential: &Credential) -> Value {
     let (kind, fingerprint) = match &credential.proof {
         Proof::Token { .. } => ("token", None),
+        Proof::SshKey { fingerprint, smart_card: true, .. } => ("smart card", Some(fingerprint)),
         Proof::SshKey { fingerprint, machine: false, .. } => ("key", Some(fingerprint)),
         Proof::SshKey { fingerprint, machine: true, .. } => ("machine key", Some(fingerprint)),
         Proof::Password { .. } => ("password", None),
         Proof::Totp { confirmed: true, .. } => ("one-time codes", None),
         Proof::Totp { confirmed: false, .. } => ("one-time codes, not confirmed", None),
         Proof::RecoveryCodes { .. } => ("recovery codes", None),
+        Proof::TlsCertificate { .. } => ("tls certificate", None),
     };
+    let subject =
+        if let Proof::TlsCertificate { subject, .. } = &credential.proof { Some(subject) } else { None };
     json!({
-        "id": credential.id.to_string(), "user": user, "kind": kind, "state": state, "fingerprint": fingerprint,
+        "id": credential.id.to_string(), "user": user, "kind": kind, "subject": subject, "state": state, "fingerprint": fingerprint,
         "rights": credential.rights.map(rights_name),
         "from": credential.networks.iter().map(|network| network.0.to_string()).collect::<Vec<_>>(),
         "expires": credential.expires.map(moment), "created": moment(credential.created),

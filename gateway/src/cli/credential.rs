@@ -10,6 +10,7 @@ use coffre_auth::limits::PASSWORD_BYTES_MAX;
 use ipnet::IpNet;
 use zeroize::Zeroizing;
 
+use super::CertificateCommand;
 use crate::admin::{Request, Secret};
 use crate::units::{parse_duration, parse_rights, rights_name};
 
@@ -25,6 +26,9 @@ pub enum CredentialCommand {
         /// An unattended machine's key; needs `--from`.
         #[arg(long, requires = "from")]
         machine: bool,
+        /// A key that was made on a smart card (PIV) and asks for a PIN: a strong credential by itself. Nothing here can verify that.
+        #[arg(long, conflicts_with = "machine")]
+        piv: bool,
         /// What it may do and from where.
         #[command(flatten)]
         scope: Scope,
@@ -59,6 +63,9 @@ pub enum CredentialCommand {
         /// `USER` or `CUSTOMER/USER`.
         user: String,
     },
+    /// Certificates.
+    #[command(flatten)]
+    Certificate(CertificateCommand),
     /// List credentials.
     List {
         /// Of this user only.
@@ -88,15 +95,16 @@ pub struct Scope {
 impl CredentialCommand {
     pub(super) fn into_request(self) -> anyhow::Result<Request> {
         Ok(match self {
-            Self::AddKey { user, file, machine, scope } => {
+            Self::AddKey { user, file, machine, piv, scope } => {
                 let key = key_text(&file)?;
-                Request::CredentialAddKey { user, key, machine, scope: scope.into() }
+                Request::CredentialAddKey { user, key, machine, smart_card: piv, scope: scope.into() }
             }
             Self::AddToken { user, scope } => Request::CredentialAddToken { user, scope: scope.into() },
             Self::AddPassword { user } => Request::CredentialAddPassword { user, password: password()? },
             Self::AddTotp { user } => Request::CredentialAddTotp { user },
             Self::Confirm { id, code } => Request::CredentialConfirm { id, code },
             Self::AddCodes { user } => Request::CredentialAddCodes { user },
+            Self::Certificate(command) => command.into_request()?,
             Self::List { user } => Request::CredentialList { user },
             Self::Revoke { id } => Request::CredentialRevoke { id },
         })
@@ -115,7 +123,7 @@ fn password() -> anyhow::Result<Secret> {
 }
 
 /// The text of a public key file, or of standard input.
-fn key_text(file: &Path) -> anyhow::Result<String> {
+pub(super) fn key_text(file: &Path) -> anyhow::Result<String> {
     if file.as_os_str() == "-" {
         return Ok(std::io::read_to_string(std::io::stdin())?);
     }

@@ -2,6 +2,7 @@
 //!
 //! Replaced as a whole: a handshake sees the old one or the new one. What does not fit together is never taken over.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -9,7 +10,9 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::ACME_TLS;
 
 /// Where a certificate and its key are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +70,12 @@ pub enum CertificateError {
 #[derive(Debug)]
 pub struct Certificate {
     key: Arc<CertifiedKey>,
-    /// When it ends, in seconds since 1970.
+    /// When it begins, in seconds since 1970.
+    pub begins_at: i64,
+    /// When it ends.
     pub ends_at: i64,
+    /// DNS names that it is for.
+    pub names: Vec<String>,
     /// It is its own authority: no browser trusts it.
     pub is_self_signed: bool,
 }
@@ -94,15 +101,17 @@ impl Certificate {
         path: impl Fn() -> PathBuf,
     ) -> Result<Self, CertificateError> {
         let unreadable = || CertificateError::Unreadable { path: path() };
-        let (ends_at, is_self_signed) = {
+        let (begins_at, ends_at, names, is_self_signed) = {
             let own = chain.first().ok_or_else(unreadable)?;
             let (_, own) = X509Certificate::from_der(own).map_err(|_| unreadable())?;
-            (own.validity().not_after.timestamp(), own.subject() == own.issuer())
+            let validity = own.validity();
+            let (begins_at, ends_at) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+            (begins_at, ends_at, dns_names(&own), own.subject() == own.issuer())
         };
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let key = CertifiedKey::from_der(chain, key, &provider)
             .map_err(|source| CertificateError::Mismatch { path: path(), source })?;
-        Ok(Self { key: Arc::new(key), ends_at, is_self_signed })
+        Ok(Self { key: Arc::new(key), begins_at, ends_at, names, is_self_signed })
     }
 
     /// Whether another one is the same.
@@ -114,7 +123,7 @@ impl Certificate {
     ///
     /// # Errors
     /// [`CertificateError::Ended`].
-    fn while_good(self, path: &Path, now_secs: i64) -> Result<Self, CertificateError> {
+    pub(super) fn while_good(self, path: &Path, now_secs: i64) -> Result<Self, CertificateError> {
         if now_secs < self.ends_at {
             return Ok(self);
         }
@@ -123,21 +132,41 @@ impl Certificate {
     }
 }
 
+fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let names = names.value.general_names.iter().filter_map(|name| {
+        if let GeneralName::DNSName(name) = name { Some(name.to_ascii_lowercase()) } else { None }
+    });
+    names.collect()
+}
+
 /// The certificate that new connections get. Connections that live keep theirs.
 #[derive(Debug)]
 pub struct Certificates {
     current: RwLock<Arc<Certificate>>,
+    /// By name, what proves to an ACME directory that we are it.
+    challenges: RwLock<HashMap<String, Arc<CertifiedKey>>>,
 }
 
 impl Certificates {
     /// Begins with this one.
     pub fn new(first: Certificate) -> Self {
-        Self { current: RwLock::new(Arc::new(first)) }
+        Self { current: RwLock::new(Arc::new(first)), challenges: RwLock::default() }
     }
 
     /// The one that is served now.
     pub fn current(&self) -> Arc<Certificate> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on answers an ACME directory that asks for this name.
+    pub(super) fn answer(&self, name: String, key: Arc<CertifiedKey>) {
+        self.challenges.write().unwrap_or_else(PoisonError::into_inner).insert(name, key);
+    }
+
+    /// Answers no directory any more.
+    pub(super) fn answer_no_more(&self) {
+        self.challenges.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Takes over what files hold now, if it is good; tells whether it is another one.
@@ -156,7 +185,12 @@ impl Certificates {
 }
 
 impl ResolvesServerCert for Certificates {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // A directory offers this protocol alone (RFC 8737 section 3): whoever offers another one with it gets that one.
+        if hello.alpn().is_some_and(|offered| offered.eq([ACME_TLS])) {
+            let name = hello.server_name()?.to_ascii_lowercase();
+            return self.challenges.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+        }
         Some(Arc::clone(&self.current().key))
     }
 }

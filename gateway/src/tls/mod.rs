@@ -1,7 +1,9 @@
 //! TLS: 1.2 and 1.3 only, one provider (aws-lc-rs), forward secrecy and AEAD only; the certificate that is served, and how it
 //! is replaced; a self-signed one to begin with.
 
+pub mod acme;
 pub mod certificate;
+pub mod client;
 pub mod watch;
 
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use rustls::server::ServerSessionMemoryCache;
 
 use crate::limits::TLS_SESSIONS_MAX;
 use certificate::Certificates;
+use client::{KeyHolder, Wanted};
 
 /// A certificate and its key, in PEM.
 #[derive(Debug)]
@@ -60,18 +63,28 @@ const PROTOCOLS: [&[u8]; 2] = [b"http/1.1", HTTP_2];
 /// HTTP/2 by its name in a handshake.
 pub const HTTP_2: &[u8] = b"h2";
 
+/// What an ACME directory asks for (RFC 8737): the handshake is all of it.
+pub const ACME_TLS: &[u8] = b"acme-tls/1";
+
 /// What the listener's handshakes are made with. The provider's suites are those with ephemeral keys and authenticated
 /// ciphers; sessions are resumed from a bounded memory, so that no key outlives the process, and nothing is accepted early.
 ///
 /// # Errors
 /// None that depends on what is given: the provider's.
-pub fn server_config(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, rustls::Error> {
+pub fn server_config(
+    certificates: Arc<Certificates>,
+    answers_acme: bool,
+    wanted: Wanted,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::new(KeyHolder { provider, wanted }))
         .with_cert_resolver(certificates);
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    if answers_acme {
+        config.alpn_protocols.push(ACME_TLS.to_vec());
+    }
     config.session_storage = ServerSessionMemoryCache::new(TLS_SESSIONS_MAX);
     config.max_early_data_size = 0;
     Ok(Arc::new(config))

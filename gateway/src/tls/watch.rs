@@ -76,6 +76,13 @@ impl CertificateWatch {
         Ok(Self { asked: Some(asked), thread: Some(thread) })
     }
 
+    /// Where files to be read now are sent to.
+    ///
+    /// The thread ends when nobody can send any more: whoever holds this must be gone before the watch is dropped.
+    pub fn taking(&self) -> Option<Sender<Files>> {
+        self.asked.clone()
+    }
+
     /// Has the files read now, whether they have changed or not.
     pub fn reload(&self, files: Files) {
         // The thread ends with this value only.
@@ -118,12 +125,12 @@ impl Watch {
             Ok(true) => {
                 let ends = end_of(&self.served.current());
                 tracing::info!(%ends, "new connections get the new certificate");
-                self.keep(Outcome::Done, format!("it ends at {ends}"), None);
+                keep(&self.store, Outcome::Done, format!("it ends at {ends}"), None);
             }
             Err(error) => {
                 tracing::error!(%error, "the new certificate is not used, the former one is");
                 let text = format!("a new one is not used: {error}");
-                self.keep(Outcome::Failed, error.to_string(), Some(text));
+                keep(&self.store, Outcome::Failed, error.to_string(), Some(text));
             }
         }
     }
@@ -145,27 +152,27 @@ impl Watch {
         note(self.store.raise_incident(incident(text)).map(drop));
     }
 
-    /// Records a change that was made or not, with an incident if somebody must see to it.
-    fn keep(&self, outcome: Outcome, reason: String, text: Option<String>) {
-        let record = RecordDraft {
-            outcome,
-            reason: Some(reason),
-            ..RecordDraft::new(Actor::System, Action::CertificateChange)
-        };
-        let kept = || -> Result<(), StoreError> {
-            let mut txn = self.store.begin()?;
-            if let Some(text) = text {
-                self.store.add_incident(&mut txn, incident(text))?;
-            }
-            txn.audit(record, None);
-            txn.submit().map(drop)
-        };
-        note(kept());
-    }
-
     fn now_secs(&self) -> i64 {
         self.store.clock_now().0.div_euclid(NANOS)
     }
+}
+
+/// Records a change that was made or not, with an incident if somebody must see to it.
+pub(super) fn keep(store: &Store, outcome: Outcome, reason: String, text: Option<String>) {
+    let record = RecordDraft {
+        outcome,
+        reason: Some(reason),
+        ..RecordDraft::new(Actor::System, Action::CertificateChange)
+    };
+    let kept = || -> Result<(), StoreError> {
+        let mut txn = store.begin()?;
+        if let Some(text) = text {
+            store.add_incident(&mut txn, incident(text))?;
+        }
+        txn.audit(record, None);
+        txn.submit().map(drop)
+    };
+    note(kept());
 }
 
 fn note(kept: Result<(), StoreError>) {

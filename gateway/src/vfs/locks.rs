@@ -261,7 +261,7 @@ impl Namespace {
             let is_new = covered.existing.is_none();
             if is_new {
                 let object = (covered.vault.id(), taken.value.inode);
-                own.vfs.inner.fresh.note(object, &own.session.principal.credential, own.now());
+                own.vfs.inner.fresh.note(object, &own.session.principal.maker(), own.now());
             }
             let root = covered.root_of(&path, &taken.value);
             let seen = SeenLock { record: taken.value, root };

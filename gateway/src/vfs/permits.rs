@@ -40,7 +40,7 @@ impl Namespace {
 
     /// Whether the session's credential made this, within its grace time.
     pub(super) fn made(&self, object: (VaultId, InodeId)) -> bool {
-        self.vfs.inner.fresh.is_fresh(object, &self.session.principal.credential, self.now())
+        self.vfs.inner.fresh.is_fresh(object, &self.session.principal.maker(), self.now())
     }
 
     /// Whether names in a listing of this mount are for the principal.
@@ -64,11 +64,9 @@ impl Namespace {
         right: Rights,
     ) -> Result<Permit<action::Change>, VfsError> {
         let fresh = match right {
-            Rights::Rename => self.vfs.inner.fresh.may_rename(
-                inside.object(),
-                &self.session.principal.credential,
-                self.now(),
-            ),
+            Rights::Rename => {
+                self.vfs.inner.fresh.may_rename(inside.object(), &self.session.principal.maker(), self.now())
+            }
             Rights::List
             | Rights::Read
             | Rights::Verify
@@ -88,6 +86,6 @@ impl Namespace {
 
     pub(super) fn note_fresh(&self, place: &Place, inode: InodeId) {
         let object = (place.parent.vault.id(), inode);
-        self.vfs.inner.fresh.note(object, &self.session.principal.credential, self.now());
+        self.vfs.inner.fresh.note(object, &self.session.principal.maker(), self.now());
     }
 }

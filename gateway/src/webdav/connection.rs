@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use coffre_auth::credential::tls_certificate::ClientCertificate;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::{Frame, SizeHint};
 use hyper::server::conn::{http1, http2};
@@ -37,8 +38,8 @@ use crate::limits::{
     HTTP_2_WINDOW_BYTES, HTTP_BUFFER_BYTES_MAX, TARGET_BYTES_MAX,
 };
 use crate::line::stream::{Line, Rein};
-use crate::tls::HTTP_2;
 use crate::tls::certificate::Certificates;
+use crate::tls::{ACME_TLS, HTTP_2};
 
 /// What all connections are served with. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +57,8 @@ struct Connection {
     source: IpAddr,
     rein: Arc<Rein>,
     life: Arc<Life>,
+    /// What the client has shown, and proven to hold the key of.
+    certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// What has become of a connection so far.
@@ -159,10 +162,16 @@ pub(super) async fn serve(stream: TcpStream, source: IpAddr, serving: Serving) {
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
-    let is_http_2 = stream.get_ref().1.alpn_protocol() == Some(HTTP_2);
+    let protocol = stream.get_ref().1.alpn_protocol();
+    if protocol == Some(ACME_TLS) {
+        return tracing::info!("an ACME directory has asked for a proof");
+    }
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let certificate = shown.and_then(|der| ClientCertificate::read(der).ok()).map(Arc::new);
+    let is_http_2 = protocol == Some(HTTP_2);
     let drain = serving.drain.clone();
     let life = Life::new();
-    let connection = Arc::new(Connection { serving, source, rein, life: Arc::clone(&life) });
+    let connection = Arc::new(Connection { serving, source, rein, life: Arc::clone(&life), certificate });
     let answer = service_fn(move |request| {
         let connection = Arc::clone(&connection);
         async move { Ok::<_, Infallible>(connection.answer(request).await) }
@@ -222,6 +231,9 @@ impl Connection {
         let refused = too_large(&request);
         let mut request = request.map(|body| Incoming::new(body, Arc::clone(&self.rein), trickled.clone()));
         request.extensions_mut().insert(Arc::clone(&self.rein));
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(Arc::clone(certificate));
+        }
         let span = tracing::info_span!("request", number = number.as_str());
         let mut response = match refused {
             Some(refused) => refusal(&refused),

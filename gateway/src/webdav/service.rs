@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use coffre_auth::credential::tls_certificate::ClientCertificate;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use zeroize::Zeroizing;
 
 use super::body::Incoming;
 use super::headers;
@@ -13,6 +15,7 @@ use super::status::{Refused, refuse};
 use super::{get, locking, partial, propfind, proppatch, put, tree, uploads};
 use crate::accounts::{Accounts, LoginError};
 use crate::line::stream::Rein;
+use crate::session::SharedSession;
 use crate::vfs::{Action, Vfs};
 
 /// Methods that are answered.
@@ -51,22 +54,39 @@ impl Service {
         response
     }
 
+    /// Whom a request proves, if it tries to: by a name and a token, or else by its connection's certificate.
+    async fn proven(
+        &self,
+        parts: &http::request::Parts,
+        basic: Option<&(String, Zeroizing<String>)>,
+        source: IpAddr,
+    ) -> Option<Result<SharedSession, LoginError>> {
+        if let Some((user, token)) = basic {
+            return Some(self.accounts.request_session(user, token, source).await);
+        }
+        // Who says something that cannot be read is not taken for somebody else.
+        if parts.headers.contains_key(header::AUTHORIZATION) {
+            return None;
+        }
+        let certificate = parts.extensions.get::<Arc<ClientCertificate>>()?;
+        self.accounts.certified_request(certificate, source).await
+    }
+
     async fn serve(&self, request: http::Request<Incoming>, source: IpAddr) -> Answer {
         let (parts, body) = request.into_parts();
-        let Some((user, token)) = headers::basic(&parts.headers) else {
+        let basic = headers::basic(&parts.headers);
+        let Some(proven) = self.proven(&parts, basic.as_ref(), source).await else {
             if parts.method == Method::OPTIONS && asks_before_login(&parts.headers) {
                 return Ok(options());
             }
             return refuse(StatusCode::UNAUTHORIZED, "log in with a user name and an app token");
         };
-        let session = match self.accounts.request_session(&user, &token, source).await {
+        let session = match proven {
             Ok(session) => session,
-            Err(error @ LoginError::Refused) => return refuse(StatusCode::UNAUTHORIZED, &error.to_string()),
             Err(LoginError::Throttled(secs)) => return Ok(throttled(secs)),
-            Err(error @ (LoginError::Unavailable | LoginError::Crowded)) => {
-                return refuse(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
-            }
+            Err(error) => return refuse(status_of(error), &error.to_string()),
         };
+        let user = basic.map_or_else(|| session.principal.user_name.clone(), |(user, _)| user);
         if let Some(rein) = parts.extensions.get::<Arc<Rein>>() {
             rein.set(session.pace.clone());
         }
@@ -136,6 +156,15 @@ fn change_of(method: &str) -> Option<Action> {
         "PROPPATCH" => Some(Action::PropertiesSet),
         "LOCK" => Some(Action::LockSet),
         _ => None,
+    }
+}
+
+/// What a login that was refused is answered.
+fn status_of(error: LoginError) -> StatusCode {
+    match error {
+        LoginError::Refused => StatusCode::UNAUTHORIZED,
+        LoginError::Throttled(_) => StatusCode::TOO_MANY_REQUESTS,
+        LoginError::Unavailable | LoginError::Crowded => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

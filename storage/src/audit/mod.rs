@@ -183,6 +183,15 @@ pub enum Action {
     /// A device for one-time codes was confirmed.
     #[n(141)]
     CredentialConfirm,
+    /// Certificates of an authority are taken.
+    #[n(148)]
+    AuthorityAdd,
+    /// They are not any more.
+    #[n(149)]
+    AuthorityRevoke,
+    /// One of them is not any more.
+    #[n(150)]
+    CertificateRevoke,
 }
 
 /// How it ended.
@@ -362,6 +371,9 @@ impl Action {
             Self::ConfigurationReload => "configuration-reload",
             Self::LoginStep => "login-step",
             Self::CredentialConfirm => "credential-confirm",
+            Self::AuthorityAdd => "authority-add",
+            Self::AuthorityRevoke => "authority-revoke",
+            Self::CertificateRevoke => "certificate-revoke",
         }
     }
 }

@@ -81,6 +81,8 @@ impl Check<'_> {
             Table::Customers,
             Table::Users,
             Table::Credentials,
+            Table::Authorities,
+            Table::CertificateRevocations,
             Table::Garbage,
             Table::Fragmented,
             Table::Uploads,

@@ -55,11 +55,15 @@ pub enum Table {
     Shares = 23,
     /// vault | content -> digests of the whole, once somebody asked for them.
     Digests = 22,
+    /// authority id -> whose SSH certificates a customer takes.
+    Authorities = 26,
+    /// hash of authority and mark -> certificates that are revoked.
+    CertificateRevocations = 27,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Store,
         Self::Customers,
         Self::Users,
@@ -82,6 +86,8 @@ impl Table {
         Self::Uploads,
         Self::Shares,
         Self::Digests,
+        Self::Authorities,
+        Self::CertificateRevocations,
     ];
 
     /// Its name in the index file.
@@ -110,6 +116,8 @@ impl Table {
             Self::Uploads => "uploads",
             Self::Shares => "shares",
             Self::Digests => "digests",
+            Self::Authorities => "authorities",
+            Self::CertificateRevocations => "certificate_revocations",
         }
     }
 

@@ -88,6 +88,8 @@ fn is_of(vault: VaultId, table: Table, key: &[u8]) -> bool {
         | Table::Customers
         | Table::Users
         | Table::Credentials
+        | Table::Authorities
+        | Table::CertificateRevocations
         | Table::Packs
         | Table::Incidents
         | Table::AuditDetails

@@ -15,6 +15,9 @@ fn a_key_and_a_one_time_code_let_in_and_each_alone_does_not() -> Result<()> {
     ensure!(!doctor.is_let_in(&gateway, true, &[])?, "a person's key alone");
     let device = doctor.add_device(&gateway)?;
     ensure!(!doctor.is_let_in(&gateway, true, &[])?, "a key without the code");
+    // A login that is let in ends the rest that failed ones bring.
+    let spare = doctor.recovery_codes(&gateway)?;
+    ensure!(doctor.is_let_in(&gateway, true, &[("code", &spare[0])])?, "a recovery code");
     let code = device.code(0)?;
     let wrong = if code.starts_with('0') { "111111" } else { "000000" };
     ensure!(!doctor.is_let_in(&gateway, true, &[("code", wrong)])?, "a key with a wrong code");
@@ -36,8 +39,12 @@ fn a_password_and_a_code_let_in_and_each_alone_does_not() -> Result<()> {
     let code = device.code(0)?;
     ensure!(!doctor.is_let_in(&gateway, false, &[("Password", PASSWORD)])?, "a password alone");
     ensure!(!doctor.is_let_in(&gateway, false, &[("Password", PASSWORD), ("code", PASSWORD)])?);
+    // A login that is let in ends the rest that failed ones bring.
+    let spare = doctor.recovery_codes(&gateway)?;
+    ensure!(doctor.is_let_in(&gateway, true, &[("code", &spare[0])])?, "a key and a recovery code");
     ensure!(!doctor.is_let_in(&gateway, false, &[("Password", &code), ("code", &code)])?, "a code alone");
     ensure!(!doctor.is_let_in(&gateway, false, &[("Password", ""), ("code", &code)])?, "an empty password");
+    ensure!(doctor.is_let_in(&gateway, true, &[("code", &spare[1])])?, "a key and a recovery code");
     ensure!(!doctor.is_let_in(&gateway, false, &[("Password", "wrong"), ("code", &code)])?);
     // A code that came with a wrong password is not used up by it.
     ensure!(doctor.is_let_in(&gateway, false, &[("Password", PASSWORD), ("code", &code)])?, "both");
@@ -89,6 +96,8 @@ fn a_token_at_any_prompt_lets_programs_in_and_a_password_in_its_place_does_not()
     let mut batch = gateway.sftp_with_password(doctor.name, &token.secret);
     ensure!(run(&mut batch, b"pwd\n")?.status.success(), "by the method for passwords");
     for wrong in [PASSWORD, "", "cofr_"] {
+        // A login that is let in ends the rest that failed ones bring.
+        ensure!(doctor.is_let_in(&gateway, false, &of_user)?, "before {wrong:?}");
         let mut batch = gateway.sftp_with_password(doctor.name, wrong);
         ensure!(!run(&mut batch, b"pwd\n")?.status.success(), "sftp with {wrong:?}");
         let mut curl = gateway.curl_as(doctor.name, wrong);
@@ -104,11 +113,17 @@ fn a_token_at_any_prompt_lets_programs_in_and_a_password_in_its_place_does_not()
         let listed = run(rclone.args(["lsf", "coffre:", "--retries", "1", "--low-level-retries", "1"]), b"")?;
         ensure!(!listed.status.success(), "rclone with a password: {}", listed.text());
     }
+    // The doctor's name rests now, after so much that failed.
+    let nurse = Person::new(&gateway, "nurse")?;
+    let token = gateway.add_token(&nurse.full(), &[])?;
+    let of_user = [("Password", token.secret.as_str())];
+    ensure!(nurse.is_let_in(&gateway, false, &of_user)?, "another user, not slowed down by that");
     gateway.admin(&["customer", "set", "demo", "--login", "key+code"])?;
-    ensure!(!doctor.is_let_in(&gateway, false, &of_user)?, "a customer that takes no tokens");
-    let mut curl = gateway.curl_as(doctor.name, &token.secret);
+    let mut curl = gateway.curl_as(nurse.name, &token.secret);
     curl.args(["--output", "/dev/null", "--write-out", "%{http_code}"]).arg(gateway.url(""));
-    ensure!(run_ok(&mut curl)?.text() == "401", "nor over WebDAV");
+    let status = run_ok(&mut curl)?.text();
+    ensure!(status == "401", "a customer that takes no tokens: {status} over WebDAV");
+    ensure!(!nurse.is_let_in(&gateway, false, &of_user)?, "nor over SFTP");
     Ok(())
 }
 
