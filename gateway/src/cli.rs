@@ -1,5 +1,7 @@
 //! The command line: its words and their types. What they do is in [`crate::admin`], [`crate::serve`] and [`crate::setup`].
 
+mod audit;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +12,8 @@ use ipnet::IpNet;
 
 use crate::admin::{CustomerLimits, Request, VaultLimits};
 use crate::export::Format;
+pub use audit::{AuditCommand, SearchArguments};
+
 use crate::units::{
     Bound, parse_count_bound, parse_duration, parse_moment_bound, parse_rights, parse_size_bound, rights_name,
 };
@@ -461,22 +465,6 @@ pub struct Scope {
     pub expires: Option<Duration>,
 }
 
-/// The audit log.
-#[derive(Debug, Subcommand)]
-pub enum AuditCommand {
-    /// The newest records.
-    Tail {
-        /// How many.
-        #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 20)]
-        lines: u32,
-    },
-    /// Verify records and signed checkpoints, of the store or of a copy.
-    Verify {
-        /// A store directory or a copy of one, read offline; without it the data directory's.
-        directory: Option<PathBuf>,
-    },
-}
-
 impl Command {
     /// Where a certificate that the command brings is to be written.
     pub fn certificate_file(&self) -> Option<&Path> {
@@ -498,7 +486,6 @@ impl Command {
             | Self::Serve { .. }
             | Self::Restore { .. }
             | Self::Recover { .. }
-            | Self::Audit(AuditCommand::Verify { directory: Some(_) })
             | Self::Export(ExportArguments { vault: None, .. } | ExportArguments { destination: None, .. }) =>
             {
                 return Ok(None);
@@ -534,8 +521,7 @@ impl Command {
             }
             Self::Credential(CredentialCommand::List { user }) => Request::CredentialList { user },
             Self::Credential(CredentialCommand::Revoke { id }) => Request::CredentialRevoke { id },
-            Self::Audit(AuditCommand::Tail { lines }) => Request::AuditTail { lines },
-            Self::Audit(AuditCommand::Verify { directory: None }) => Request::AuditVerify,
+            Self::Audit(command) => return command.into_request(),
             Self::Incidents { lines, after } => Request::Incidents { max: lines, after },
             Self::Export(ExportArguments {
                 vault: Some(vault), destination: Some(path), at, format, ..

@@ -6,6 +6,8 @@
 pub const ADMIN_REQUEST_BYTES_MAX: u64 = 256 * 1024;
 /// Lines that one `audit tail` gives: what a terminal can show and memory can hold.
 pub const AUDIT_TAIL_LINES_MAX: u32 = 100_000;
+/// Records of one page of a search in the audit log: each is about 600 bytes of JSON, both ends hold a page in memory.
+pub const AUDIT_PAGE_RECORDS_MAX: usize = 10_000;
 /// Findings of a check that are told one by one: more are counted.
 pub const FINDINGS_SHOWN_MAX: usize = 1000;
 /// Seconds a connection may take to log in, unless configured.

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use coffre::admin::{Answer, client, render};
-use coffre::cli::{AuditCommand, Cli, Command, ExportArguments};
+use coffre::admin::audit::offline::{self, Given};
+use coffre::admin::{Answer, Request, client, render};
+use coffre::cli::{AuditCommand, Cli, Command, ExportArguments, SearchArguments};
 use coffre::disaster::{self, RecoverOptions, Told};
 use coffre::{config, export, serve, setup, telemetry};
 use coffre_storage::recover::ReadExtent;
@@ -41,9 +42,10 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
             setup::init(&data, local(2022), local(8443))?;
             print(json, &Answer::from(serde_json::json!({ "data": std::path::absolute(&data)? })))
         }
-        Command::Audit(AuditCommand::Verify { directory: Some(directory) }) => {
-            print(json, &verify_copy(&directory)?)
+        Command::Audit(AuditCommand::Verify { directory: Some(directory), checkpoints, verifier }) => {
+            print(json, &offline::verify_copy(&directory, &Given { checkpoints, verifier })?)
         }
+        Command::Audit(AuditCommand::Search(arguments)) => search(json, &data, arguments),
         Command::Restore { source, key } => tell(json, &disaster::restore(&source, &data, &key)?),
         Command::Recover { packs, key, to, audit, read_data } => {
             let extent = if read_data { ReadExtent::Everything } else { ReadExtent::Places };
@@ -89,8 +91,20 @@ fn new_file(path: &Path) -> anyhow::Result<std::fs::File> {
     std::fs::File::create_new(path).with_context(|| path.display().to_string())
 }
 
-fn verify_copy(directory: &Path) -> anyhow::Result<Answer> {
-    coffre::admin::service::verify_copy(directory)
+/// Page by page, each printed before the next is asked for.
+fn search(json: bool, data: &Path, arguments: SearchArguments) -> anyhow::Result<bool> {
+    let (query, mut place, mut left) = arguments.into_parts();
+    loop {
+        place.records_max = place.records_max.min(left);
+        let answer = client::run(data, Request::AuditSearch { query: query.clone(), place })?;
+        print(json, &answer)?;
+        let rows = answer.value.as_array().map_or(&[][..], Vec::as_slice);
+        left = left.saturating_sub(rows.len() as u64);
+        match rows.last().and_then(|row| row["number"].as_u64()) {
+            Some(last) if left > 0 && rows.len() as u64 == place.records_max => place = place.behind(last),
+            Some(_) | None => return Ok(true),
+        }
+    }
 }
 
 fn tell(json: bool, told: &Told) -> anyhow::Result<bool> {

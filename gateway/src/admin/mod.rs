@@ -4,6 +4,7 @@
 //! On the socket: the client sends one [`Request`] as a JSON line; the server answers with [`Reply`] lines, the last of
 //! which is `done` or `failed`.
 
+pub mod audit;
 mod backup;
 mod check;
 pub mod client;
@@ -94,8 +95,10 @@ pub enum Request {
     CredentialRevoke { id: String },
     /// `audit tail`
     AuditTail { lines: u32 },
-    /// `audit verify`
-    AuditVerify,
+    /// `audit verify`, and against notes that were kept elsewhere
+    AuditVerify { kept: Vec<String> },
+    /// A page of `audit search`
+    AuditSearch { query: audit::Query, place: audit::Place },
     /// `incidents`
     Incidents { max: u32, after: Option<u64> },
     /// `check`

@@ -2,8 +2,8 @@
 
 use super::Store;
 use crate::audit::merkle::{Frontier, Hash};
-use crate::audit::writer::segment_name;
-use crate::audit::writer::{CHECKPOINTS, VERIFIER};
+use crate::audit::writer::{CHECKPOINTS, CUSTOMER_CHECKPOINTS, VERIFIER, segment_name};
+use crate::audit::{beginning, stream};
 use crate::blob::BlobStore;
 use crate::error::StoreError;
 use crate::id::{BatchNumber, CommitNumber, PackId};
@@ -46,7 +46,7 @@ impl Store {
         }
         let packs = found.len() as u64;
         let audit = &position.audit;
-        for segment in 0..audit.segment {
+        for segment in stream::segments(blobs)?.into_iter().filter(|segment| *segment < audit.segment) {
             let name = segment_name(segment);
             let bytes = blobs.open(&name)?.len()?;
             found.push((name, bytes));
@@ -57,9 +57,12 @@ impl Store {
         if audit.notes_bytes > 0 {
             found.push((CHECKPOINTS.to_owned(), audit.notes_bytes));
         }
-        for name in [VERIFIER, crate::audit::beginning::BEGINNING] {
-            if let Some(bytes) = bytes_of(blobs, name)? {
-                found.push((name.to_owned(), bytes));
+        if audit.customer_notes_bytes > 0 {
+            found.push((CUSTOMER_CHECKPOINTS.to_owned(), audit.customer_notes_bytes));
+        }
+        for name in beginning::names(blobs)?.into_iter().chain([VERIFIER.to_owned()]) {
+            if let Some(bytes) = bytes_of(blobs, &name)? {
+                found.push((name, bytes));
             }
         }
         let edge = audit.frontier.iter().map(|hash| **hash).collect();

@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
+use crate::audit::verify::{Against, Kept, verify_against};
 use crate::audit::{RecordDraft, VerifyReport};
 use crate::blob::BlobStore;
 use crate::error::StoreError;
@@ -546,8 +547,26 @@ impl Store {
     /// # Errors
     /// Reading failed.
     pub fn verify_audit(&self) -> Result<VerifyReport, StoreError> {
-        self.inner.log.checkpoint_now()?;
-        Ok(crate::audit::verify::verify(self.inner.options.blobs.as_ref(), &self.inner.signing_public)?)
+        self.verify_audit_against(Vec::new())
+    }
+
+    /// As [`Store::verify_audit`], and against checkpoints that were kept elsewhere.
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn verify_audit_against(&self, kept: Vec<Kept>) -> Result<VerifyReport, StoreError> {
+        let _held = self.hold_packs();
+        let (_, position) = self.checkpoint_view()?;
+        let against = Against { until: Some(&position.audit), kept };
+        Ok(verify_against(self.inner.options.blobs.as_ref(), &self.inner.signing_public, against)?)
+    }
+
+    /// Makes everything submitted so far durable and signs the audit log's trees, the system's and the customers'.
+    ///
+    /// # Errors
+    /// `Poisoned`.
+    pub fn sign_audit(&self) -> Result<(), StoreError> {
+        self.inner.log.sign_now()
     }
 
     /// Makes everything submitted so far durable, checkpoints the index and lays the audit records out.

@@ -91,7 +91,8 @@ fn is_of(vault: VaultId, table: Table, key: &[u8]) -> bool {
         | Table::Packs
         | Table::Incidents
         | Table::AuditDetails
-        | Table::PackCounts => false,
+        | Table::PackCounts
+        | Table::AuditTrees => false,
     }
 }
 
