@@ -475,6 +475,11 @@ impl Command {
         }
     }
 
+    /// Where the proof that the command brings is to be written.
+    pub fn proof_file(&self) -> Option<&Path> {
+        if let Self::Audit(command) = self { command.proof_file() } else { None }
+    }
+
     /// The request to the admin service that this command is; nothing for those that are not one.
     ///
     /// # Errors

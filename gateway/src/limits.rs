@@ -8,6 +8,8 @@ pub const ADMIN_REQUEST_BYTES_MAX: u64 = 256 * 1024;
 pub const AUDIT_TAIL_LINES_MAX: u32 = 100_000;
 /// Records of one page of a search in the audit log: each is about 600 bytes of JSON, both ends hold a page in memory.
 pub const AUDIT_PAGE_RECORDS_MAX: usize = 10_000;
+/// Bytes of a record's line of JSON that is compared with the record: the largest record, each byte of which may take six.
+pub const AUDIT_LINE_BYTES_MAX: u64 = 256 * 1024;
 /// Findings of a check that are told one by one: more are counted.
 pub const FINDINGS_SHOWN_MAX: usize = 1000;
 /// Seconds a connection may take to log in, unless configured.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use coffre::admin::audit::offline::{self, Given};
+use coffre::admin::audit::{Given, offline};
 use coffre::admin::{Answer, Request, client, render};
 use coffre::cli::{AuditCommand, Cli, Command, ExportArguments, SearchArguments};
 use coffre::disaster::{self, RecoverOptions, Told};
@@ -68,11 +68,24 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         | Command::Export(_)
         | Command::Status) => {
             let certificate = other.certificate_file().map(new_file).transpose()?;
+            let proof = other.proof_file().map(new_file).transpose()?;
             match other.into_request()? {
                 Some(request) => {
                     let answer = client::run(&data, request)?;
                     // Printed in any case: what was done is done.
-                    let printed = print(json, &answer)?;
+                    let printed = match (proof, answer.value["proof"].as_str()) {
+                        (Some(mut file), Some(text)) => {
+                            file.write_all(text.as_bytes())?;
+                            file.sync_all()?;
+                            true
+                        }
+                        // A proof is a text already.
+                        (None, Some(text)) if !json => {
+                            std::io::stdout().lock().write_all(text.as_bytes())?;
+                            true
+                        }
+                        _ => print(json, &answer)?,
+                    };
                     if let (Some(mut file), Some(text)) = (certificate, answer.value["certificate"].as_str())
                     {
                         file.write_all(text.as_bytes())?;

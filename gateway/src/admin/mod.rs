@@ -97,6 +97,12 @@ pub enum Request {
     AuditTail { lines: u32 },
     /// `audit verify`, and against notes that were kept elsewhere
     AuditVerify { kept: Vec<String> },
+    /// `audit prove NUMBER`
+    AuditProve { number: u64, customer: Option<String> },
+    /// `audit prove --since`, with the older note
+    AuditProveSince { old: String },
+    /// `audit export --customer`; the directory is absolute: it is the server that writes.
+    AuditExportCustomer { customer: String, directory: std::path::PathBuf, details: audit::Details },
     /// A page of `audit search`
     AuditSearch { query: audit::Query, place: audit::Place },
     /// `incidents`

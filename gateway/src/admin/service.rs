@@ -141,6 +141,13 @@ impl Service {
             }
             Request::AuditTail { lines } => self.audit_tail(lines)?.into(),
             Request::AuditVerify { kept } => self.audit_verify(&kept)?,
+            Request::AuditProve { number, customer } => {
+                self.audit_prove_record(number, customer.as_deref())?.into()
+            }
+            Request::AuditProveSince { old } => self.audit_prove_since(old)?.into(),
+            Request::AuditExportCustomer { customer, directory, details } => {
+                self.audit_export_customer(&customer, &directory, details)?
+            }
             Request::AuditSearch { query, place } => self.audit_search(&query, place)?,
             Request::Incidents { max, after } => {
                 self.note(Action::IncidentsRead, "list", true)?;

@@ -1,11 +1,12 @@
 //! The words of `coffre audit`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use crate::admin::Request;
-use crate::admin::audit::{Place, Query, offline::Given};
+use crate::admin::audit::{Details, Given, Place, Query};
 use crate::limits::AUDIT_PAGE_RECORDS_MAX;
 use crate::units::parse_moment;
 
@@ -20,9 +21,36 @@ pub enum AuditCommand {
     },
     /// Search records: those that are everything that is asked for, oldest first.
     Search(SearchArguments),
+    /// Prove to a stranger that a record is in the signed log, or that nothing was rewritten since a checkpoint.
+    Prove {
+        /// The record's number.
+        #[arg(required_unless_present = "since", conflicts_with = "since")]
+        number: Option<u64>,
+        /// In the log of this customer instead of the whole one.
+        #[arg(long, value_name = "CUSTOMER", conflicts_with = "since")]
+        customer: Option<String>,
+        /// A signed checkpoint that was kept elsewhere: prove that the newest one goes on from it.
+        #[arg(long, value_name = "FILE")]
+        since: Option<PathBuf>,
+        /// Write the proof to this new file instead of showing it.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// Write a customer's part of the log for its auditor: a new directory that verifies by itself.
+    Export {
+        /// Whose.
+        #[arg(long, value_name = "CUSTOMER")]
+        customer: String,
+        /// Leave names sealed.
+        #[arg(long)]
+        sealed: bool,
+        /// The new directory.
+        directory: PathBuf,
+    },
     /// Verify records and signed checkpoints, of the store or of a copy.
     Verify {
-        /// A store directory or a copy of one, read offline; without it the data directory's.
+        /// A store directory or a copy of one, what `audit export` wrote, or a proof, read offline; without it the log of the
+        /// data directory.
         directory: Option<PathBuf>,
         /// A signed checkpoint that was kept elsewhere: the log must hold exactly what it was signed over.
         #[arg(long = "checkpoint", value_name = "FILE")]
@@ -96,6 +124,11 @@ impl SearchArguments {
 }
 
 impl AuditCommand {
+    /// Where a proof goes.
+    pub fn proof_file(&self) -> Option<&Path> {
+        if let Self::Prove { to, .. } = self { to.as_deref() } else { None }
+    }
+
     /// The request to the admin service; nothing for what needs none, or several.
     ///
     /// # Errors
@@ -103,11 +136,25 @@ impl AuditCommand {
     pub fn into_request(self) -> anyhow::Result<Option<Request>> {
         Ok(match self {
             Self::Tail { lines } => Some(Request::AuditTail { lines }),
+            Self::Prove { since: Some(file), .. } => {
+                let old = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+                Some(Request::AuditProveSince { old })
+            }
+            Self::Prove { number: Some(number), customer, .. } => {
+                Some(Request::AuditProve { number, customer })
+            }
+            Self::Export { customer, sealed, directory } => {
+                let details = if sealed { Details::Sealed } else { Details::Opened };
+                let directory = std::path::absolute(directory)?;
+                Some(Request::AuditExportCustomer { customer, directory, details })
+            }
             Self::Verify { directory: None, checkpoints, verifier: _ } => {
                 let kept = Given { checkpoints, verifier: None }.notes()?;
                 Some(Request::AuditVerify { kept })
             }
-            Self::Verify { directory: Some(_), .. } | Self::Search(_) => None,
+            Self::Prove { number: None, since: None, .. }
+            | Self::Verify { directory: Some(_), .. }
+            | Self::Search(_) => None,
         })
     }
 }

@@ -122,6 +122,11 @@ impl Hashing {
         self.parts.iter().all(|(part, tree)| tree.size() == begun(part))
     }
 
+    /// Which leaf is taken next.
+    pub fn next_leaf(&self) -> u64 {
+        self.next
+    }
+
     /// The next leaf.
     pub fn take(&mut self, leaf: Hash) {
         let at = self.next;

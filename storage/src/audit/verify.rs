@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::sync::Arc;
 
 use super::VerifyReport;
 use super::beginning::{self, Beginning};
@@ -10,7 +11,7 @@ use super::customer::{Customer, CustomerCheckpoint, CustomerTrees, customer_of};
 use super::merkle::{Frontier, Hash, leaf_hash};
 use super::stream::{Outlined, RecordStream};
 use super::writer::{AuditPosition, CHECKPOINTS, CUSTOMER_CHECKPOINTS, NOTE_BYTES_MAX};
-use crate::blob::BlobStore;
+use crate::blob::{Blob, BlobStore};
 use crate::id::RecordNumber;
 
 /// Notes of a blob, as they stand there: up to `bound` bytes. The inner error says in words which one is cut short.
@@ -19,31 +20,60 @@ pub(crate) fn read_notes(
     name: &str,
     bound: u64,
 ) -> io::Result<Option<Result<Vec<String>, String>>> {
-    let blob = match blobs.open(name) {
-        Ok(blob) => blob,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let Some(blob) = open_notes(blobs, name)? else { return Ok(None) };
     let (len, mut at, mut found) = (blob.len()?.min(bound), 0, Vec::new());
     while at < len {
-        let nth = found.len();
-        let cut = || Ok(Some(Err(format!("checkpoint {nth} is cut short"))));
-        let mut prefix = [0; 4];
-        if at + 4 > len {
-            return cut();
-        }
-        blob.read_at(at, &mut prefix)?;
-        let bytes = u32::from_le_bytes(prefix);
-        if bytes > NOTE_BYTES_MAX || at + 4 + u64::from(bytes) > len {
-            return cut();
-        }
-        let mut note = vec![0; bytes as usize];
-        blob.read_at(at + 4, &mut note)?;
-        // Bytes that are no text are no note either: the signature will say so.
-        found.push(String::from_utf8_lossy(&note).into_owned());
-        at += 4 + u64::from(bytes);
+        let Some((note, next)) = read_note(blob.as_ref(), at, len)? else {
+            return Ok(Some(Err(format!("checkpoint {} is cut short", found.len()))));
+        };
+        found.push(note);
+        at = next;
     }
     Ok(Some(Ok(found)))
+}
+
+/// Texts of the signed notes: over all records, or over single customers'. What is torn at the end is left out.
+///
+/// # Errors
+/// Reading failed.
+pub fn note_texts(blobs: &dyn BlobStore, of_customers: bool) -> io::Result<Vec<String>> {
+    let name = if of_customers { CUSTOMER_CHECKPOINTS } else { CHECKPOINTS };
+    let mut found = Vec::new();
+    if let Some(blob) = open_notes(blobs, name)? {
+        let len = blob.len()?;
+        let mut at = 0;
+        while let Some((note, next)) = read_note(blob.as_ref(), at, len)? {
+            found.push(note);
+            at = next;
+        }
+    }
+    Ok(found)
+}
+
+fn open_notes(blobs: &dyn BlobStore, name: &str) -> io::Result<Option<Arc<dyn Blob>>> {
+    match blobs.open(name) {
+        Ok(blob) => Ok(Some(blob)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The note at a place, and where the next one is; nothing when it is cut short.
+fn read_note(blob: &dyn Blob, at: u64, len: u64) -> io::Result<Option<(String, u64)>> {
+    if at + 4 > len {
+        return Ok(None);
+    }
+    let mut prefix = [0; 4];
+    blob.read_at(at, &mut prefix)?;
+    let bytes = u32::from_le_bytes(prefix);
+    let next = at + 4 + u64::from(bytes);
+    if bytes == 0 || bytes > NOTE_BYTES_MAX || next > len {
+        return Ok(None);
+    }
+    let mut note = vec![0; bytes as usize];
+    blob.read_at(at + 4, &mut note)?;
+    // Bytes that are no text are no note either: the signature will say so.
+    Ok(Some((String::from_utf8_lossy(&note).into_owned(), next)))
 }
 
 pub(crate) fn read_checkpoints(

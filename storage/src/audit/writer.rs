@@ -344,12 +344,12 @@ impl AuditWriter {
     }
 }
 
-/// Notes one after the other, each with its length.
-pub fn framed(notes: &[String]) -> Vec<u8> {
+/// Pieces one after the other, each with its length (u32, little-endian).
+pub fn framed(pieces: &[impl AsRef<[u8]>]) -> Vec<u8> {
     let mut framed = Vec::new();
-    for note in notes {
-        framed.extend_from_slice(&u32::try_from(note.len()).unwrap_or(u32::MAX).to_le_bytes());
-        framed.extend_from_slice(note.as_bytes());
+    for piece in pieces.iter().map(AsRef::as_ref) {
+        framed.extend_from_slice(&u32::try_from(piece.len()).unwrap_or(u32::MAX).to_le_bytes());
+        framed.extend_from_slice(piece);
     }
     framed
 }

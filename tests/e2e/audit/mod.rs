@@ -1,5 +1,7 @@
 //! Every access has its record, and the log verifies.
 
+mod customer;
+mod proofs;
 mod search;
 mod tampering;
 

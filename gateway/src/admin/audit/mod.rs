@@ -1,6 +1,9 @@
 //! The audit log for those who read it: the newest records, searches, verification. Whoever reads it leaves a record too.
 
+mod bundle;
+mod given;
 pub mod offline;
+mod prove;
 mod query;
 mod rows;
 
@@ -16,7 +19,9 @@ use serde_json::{Value, json};
 use super::Answer;
 use super::service::Service;
 use crate::limits::{AUDIT_PAGE_RECORDS_MAX, AUDIT_TAIL_LINES_MAX};
+pub use given::Given;
 pub use query::{Place, Query};
+pub use rows::Details;
 use rows::Reading;
 
 impl Service {

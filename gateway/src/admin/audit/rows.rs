@@ -4,27 +4,59 @@ use std::collections::HashMap;
 
 use coffre_storage::audit::{Actor, DetailKey, Record};
 use coffre_storage::{Store, Vault};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::accounts::Accounts;
 use crate::units::{hex, lossless, moment};
+
+/// What becomes of the details.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Details {
+    /// They are read.
+    #[default]
+    Opened,
+    /// They stay sealed.
+    Sealed,
+}
+
+impl Details {
+    /// Its name in files.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Sealed => "sealed",
+        }
+    }
+
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        [Self::Opened, Self::Sealed].into_iter().find(|one| one.name() == name)
+    }
+}
 
 /// Somebody who reads records: knows the users' names, and opens details.
 #[derive(Debug)]
 pub(super) struct Reading<'s> {
     store: &'s Store,
     users: HashMap<[u8; 16], String>,
+    opened: Details,
 }
 
 impl<'s> Reading<'s> {
     pub(super) fn new(store: &'s Store, accounts: &Accounts) -> Self {
         let users = accounts.users().into_iter().map(|(name, user)| (user.id.0, name)).collect();
-        Self { store, users }
+        Self { store, users, opened: Details::Opened }
+    }
+
+    /// The same reader, for whom details are opened or not.
+    pub(super) fn with(self, opened: Details) -> Self {
+        Self { opened, ..self }
     }
 
     /// The details; none while their vault is locked.
     pub(super) fn details(&self, record: &Record) -> Vec<(DetailKey, Vec<u8>)> {
-        if record.sealed_details.is_none() {
+        if record.sealed_details.is_none() || self.opened == Details::Sealed {
             return Vec::new();
         }
         let vault = record.draft.vault.and_then(|vault| self.store.vault(vault).ok());
