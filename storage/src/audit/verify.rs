@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::VerifyReport;
@@ -37,17 +38,28 @@ pub(crate) fn read_notes(
 /// # Errors
 /// Reading failed.
 pub fn note_texts(blobs: &dyn BlobStore, of_customers: bool) -> io::Result<Vec<String>> {
+    Ok(note_texts_within(blobs, of_customers, 0..u64::MAX)?.0)
+}
+
+/// Those that lie whole in a range of bytes that begins with one, and where the next one is to come.
+///
+/// # Errors
+/// Reading failed.
+pub fn note_texts_within(
+    blobs: &dyn BlobStore,
+    of_customers: bool,
+    range: Range<u64>,
+) -> io::Result<(Vec<String>, u64)> {
     let name = if of_customers { CUSTOMER_CHECKPOINTS } else { CHECKPOINTS };
-    let mut found = Vec::new();
+    let (mut found, mut at) = (Vec::new(), range.start);
     if let Some(blob) = open_notes(blobs, name)? {
-        let len = blob.len()?;
-        let mut at = 0;
+        let len = blob.len()?.min(range.end);
         while let Some((note, next)) = read_note(blob.as_ref(), at, len)? {
             found.push(note);
             at = next;
         }
     }
-    Ok(found)
+    Ok((found, at))
 }
 
 fn open_notes(blobs: &dyn BlobStore, name: &str) -> io::Result<Option<Arc<dyn Blob>>> {

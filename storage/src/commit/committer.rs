@@ -504,6 +504,10 @@ impl Committer {
         let now = self.inner.options.clock.now();
         self.audit.sign_checkpoint(CommitNumber(self.position.last_commit), now, signed)?;
         self.position.audit = self.audit.position();
+        self.inner.notes_bytes.store(self.position.audit.notes_bytes, std::sync::atomic::Ordering::Release);
+        self.inner
+            .customer_notes_bytes
+            .store(self.position.audit.customer_notes_bytes, std::sync::atomic::Ordering::Release);
         self.last_signed = Instant::now();
         if signed == Signed::All {
             self.last_signed_all = self.last_signed;

@@ -151,6 +151,8 @@ pub(crate) struct Inner {
     /// Locks of all open vaults.
     pub(crate) locks: Arc<AtomicU64>,
     audit_records: AtomicU64,
+    notes_bytes: AtomicU64,
+    customer_notes_bytes: AtomicU64,
     last_commit: AtomicU64,
     last_time: AtomicI64,
     disk_full: AtomicBool,
@@ -508,6 +510,12 @@ impl Store {
     /// The store's time.
     pub fn clock_now(&self) -> UnixNanos {
         self.inner.options.clock.now()
+    }
+
+    /// Bytes of signed notes that are durable: over all records, or over single customers'.
+    pub fn durable_notes(&self, of_customers: bool) -> u64 {
+        let bytes = if of_customers { &self.inner.customer_notes_bytes } else { &self.inner.notes_bytes };
+        bytes.load(Ordering::Acquire)
     }
 
     /// The counters of bytes per owner.

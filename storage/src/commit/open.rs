@@ -265,6 +265,8 @@ impl Store {
             repairing: Mutex::default(),
             locks: Arc::default(),
             audit_records: AtomicU64::new(sequence.next_record),
+            notes_bytes: AtomicU64::new(0),
+            customer_notes_bytes: AtomicU64::new(0),
             last_commit: AtomicU64::new(sequence.last_commit),
             last_time: AtomicI64::new(sequence.last_time),
             sequence: Mutex::new(sequence),

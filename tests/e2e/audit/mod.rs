@@ -4,6 +4,7 @@ mod customer;
 mod proofs;
 mod search;
 mod tampering;
+mod witness;
 
 use std::path::Path;
 use std::process::Command;

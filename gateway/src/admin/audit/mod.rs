@@ -19,15 +19,25 @@ use serde_json::{Value, json};
 use super::Answer;
 use super::service::Service;
 use crate::limits::{AUDIT_PAGE_RECORDS_MAX, AUDIT_TAIL_LINES_MAX};
+use crate::witness;
 pub use given::Given;
 pub use query::{Place, Query};
 pub use rows::Details;
 use rows::Reading;
 
 impl Service {
-    /// Verifies the log, and holds it against notes that were kept elsewhere.
+    /// Verifies the log, and holds it against notes that were kept elsewhere, the witness' newest among them.
     pub(super) fn audit_verify(&self, kept: &[String]) -> anyhow::Result<Answer> {
-        let kept = kept_notes(kept, &self.store.audit_public_key())?;
+        let witness = self.backing.as_ref().and_then(|config| config.audit.witness.as_deref());
+        let witnessed =
+            witness.map(witness::newest).transpose().context("the audit log's witness")?.flatten();
+        let public = self.store.audit_public_key();
+        let mut kept = kept_notes(kept, &public)?;
+        kept.extend(
+            witnessed
+                .map(|text| Kept::verify(&text, &public).context("the witness is of another log"))
+                .transpose()?,
+        );
         let report = self.store.verify_audit_against(kept)?;
         self.note(Action::AuditRead, "verify", report.damage.is_none())?;
         Ok(verdict(&report))
