@@ -65,3 +65,8 @@ fn urls_of_the_corpus_have_one_meaning() -> Result<()> {
 fn ranges_of_the_corpus_lie_inside() -> Result<()> {
     replay("ranges", properties::ranges)
 }
+
+#[test]
+fn audit_records_and_proofs_of_the_corpus_are_read_whole_or_refused() -> Result<()> {
+    replay("audit", properties::audit)
+}
