@@ -12,6 +12,6 @@ pub mod user;
 pub use credential::{Credential, Network, Proof};
 pub use customer::Customer;
 pub use id::{CredentialId, CustomerId, UserId};
-pub use permit::{Permit, Rights, RightsSet};
+pub use permit::{Permit, Rights, RightsSet, Subject};
 pub use principal::{Factor, Mount, Principal};
 pub use user::User;

@@ -15,13 +15,29 @@ pub enum RightsSet {
     /// Everything.
     #[n(2)]
     ReadWrite,
+    /// Create; nothing of what others made is listed or read. A file this session created is seen, may be written, get
+    /// attributes and be renamed once.
+    #[n(3)]
+    DropBox,
+    /// Nothing at all: where two sets meet that share no right.
+    #[n(4)]
+    Nothing,
 }
 
 impl RightsSet {
     /// What both allow.
     #[must_use]
     pub fn intersect(self, other: Self) -> Self {
-        if (self as u8) < (other as u8) { self } else { other }
+        match (self, other) {
+            (Self::ReadWrite, set) | (set, Self::ReadWrite) => set,
+            (Self::Nothing, _)
+            | (_, Self::Nothing)
+            | (Self::DropBox, Self::ReadOnly)
+            | (Self::ReadOnly, Self::DropBox) => Self::Nothing,
+            (Self::DropBox, _) | (_, Self::DropBox) => Self::DropBox,
+            (Self::ReadOnly, _) | (_, Self::ReadOnly) => Self::ReadOnly,
+            (Self::AppendOnly, Self::AppendOnly) => Self::AppendOnly,
+        }
     }
 }
 
@@ -32,6 +48,8 @@ pub enum Rights {
     List,
     /// Content.
     Read,
+    /// Digests of content, by which a client verifies what it sent.
+    Verify,
     /// New names.
     Create,
     /// Content of what exists.
@@ -42,6 +60,17 @@ pub enum Rights {
     Rename,
     /// Modes, times, owners, properties.
     SetAttributes,
+}
+
+/// What policy looks at of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The same credential made it, within its grace time.
+    Fresh,
+    /// A directory that was there: a way to what is below.
+    Directory,
+    /// A file or link that was there.
+    File,
 }
 
 /// Markers for [`Permit`].

@@ -392,7 +392,7 @@ pub enum UserCommand {
         /// `CUSTOMER/USER`.
         user: String,
         /// `PATH=VAULT[:SUBPATH][,rights]`; the vault is `CUSTOMER/VAULT` or `VAULT` of the same customer; rights are
-        /// `read-only`, `append-only` or `read-write`.
+        /// `read-only`, `append-only`, `drop-box` or `read-write`.
         #[arg(long = "mount", value_name = "MOUNT")]
         mounts: Vec<String>,
     },
@@ -454,7 +454,7 @@ pub enum CredentialCommand {
 /// What a credential may do, from where, until when.
 #[derive(Debug, Args)]
 pub struct Scope {
-    /// At most these rights: `read-only`, `append-only` or `read-write`.
+    /// At most these rights: `read-only`, `append-only`, `drop-box` or `read-write`.
     #[arg(long, value_name = "SET", value_parser = parse_rights)]
     pub rights: Option<RightsSet>,
     /// Only from these networks.

@@ -116,7 +116,7 @@ pub fn path_names(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|name| !name.is_empty() && *name != ".")
 }
 
-/// `read-only`, `append-only`, `read-write`.
+/// `read-only`, `append-only`, `drop-box`, `read-write`.
 ///
 /// # Errors
 /// Anything else.
@@ -125,7 +125,8 @@ pub fn parse_rights(text: &str) -> Result<RightsSet, String> {
         "read-only" => Ok(RightsSet::ReadOnly),
         "append-only" => Ok(RightsSet::AppendOnly),
         "read-write" => Ok(RightsSet::ReadWrite),
-        _ => Err("rights are read-only, append-only or read-write".to_owned()),
+        "drop-box" => Ok(RightsSet::DropBox),
+        _ => Err("rights are read-only, append-only, drop-box or read-write".to_owned()),
     }
 }
 
@@ -135,6 +136,8 @@ pub fn rights_name(rights: RightsSet) -> &'static str {
         RightsSet::ReadOnly => "read-only",
         RightsSet::AppendOnly => "append-only",
         RightsSet::ReadWrite => "read-write",
+        RightsSet::DropBox => "drop-box",
+        RightsSet::Nothing => "nothing",
     }
 }
 

@@ -30,6 +30,7 @@ mod rclone;
 mod reclaim;
 mod refusals;
 mod restic;
+mod rights;
 mod round_trip;
 mod scp;
 mod second_reader;

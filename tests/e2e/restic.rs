@@ -54,6 +54,10 @@ fn restic_backs_up_checks_forgets_prunes_and_restores() -> Result<()> {
     same_listing("after pruning", &second, &listing(&after)?)
 }
 
+fn owner_backup(gateway: &Gateway, cache: &Path) -> Command {
+    restic(&gateway.ssh_options(), &gateway.user, cache, &["backup", "."])
+}
+
 #[test]
 fn restic_backs_up_with_a_credential_that_cannot_destroy_what_it_made() -> Result<()> {
     let gateway = Gateway::start()?;
@@ -76,13 +80,26 @@ fn restic_backs_up_with_a_credential_that_cannot_destroy_what_it_made() -> Resul
     ensure!(is_saved, "restic ended before its snapshot was saved");
     // A lock is a file like any other: it stays, and the owner removes it.
     ensure!(gateway.sftp_batch("ls -1 /repository/locks\n")?.text().lines().count() > 1, "the lock stays");
-    // What `forget` and `prune` would do; restic itself tries each removal again for minutes.
     let removed = gateway.sftp_as(&gateway.user, &key, "rm /repository/snapshots/*\n")?;
     ensure!(!removed.status.success(), "{}", removed.text());
 
     let owner =
         |arguments: &[&str]| run_ok(&mut restic(&gateway.ssh_options(), &gateway.user, &cache, arguments));
     owner(&["unlock", "--remove-all"])?;
+    run_ok(owner_backup(&gateway, &cache).current_dir(&here))?;
+    // restic tries each removal again for minutes: its first word about one is enough.
+    let mut forget = restic(&options, &gateway.user, &cache, &["forget", "--keep-last", "1", "--prune"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut said = BufReader::new(forget.stderr.take().context("standard error")?).lines();
+    let is_refused = said.any(|line| line.is_ok_and(|line| line.starts_with("Remove(<snapshot/")));
+    forget.kill()?;
+    forget.wait()?;
+    ensure!(is_refused, "restic was not refused the removal of a snapshot");
+    owner(&["unlock", "--remove-all"])?;
+    let snapshots: serde_json::Value = serde_json::from_str(&owner(&["snapshots", "--json"])?.text())?;
+    ensure!(snapshots.as_array().is_some_and(|kept| kept.len() == 2), "{snapshots}");
     owner(&["check", "--read-data"])?;
     let back = work.path().join("back");
     owner(&["restore", "latest", "--target", &back.display().to_string()])?;

@@ -12,6 +12,9 @@ use coffre::webdav::headers;
 use coffre::webdav::locks::{token_of, token_uri};
 use coffre::webdav::request::Request as WebRequest;
 use coffre::webdav::xml::{self, Element, Node};
+use coffre_auth::credential::app_token::AppToken;
+use coffre_auth::credential::recovery::RecoveryCode;
+use coffre_auth::credential::totp::TotpSecret;
 use coffre_storage::audit::proof::{ConsistencyProof, InclusionProof};
 use coffre_storage::audit::record::{RECORD_BYTES_MAX, decode_record, outline};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -294,7 +297,7 @@ pub(super) fn ranges(bytes: &[u8]) {
 }
 
 /// A record that reads whole says in its first fields what it says as a whole; proofs that read come back as they were.
-pub fn audit(bytes: &[u8]) {
+pub(crate) fn audit(bytes: &[u8]) {
     if let Some(record) = decode_record(bytes).filter(|_| bytes.len() <= RECORD_BYTES_MAX) {
         let seen = outline(bytes);
         // Fields in another order than they are written in are read whole only.
@@ -312,5 +315,41 @@ pub fn audit(bytes: &[u8]) {
     }
     if let Some(proof) = ConsistencyProof::parse(text) {
         assert_eq!(ConsistencyProof::parse(&proof.text()), Some(proof));
+    }
+}
+
+/// Bytes of the secret that one-time codes are matched against: RFC 6238 appendix B.
+const TOTP_SECRET: &[u8; 20] = b"12345678901234567890";
+
+/// What people and programs type to prove who they are: an app token, a recovery code, a one-time code. The first eight bytes are
+/// a time.
+///
+/// # Panics
+/// When something is read as what it is not.
+pub(crate) fn secrets(bytes: &[u8]) {
+    let (time, text) = bytes.split_first_chunk::<8>().unwrap_or((&[0; 8], bytes));
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    if let Some(token) = AppToken::parse(text) {
+        assert_eq!(token.expose(), text, "a token has one spelling");
+        assert!(text.contains(&token.id().0), "it says which it is");
+        let mac = token.mac(&[1; 32]);
+        assert!(token.matches(&[1; 32], &mac) && !token.matches(&[2; 32], &mac));
+    }
+    if let Some(code) = RecoveryCode::parse(text) {
+        let shown = code.expose();
+        assert_eq!(RecoveryCode::parse(&shown), Some(code.clone()), "as it is shown it is read");
+        let (own, other) = (code.mac(&[1; 32]).into(), [0; 32].into());
+        assert_eq!(code.place(&[1; 32], &[other, own]), Some(1));
+    }
+    let mut encoded = vec![0x54];
+    encoded.extend_from_slice(TOTP_SECRET);
+    let secret = minicbor::decode::<TotpSecret>(&encoded);
+    assert!(secret.is_ok(), "a secret of 20 bytes");
+    let Ok(secret) = secret else { return };
+    let now = i64::from_le_bytes(*time);
+    if let Some(step) = secret.matching_step(text, now, None) {
+        assert!((step - now.div_euclid(30)).abs() <= 1, "not of another time");
+        assert_eq!(text.bytes().filter(u8::is_ascii_digit).count(), 6);
+        assert_eq!(secret.matching_step(text, now, Some(step)), None, "not twice");
     }
 }

@@ -62,6 +62,11 @@ fn urls_of_the_corpus_have_one_meaning() -> Result<()> {
 }
 
 #[test]
+fn secrets_of_the_corpus_are_what_they_are_and_nothing_else() -> Result<()> {
+    replay("secrets", properties::secrets)
+}
+
+#[test]
 fn ranges_of_the_corpus_lie_inside() -> Result<()> {
     replay("ranges", properties::ranges)
 }

@@ -167,7 +167,9 @@ impl World {
 /// What went wrong, as far as the reference tells it apart.
 fn problem(error: &VfsError) -> Problem {
     match error {
-        VfsError::Store(StoreError::NotFound | StoreError::NotADirectory) => Problem::Missing,
+        VfsError::Store(StoreError::NotFound | StoreError::NotADirectory) | VfsError::Hidden => {
+            Problem::Missing
+        }
         VfsError::Store(StoreError::Exists) => Problem::Exists,
         VfsError::LinkLoop => Problem::Loop,
         VfsError::Store(_)

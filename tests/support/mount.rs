@@ -22,8 +22,16 @@ impl Mount {
     /// # Errors
     /// When sshfs refuses.
     pub fn new(gateway: &Gateway, options: &[&str]) -> Result<Self> {
+        Self::with(gateway, &gateway.ssh_options(), options)
+    }
+
+    /// The same, logged in by these options of OpenSSH's.
+    ///
+    /// # Errors
+    /// When sshfs refuses.
+    pub fn with(gateway: &Gateway, ssh_options: &[String], options: &[&str]) -> Result<Self> {
         let at = TempDir::new()?;
-        let ssh = format!("ssh_command=ssh {}", gateway.ssh_options().join(" "));
+        let ssh = format!("ssh_command=ssh {}", ssh_options.join(" "));
         let mut command = Command::new("sshfs");
         command.arg(format!("{}@127.0.0.1:/", gateway.user)).arg(at.path());
         // Files of the user are the files of whoever mounts, as everybody has it who mounts.

@@ -1,11 +1,16 @@
-//! What proves who someone is: registered SSH keys and app tokens.
+//! What proves who someone is: registered SSH keys and app tokens, and what stands beside them.
 
 pub mod app_token;
+pub mod password;
+pub mod recovery;
+pub mod sent_code;
 pub mod ssh_key;
+pub mod totp;
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use crate::id::{CredentialId, UserId};
@@ -55,6 +60,40 @@ pub enum Proof {
         #[n(2)]
         machine: bool,
     },
+    /// A password: never enough alone.
+    #[n(2)]
+    Password {
+        /// Its hash.
+        #[n(0)]
+        stored: password::StoredPassword,
+    },
+    /// A device that shows one-time codes.
+    #[n(3)]
+    Totp {
+        /// What it shares with the gateway.
+        #[n(0)]
+        secret: totp::TotpSecret,
+        /// Whether a first code was seen: until then it counts for nothing.
+        #[n(1)]
+        confirmed: bool,
+        /// The step that was accepted last: neither it nor an earlier one is accepted again.
+        #[n(2)]
+        last_step: Option<i64>,
+    },
+    /// Recovery codes that are left.
+    #[n(4)]
+    RecoveryCodes {
+        /// HMAC-SHA-256 of each.
+        #[n(0)]
+        macs: Vec<ByteArray<32>>,
+    },
+    /// A phone or a mailbox to which codes are sent.
+    #[n(5)]
+    SentCode {
+        /// A number or an address, as the program that sends codes wants it.
+        #[n(0)]
+        address: String,
+    },
 }
 
 /// A credential of a user.
@@ -92,6 +131,10 @@ impl Credential {
         match self.proof {
             Proof::Token { .. } => Factor::AppToken,
             Proof::SshKey { .. } => Factor::SshKey,
+            Proof::Password { .. } => Factor::Password,
+            Proof::Totp { .. } => Factor::Totp,
+            Proof::RecoveryCodes { .. } => Factor::RecoveryCode,
+            Proof::SentCode { .. } => Factor::SentCode,
         }
     }
 
@@ -140,8 +183,22 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_reads_back() {
-        let bytes = minicbor::to_vec(credential()).unwrap();
-        assert_eq!(minicbor::decode::<Credential>(&bytes).unwrap(), credential());
+    fn a_credential_of_each_kind_reads_back() {
+        for proof in [
+            credential().proof,
+            Proof::Token { mac: [3; 32] },
+            Proof::Password { stored: password::StoredPassword::of_nobody() },
+            Proof::Totp {
+                secret: totp::TotpSecret::generate().unwrap(),
+                confirmed: true,
+                last_step: Some(7),
+            },
+            Proof::RecoveryCodes { macs: vec![[1; 32].into(), [2; 32].into()] },
+            Proof::SentCode { address: "+33100000000".into() },
+        ] {
+            let credential = Credential { proof, ..credential() };
+            let bytes = minicbor::to_vec(&credential).unwrap();
+            assert_eq!(minicbor::decode::<Credential>(&bytes).unwrap(), credential);
+        }
     }
 }

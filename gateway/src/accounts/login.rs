@@ -58,7 +58,14 @@ impl Accounts {
         let stored = match known.map(|credential| &credential.proof) {
             Some(Proof::Token { mac }) => *mac,
             // As long as a wrong token takes.
-            Some(Proof::SshKey { .. }) | None => [0; 32],
+            Some(
+                Proof::SshKey { .. }
+                | Proof::Password { .. }
+                | Proof::Totp { .. }
+                | Proof::RecoveryCodes { .. }
+                | Proof::SentCode { .. },
+            )
+            | None => [0; 32],
         };
         let matches = token.matches(self.inner.token_key.expose(), &stored);
         let credential = known.filter(|_| matches)?;

@@ -278,6 +278,11 @@ fn credential_row(user: &str, state: &str, credential: &Credential) -> Value {
         Proof::Token { .. } => ("token", None),
         Proof::SshKey { fingerprint, machine: false, .. } => ("key", Some(fingerprint)),
         Proof::SshKey { fingerprint, machine: true, .. } => ("machine key", Some(fingerprint)),
+        Proof::Password { .. } => ("password", None),
+        Proof::Totp { confirmed: true, .. } => ("one-time codes", None),
+        Proof::Totp { confirmed: false, .. } => ("one-time codes, not confirmed", None),
+        Proof::RecoveryCodes { .. } => ("recovery codes", None),
+        Proof::SentCode { .. } => ("sent codes", None),
     };
     json!({
         "id": credential.id.to_string(), "user": user, "kind": kind, "state": state, "fingerprint": fingerprint,

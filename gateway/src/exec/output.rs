@@ -55,7 +55,7 @@ impl Output {
 /// Why something did not happen, in the words that every program of this kind uses.
 pub(super) fn reason(error: &VfsError) -> String {
     let text = match error {
-        VfsError::Store(StoreError::NotFound) => "No such file or directory",
+        VfsError::Store(StoreError::NotFound) | VfsError::Hidden => "No such file or directory",
         VfsError::Store(StoreError::NotADirectory) => "Not a directory",
         VfsError::Store(StoreError::IsADirectory) => "Is a directory",
         VfsError::Store(StoreError::Exists) => "File exists",

@@ -156,6 +156,8 @@ impl Operations {
         };
         let options = OpenOptions {
             read: has(OpenFlags::READ),
+            verify: false,
+            still: false,
             write: has(OpenFlags::WRITE) || has(OpenFlags::APPEND),
             append: has(OpenFlags::APPEND),
             truncate: has(OpenFlags::TRUNCATE),

@@ -85,6 +85,8 @@ fn of(error: &VfsError) -> StatusCode {
         VfsError::Store(error) => of_store(error),
         // Policy said no: EACCES, and sshfs, WinSCP and rclone say so to their users.
         VfsError::Refused(_) => StatusCode::PermissionDenied,
+        // As if nothing were there.
+        VfsError::Hidden => StatusCode::NoSuchFile,
         // Nobody may: trying again or with other flags does not help.
         VfsError::MountPoint => StatusCode::PermissionDenied,
         // The credential is no longer good.

@@ -293,7 +293,8 @@ impl Namespace {
     /// # Errors
     /// [`VfsError`].
     pub async fn digests(&self, path: &VaultPath) -> Result<Digests, VfsError> {
-        let file = self.open(path, OpenOptions { read: true, ..OpenOptions::default() }).await?;
+        let file =
+            self.open(path, OpenOptions { read: true, verify: true, ..OpenOptions::default() }).await?;
         let digests = file.digests().await?;
         file.close().await.map(|()| digests)
     }
@@ -306,7 +307,7 @@ impl Namespace {
         let path = path.clone();
         self.audited(self.about(Action::Stat, &path), move |own| {
             let Node::Inside(inside) = own.resolve(&path, Follow::Yes)?.node else { return Ok(None) };
-            own.permit_read(&inside, Rights::Read)?;
+            own.permit_read(&inside, Rights::Verify)?;
             Ok(inside.tree.kept_digests(inside.attributes.content)?)
         })
         .await

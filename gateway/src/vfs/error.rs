@@ -15,6 +15,9 @@ pub enum VfsError {
     /// Policy's answer.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Policy's answer where even the name is not for this access: from outside as if nothing were there.
+    #[error("no such file or directory")]
+    Hidden,
     /// The bytes are no path.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -50,6 +53,7 @@ impl VfsError {
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match self {
             Self::Refused(_)
+            | Self::Hidden
             | Self::MountPoint
             | Self::Store(
                 StoreError::QuotaExceeded { .. }

@@ -245,7 +245,7 @@ impl Namespace {
             };
             match &covered.existing {
                 Some(existing) => own.permit_change(existing, Rights::Overwrite)?,
-                None => own.mount(covered.mount)?.permit_change(Rights::Create, false)?,
+                None => own.mount(covered.mount)?.permit_create()?,
             };
             let draft = LockDraft {
                 token: wanted.token,

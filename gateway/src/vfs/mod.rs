@@ -13,6 +13,7 @@ mod open_file;
 mod operations;
 mod parts;
 pub mod path;
+mod permits;
 pub mod point;
 mod pool;
 mod read_ahead;
@@ -98,6 +99,10 @@ pub enum Creation {
 pub struct OpenOptions {
     /// Reading.
     pub read: bool,
+    /// Reading for digests only: nothing of the content is told.
+    pub verify: bool,
+    /// Reading what is committed now, whatever is written meanwhile. Unsaved writes of others are not seen.
+    pub still: bool,
     /// Writing.
     pub write: bool,
     /// Every write goes to the end.

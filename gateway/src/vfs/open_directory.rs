@@ -49,7 +49,8 @@ impl DirectoryHandle {
             shadowed.push(SNAPSHOTS.to_vec());
         }
         let ended = !matches!(resolved.node, Node::Inside(_));
-        Ok(Self { namespace: own.clone(), node: resolved.node, ahead, shadowed, cursor: None, ended })
+        let (namespace, node) = (own.clone(), resolved.node);
+        Ok(Self { namespace, node, ahead, shadowed, cursor: None, ended })
     }
 
     pub(super) fn inside(&self) -> Option<&Inside> {
@@ -68,7 +69,7 @@ impl DirectoryHandle {
         if !ahead.is_empty() {
             return Ok(ahead);
         }
-        self.next_inside(move |tree, inode, cursor| tree.list(inode, cursor, max), |entry| &entry.name)
+        self.next_inside(move |tree, inode, cursor| tree.list(inode, cursor, max), |entry| entry)
             .await
             .map(|entries| entries.into_iter().map(DirectoryEntry::from).collect())
     }
@@ -86,7 +87,7 @@ impl DirectoryHandle {
             return Ok(ahead.into_iter().map(|entry| (entry, None)).collect());
         }
         let list = move |tree: &Tree, inode, cursor: Option<Cursor>| tree.list_described(inode, cursor, max);
-        let entries = self.next_inside(list, |(entry, _)| &entry.name).await?;
+        let entries = self.next_inside(list, |(entry, _)| entry).await?;
         Ok(entries.into_iter().map(|(entry, properties)| (entry.into(), Some(properties))).collect())
     }
 
@@ -102,16 +103,21 @@ impl DirectoryHandle {
         + Copy
         + Send
         + 'static,
-        name: fn(&T) -> &[u8],
+        entry: fn(&T) -> &Entry,
     ) -> Result<Vec<T>, VfsError> {
         while !self.ended {
             let Some(inside) = self.inside().cloned() else { break };
-            let cursor = self.cursor;
+            let (cursor, vault) = (self.cursor, inside.tree.id());
+            let shows_all = self.namespace.shows_all(&inside);
             let (mut entries, next) =
                 blocking(move || Ok(list(&inside.tree, inside.attributes.inode, cursor)?)).await?;
             self.cursor = next;
             self.ended = next.is_none();
-            entries.retain(|entry| !self.shadowed.iter().any(|hidden| hidden == name(entry)));
+            entries.retain(|listed| {
+                let entry = entry(listed);
+                !self.shadowed.contains(&entry.name)
+                    && (shows_all || self.namespace.made((vault, entry.attributes.inode)))
+            });
             if !entries.is_empty() {
                 return Ok(entries);
             }

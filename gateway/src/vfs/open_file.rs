@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use super::digest::Turns;
 use super::read_ahead::ReadAhead;
-use super::resolve::Inside;
+use super::resolve::{Inside, Node, Resolved};
 use super::tree::Tree;
 use super::{
     AttributeChange, Attributes, Coming, Creation, Follow, Kind, Namespace, OpenOptions, SpaceState,
@@ -99,7 +99,8 @@ impl FileHandle {
             tree: Tree::Present(vault.clone()),
             attributes: vault.attributes(made.value)?,
         };
-        let read = options.read.then(|| own.permit_read(&inside, Rights::Read)).transpose()?;
+        // What this handle itself writes it may read again.
+        let read = options.read.then(|| own.permit_read(&inside, Rights::Verify)).transpose()?;
         Self::build(
             own,
             place.path.clone(),
@@ -108,6 +109,18 @@ impl FileHandle {
             (options, Origin::New),
             made.ticket,
         )
+    }
+
+    /// What a path was resolved to, if that is a file.
+    pub(super) fn open_resolved(
+        own: &Namespace,
+        resolved: Resolved,
+        options: &OpenOptions,
+    ) -> Result<Self, VfsError> {
+        match resolved.node {
+            Node::Inside(inside) => Self::open_existing(own, resolved.path, inside, options),
+            Node::Above(_) | Node::Snapshots => Err(StoreError::IsADirectory.into()),
+        }
     }
 
     fn open_existing(
@@ -123,7 +136,8 @@ impl FileHandle {
         }
         // Asking for neither is asking to read.
         let wants_read = options.read || !options.write;
-        let read = wants_read.then(|| own.permit_read(&inside, Rights::Read)).transpose()?;
+        let right = if options.verify { Rights::Verify } else { Rights::Read };
+        let read = wants_read.then(|| own.permit_read(&inside, right)).transpose()?;
         let write = options
             .write
             .then(|| inside.tree.present().and_then(|_| own.permit_change(&inside, Rights::Overwrite)))
@@ -145,7 +159,14 @@ impl FileHandle {
         (options, origin): (&OpenOptions, Origin),
         opened: Ticket,
     ) -> Result<Self, VfsError> {
-        let file = inside.tree.open(inside.attributes.inode)?;
+        let inode = inside.attributes.inode;
+        let (file, inside) = if options.still {
+            let file = inside.tree.open_still(inode)?;
+            let inside = Inside { attributes: file.attributes()?, ..inside };
+            (file, inside)
+        } else {
+            (inside.tree.open(inode)?, inside)
+        };
         // Who opens to read will read, and waits less if this is under way.
         let opened =
             if write.is_none() { Opened::Asked(Coming::ask(opened)) } else { Opened::Unasked(opened) };
@@ -164,6 +185,11 @@ impl FileHandle {
             opened: Mutex::new(Some(opened)),
         };
         Ok(Self { shared: Arc::new(shared), closed: false })
+    }
+
+    /// Attributes as they were when it was opened.
+    pub fn opened_as(&self) -> &Attributes {
+        &self.shared.inside.attributes
     }
 
     /// Whether an open that cuts has something to cut. A file of any size: not brief.

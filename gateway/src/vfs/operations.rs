@@ -2,7 +2,7 @@
 //! are durable.
 
 use coffre_auth::Rights;
-use coffre_auth::permit::{Permit, action};
+use coffre_auth::principal::Refusal;
 use coffre_storage::audit::{Action, DetailKey, Outcome, RecordDraft};
 use coffre_storage::id::VaultId;
 use coffre_storage::upload::{Completion, Upload};
@@ -55,48 +55,6 @@ impl Namespace {
         RecordDraft { vault: Some(place.parent.vault.id()), ..self.about(action, &place.path) }
     }
 
-    pub(super) fn is_fresh(&self, inside: &Inside) -> bool {
-        self.vfs.inner.fresh.is_fresh(inside.object(), &self.session.principal.credential, self.now())
-    }
-
-    pub(super) fn permit_read(
-        &self,
-        inside: &Inside,
-        right: Rights,
-    ) -> Result<Permit<action::Read>, VfsError> {
-        Ok(self.mount(inside.mount)?.permit_read(right)?)
-    }
-
-    pub(super) fn permit_change(
-        &self,
-        inside: &Inside,
-        right: Rights,
-    ) -> Result<Permit<action::Change>, VfsError> {
-        let fresh = match right {
-            Rights::Rename => self.vfs.inner.fresh.may_rename(
-                inside.object(),
-                &self.session.principal.credential,
-                self.now(),
-            ),
-            Rights::List
-            | Rights::Read
-            | Rights::Create
-            | Rights::Overwrite
-            | Rights::Delete
-            | Rights::SetAttributes => self.is_fresh(inside),
-        };
-        Ok(self.mount(inside.mount)?.permit_change(right, fresh)?)
-    }
-
-    pub(super) fn permit_create(&self, place: &Place) -> Result<Permit<action::Change>, VfsError> {
-        Ok(self.mount(place.parent.mount)?.permit_change(Rights::Create, false)?)
-    }
-
-    pub(super) fn note_fresh(&self, place: &Place, inode: super::InodeId) {
-        let object = (place.parent.vault.id(), inode);
-        self.vfs.inner.fresh.note(object, &self.session.principal.credential, self.now());
-    }
-
     /// Runs `work` on the pool; writes down refusals and failures; waits for what it changed to be durable.
     pub(super) async fn change<T: Send + 'static>(
         &self,
@@ -136,9 +94,14 @@ impl Namespace {
         if let Err(error) = &result
             && let Some(outcome) = error.outcome()
         {
-            self.record(RecordDraft { outcome, reason: Some(error.to_string()), ..refused }).await?;
+            let is_hidden = matches!(error, VfsError::Hidden);
+            let reason = if is_hidden { Refusal::DropBox.to_string() } else { error.to_string() };
+            self.record(RecordDraft { outcome, reason: Some(reason), ..refused }).await?;
         }
-        result
+        match result {
+            Err(VfsError::Hidden) => Err(StoreError::NotFound.into()),
+            other => other,
+        }
     }
 
     /// Attributes.
@@ -171,6 +134,20 @@ impl Namespace {
             return self.audited(record, move |_| handle.cut()).await;
         }
         Ok(handle)
+    }
+
+    /// Opens a file to read one content of it, whatever is written to it meanwhile. Directories of all kinds:
+    /// `IsADirectory`.
+    ///
+    /// # Errors
+    /// [`VfsError`].
+    pub async fn open_still(&self, path: &VaultPath) -> Result<FileHandle, VfsError> {
+        let path = path.clone();
+        let options = OpenOptions { read: true, still: true, ..OpenOptions::default() };
+        self.audited_brief(self.about(Action::FileOpen, &path), move |own| {
+            FileHandle::open_resolved(own, own.resolve(&path, Follow::Yes)?, &options)
+        })
+        .await
     }
 
     /// Opens a directory for listing (mount points below it included). Its record is durable when this returns.

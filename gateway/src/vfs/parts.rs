@@ -5,7 +5,6 @@
 //! restart, gone with the vault. An upload belongs to the credential that began it. Inside one vault parts become a file by
 //! sharing their content; into another vault their bytes are copied.
 
-use coffre_auth::Rights;
 use coffre_storage::audit::{Action, DetailKey, RecordDraft};
 use coffre_storage::id::{InodeId, VaultId};
 use coffre_storage::tree::Entry;
@@ -120,9 +119,7 @@ impl Namespace {
         let mut found: Vec<(usize, VaultId)> = Vec::new();
         for (index, mount) in self.mounts().iter().enumerate() {
             let id = VaultId(mount.vault);
-            if mount.permit_change(Rights::Create, false).is_ok()
-                && !found.iter().any(|(_, known)| *known == id)
-            {
+            if mount.permit_create().is_ok() && !found.iter().any(|(_, known)| *known == id) {
                 found.push((index, id));
             }
         }
@@ -134,7 +131,7 @@ impl Namespace {
         if let Some((_, vault)) = self.writable_vaults().first() {
             return Ok(*vault);
         }
-        self.mount(0)?.permit_change(Rights::Create, false)?;
+        self.mount(0)?.permit_create()?;
         Err(StoreError::NotFound.into())
     }
 
@@ -206,7 +203,7 @@ impl Namespace {
         let shown = [&id[..], b"/", &name].concat();
         self.audited(self.parts_record(Action::PartWrite, &shown), move |own| {
             let home = own.parts_home(&id)?;
-            own.mount(home.mount)?.permit_change(Rights::Create, false)?;
+            own.mount(home.mount)?.permit_create()?;
             let replaced = match home.vault.lookup(home.directory, &name) {
                 Ok(found) => Some(found.inode),
                 Err(StoreError::NotFound) => None,

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use coffre_auth::Mount;
+use coffre_auth::{Mount, Rights};
 use coffre_storage::id::VaultId;
 use coffre_storage::{StoreError, Vault};
 
@@ -362,6 +362,9 @@ impl Namespace {
             };
             match link {
                 Some(target) => {
+                    if let Node::Inside(inside) = &next {
+                        self.permit_read(inside, Rights::List)?;
+                    }
                     let target = target?;
                     links += 1;
                     if links > LINK_DEPTH_MAX {

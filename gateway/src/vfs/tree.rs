@@ -104,4 +104,12 @@ impl Tree {
             Self::Past(past) => past.open(inode),
         }
     }
+
+    /// As it is committed now, for good.
+    pub(super) fn open_still(&self, inode: InodeId) -> Result<OpenFile, StoreError> {
+        match self {
+            Self::Present(vault) => vault.open_still(inode),
+            Self::Past(past) => past.open(inode),
+        }
+    }
 }

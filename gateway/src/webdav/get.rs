@@ -15,7 +15,7 @@ use super::page::page;
 use super::request::{Answer, Body, Request, empty, etag, full, put_etag, put_safety};
 use super::status::Refused;
 use crate::limits::GET_PIECE_BYTES;
-use crate::vfs::{Attributes, FileHandle, Kind, OpenOptions, VfsError};
+use crate::vfs::{Attributes, FileHandle, Kind, StoreError, VfsError};
 
 const NANOS: i64 = 1_000_000_000;
 /// Of every file: nothing is run or shown by a browser.
@@ -27,19 +27,66 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
     }
 }
 
+/// What a request that names a file is answered from: one content, whatever others do to the file meanwhile.
+enum Subject {
+    Directory,
+    /// For its attributes alone.
+    Seen(Attributes),
+    Opened(FileHandle),
+    /// A condition says that there is nothing to send.
+    Answered(Response<Body>),
+}
+
+/// What is there. A condition is looked at before anything is opened, so that an answer without content is no access to it; and
+/// again if it was another content that was opened then.
+async fn subject(request: &Request, head: bool) -> Result<Subject, Refused> {
+    let seen = if head || is_conditional(&request.headers) {
+        let found = request.found().await?;
+        if found.kind == Kind::Directory {
+            return Ok(Subject::Directory);
+        }
+        if let Some(answer) = precondition_of_read(request, &found)? {
+            return Ok(Subject::Answered(answer));
+        }
+        if head {
+            return Ok(Subject::Seen(found));
+        }
+        Some(found)
+    } else {
+        None
+    };
+    let opened = match request.namespace.open_still(&request.path).await {
+        Ok(opened) => opened,
+        Err(VfsError::Store(StoreError::IsADirectory)) => return Ok(Subject::Directory),
+        Err(error) => return Err(error.into()),
+    };
+    if seen.is_some_and(|seen| etag(&seen) != etag(opened.opened_as()))
+        && let Some(answer) = precondition_of_read(request, opened.opened_as())?
+    {
+        opened.close().await?;
+        return Ok(Subject::Answered(answer));
+    }
+    Ok(Subject::Opened(opened))
+}
+
+fn is_conditional(headers: &HeaderMap) -> bool {
+    [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE]
+        .iter()
+        .any(|name| headers.contains_key(name))
+}
+
 /// GET and HEAD.
 ///
 /// # Errors
 /// The refusal to answer with.
 pub async fn get(request: &Request, head: bool) -> Answer {
-    let found = request.found().await?;
-    if found.kind == Kind::Directory {
-        return page(request, head).await;
-    }
-    let modified = found.mtime.0.div_euclid(NANOS);
-    if let Some(refused) = precondition_of_read(request, &found, modified)? {
-        return Ok(refused);
-    }
+    let (found, opened) = match subject(request, head).await? {
+        Subject::Directory => return page(request, head).await,
+        Subject::Answered(answer) => return Ok(answer),
+        Subject::Seen(found) => (found, None),
+        Subject::Opened(opened) => (opened.opened_as().clone(), Some(opened)),
+    };
+    let modified = modified(&found);
     let fresh = match headers::text(&request.headers, &header::IF_RANGE)? {
         None => true,
         Some(tag) if tag.starts_with('"') => tag == etag(&found),
@@ -80,24 +127,21 @@ pub async fn get(request: &Request, head: bool) -> Answer {
     headers.insert(header::CONTENT_TYPE, content_type);
     headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    if !head {
-        let handle = request
-            .namespace
-            .open(&request.path, OpenOptions { read: true, ..OpenOptions::default() })
-            .await?;
+    if let Some(opened) = opened {
         // The first piece before the status: what is damaged is refused, not broken off.
-        *response.body_mut() = download(handle, pieces).await?;
+        *response.body_mut() = download(opened, pieces).await?;
     }
     Ok(response)
 }
 
+/// Seconds since 1970.
+fn modified(found: &Attributes) -> i64 {
+    found.mtime.0.div_euclid(NANOS)
+}
+
 /// 304 or 412, if a condition says so.
-fn precondition_of_read(
-    request: &Request,
-    found: &Attributes,
-    modified: i64,
-) -> Result<Option<Response<Body>>, Refused> {
-    let tag = etag(found);
+fn precondition_of_read(request: &Request, found: &Attributes) -> Result<Option<Response<Body>>, Refused> {
+    let (tag, modified) = (etag(found), modified(found));
     let since = |name| -> Result<Option<i64>, Refused> {
         Ok(headers::text(&request.headers, name)?.and_then(headers::parse_date))
     };

@@ -43,6 +43,7 @@ impl From<VfsError> for Refused {
     fn from(error: VfsError) -> Self {
         let status = match &error {
             VfsError::Store(error) => of_store(error),
+            VfsError::Hidden => StatusCode::NOT_FOUND,
             VfsError::Refused(_) | VfsError::MountPoint | VfsError::WrongMode => StatusCode::FORBIDDEN,
             VfsError::Path(PathError::TooLong | PathError::NameTooLong) => StatusCode::URI_TOO_LONG,
             VfsError::Path(_) | VfsError::ChecksumMismatch | VfsError::PartMissing => StatusCode::BAD_REQUEST,

@@ -37,6 +37,7 @@ use crate::id::{ChunkId, ContentId, InodeId, OwnerId, VaultId};
 use crate::keys::VaultKeys;
 use crate::record::RecordKey;
 pub use crate::rows::IncidentKind;
+use crate::rows::InodeRow;
 pub use crate::rows::Kind;
 use crate::time::UnixNanos;
 pub use accounting::Allowed;
@@ -364,6 +365,31 @@ impl Vault {
         let vault = Self { inner: Arc::clone(&self.inner), bearer: None, within: None };
         let state = Arc::new(FileState::new(vault, row, Tense::Present, epoch, kept));
         open.insert(inode, Arc::downgrade(&state));
+        Ok(OpenFile::from_state(state))
+    }
+
+    /// A file as it is committed now, to be read: whatever is written to it later, this stays as it is.
+    ///
+    /// # Errors
+    /// `NotFound`, `IsADirectory`, `WrongKind`.
+    pub fn open_still(&self, inode: InodeId) -> Result<OpenFile, StoreError> {
+        self.open_as(inode, || self.row(inode))
+    }
+
+    /// A file as a row says, for good.
+    fn open_as(
+        &self,
+        inode: InodeId,
+        row: impl FnOnce() -> Result<InodeRow, StoreError>,
+    ) -> Result<OpenFile, StoreError> {
+        let (kept, calm) = self.keep(inode);
+        let epoch = self.store().epoch();
+        let row = row()?;
+        row.only_file()?;
+        let vault = Self { inner: Arc::clone(&self.inner), bearer: None, within: None };
+        let state = Arc::new(FileState::new(vault, row, Tense::Past, epoch, kept));
+        drop(calm);
+        self.register_past(&state);
         Ok(OpenFile::from_state(state))
     }
 

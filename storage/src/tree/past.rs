@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
-use super::upload::{FileState, OpenFile, Tense};
+use super::upload::OpenFile;
 use super::{Attributes, Cursor, DescribedEntry, Entry, Kind, Properties, Vault};
 use crate::commit::Store;
 use crate::error::StoreError;
@@ -486,13 +486,6 @@ impl PastVault {
     /// # Errors
     /// `NotFound`, `IsADirectory`, `WrongKind`.
     pub fn open(&self, inode: InodeId) -> Result<OpenFile, StoreError> {
-        let (kept, calm) = self.vault.keep(inode);
-        let epoch = self.vault.store().epoch();
-        let row = self.row(inode)?;
-        row.only_file()?;
-        let state = Arc::new(FileState::new(self.vault.clone(), row, Tense::Past, epoch, kept));
-        drop(calm);
-        self.vault.register_past(&state);
-        Ok(OpenFile::from_state(state))
+        self.vault.open_as(inode, || self.row(inode))
     }
 }

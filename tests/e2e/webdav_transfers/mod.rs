@@ -7,6 +7,7 @@ mod expect;
 mod partial;
 mod parts;
 mod ranges;
+mod readers;
 
 use std::process::Command;
 

@@ -23,7 +23,8 @@ pub(crate) struct FileState {
     _kept: Kept,
 }
 
-/// Whether an open file shows the present or a moment of the past.
+/// Whether an open file shows the present, as it changes, or one content that stays: that of a moment of the past, or of the
+/// moment of its opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tense {
     Present,
