@@ -10,6 +10,8 @@ pub const AUDIT_TAIL_LINES_MAX: u32 = 100_000;
 pub const AUDIT_PAGE_RECORDS_MAX: usize = 10_000;
 /// Bytes of a record's line of JSON that is compared with the record: the largest record, each byte of which may take six.
 pub const AUDIT_LINE_BYTES_MAX: u64 = 256 * 1024;
+/// Paths that one dossier of a credential lists: each about 300 bytes of JSON, held in memory at both ends. More are counted.
+pub const DOSSIER_FILES_MAX: usize = 200_000;
 /// Seconds after which new checkpoints are taken to the witness.
 pub const WITNESS_LOOK_SECS: u64 = 1;
 /// Seconds between two tries to reach a witness that did not answer: at first, and at most.

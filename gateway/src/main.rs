@@ -135,7 +135,11 @@ fn tell(json: bool, told: &Told) -> anyhow::Result<bool> {
 }
 
 fn print(json: bool, answer: &Answer) -> anyhow::Result<bool> {
-    let text = if json { render::json(&answer.value) } else { render::text(&answer.value) };
+    let text = match (json, answer.value["touched"].is_array()) {
+        (true, _) => render::json(&answer.value),
+        (false, true) => render::text_with_table(&answer.value, "touched"),
+        (false, false) => render::text(&answer.value),
+    };
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()?;

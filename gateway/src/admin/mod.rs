@@ -103,6 +103,8 @@ pub enum Request {
     AuditProveSince { old: String },
     /// `audit export --customer`; the directory is absolute: it is the server that writes.
     AuditExportCustomer { customer: String, directory: std::path::PathBuf, details: audit::Details },
+    /// `audit dossier`
+    AuditDossier { credential: String, from: Option<i64>, to: Option<i64> },
     /// A page of `audit search`
     AuditSearch { query: audit::Query, place: audit::Place },
     /// `incidents`

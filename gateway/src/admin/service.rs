@@ -148,6 +148,7 @@ impl Service {
             Request::AuditExportCustomer { customer, directory, details } => {
                 self.audit_export_customer(&customer, &directory, details)?
             }
+            Request::AuditDossier { credential, from, to } => self.audit_dossier(&credential, from, to)?,
             Request::AuditSearch { query, place } => self.audit_search(&query, place)?,
             Request::Incidents { max, after } => {
                 self.note(Action::IncidentsRead, "list", true)?;

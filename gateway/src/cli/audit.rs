@@ -47,6 +47,18 @@ pub enum AuditCommand {
         /// The new directory.
         directory: PathBuf,
     },
+    /// What a credential touched: accounts, files, bytes, times, for a notice about a breach.
+    Dossier {
+        /// Which, as shown by `credential list` or a record.
+        #[arg(long, value_name = "ID")]
+        credential: String,
+        /// From this time on (RFC 3339, or a date); without it from the first record on.
+        #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+        from: Option<i64>,
+        /// Until before this time; without it until now.
+        #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+        to: Option<i64>,
+    },
     /// Verify records and signed checkpoints, of the store or of a copy.
     Verify {
         /// A store directory or a copy of one, what `audit export` wrote, or a proof, read offline; without it the log of the
@@ -148,6 +160,7 @@ impl AuditCommand {
                 let directory = std::path::absolute(directory)?;
                 Some(Request::AuditExportCustomer { customer, directory, details })
             }
+            Self::Dossier { credential, from, to } => Some(Request::AuditDossier { credential, from, to }),
             Self::Verify { directory: None, checkpoints, verifier: _ } => {
                 let kept = Given { checkpoints, verifier: None }.notes()?;
                 Some(Request::AuditVerify { kept })

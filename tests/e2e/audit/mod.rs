@@ -1,6 +1,7 @@
 //! Every access has its record, and the log verifies.
 
 mod customer;
+mod dossier;
 mod exact;
 mod proofs;
 mod search;

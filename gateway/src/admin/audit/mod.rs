@@ -1,6 +1,7 @@
 //! The audit log for those who read it: the newest records, searches, verification. Whoever reads it leaves a record too.
 
 mod bundle;
+mod dossier;
 mod given;
 pub mod offline;
 mod prove;
