@@ -144,3 +144,46 @@ fn a_byte_changed_anywhere_in_what_an_auditor_was_given_is_told() -> Result<()> 
     ensure!(!again.status.success() && again.stderr.contains("new directory"), "{}", again.stderr);
     Ok(())
 }
+
+#[test]
+fn a_customers_tree_goes_on_after_a_restore_and_after_a_recovery_from_packs() -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let mut gateway = Gateway::start_on(&work.path().join("data"), &work.path().join("server.log"))?;
+    gateway.sftp_batch("mkdir a\nmkdir b\n")?;
+    let (first, kept) = (work.path().join("first"), work.path().join("kept"));
+    gateway.admin(&["audit", "export", "--customer", "demo", &first.display().to_string()])?;
+    fs::write(&kept, last_note(&first)?)?;
+    let backup = work.path().join("backup");
+    gateway.admin(&["backup", &backup.display().to_string()])?;
+    gateway.stop()?;
+    let (key, packs) = (gateway.data.join("secrets/gateway.key"), gateway.data.join("store/packs"));
+    let (restored, recovered) = (work.path().join("restored"), work.path().join("recovered"));
+    let coffre = || -> Result<Command> { Ok(Command::new(binary()?)) };
+    run_ok(coffre()?.arg("--data").arg(&restored).arg("restore").arg(&backup).arg("--key").arg(&key))?;
+    run_ok(
+        coffre()?
+            .arg("recover")
+            .arg("--packs")
+            .arg(&packs)
+            .arg("--key")
+            .arg(&key)
+            .arg("--to")
+            .arg(&recovered),
+    )?;
+    for data in [&restored, &recovered] {
+        let again = work.path().join(format!("of-{}", data.file_name().unwrap_or_default().display()));
+        run_ok(
+            coffre()?.arg("--data").arg(data).args(["audit", "export", "--customer", "demo"]).arg(&again),
+        )?;
+        let (good, said) = verify(&again, &["--checkpoint".as_ref(), &kept])?;
+        ensure!(
+            good && said["records"].as_u64() > Some(lines(&first)?.len() as u64),
+            "{}: {said}",
+            data.display()
+        );
+        ensure!(said["checkpoints"].as_u64() > Some(1), "those that were signed before are kept: {said}");
+        let (good, said) = verify(data, &["--checkpoint".as_ref(), &kept])?;
+        ensure!(good && said["customer_checkpoints"].as_u64() > Some(1), "{}: {said}", data.display());
+    }
+    Ok(())
+}
