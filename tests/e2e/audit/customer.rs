@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use coffre_tests::gateway::binary;
-use coffre_tests::{Gateway, run, run_ok};
+use coffre_tests::{Fixture, Gateway, run, run_ok};
 use serde_json::Value;
 
 use super::newest_note;
@@ -184,6 +184,32 @@ fn a_customers_tree_goes_on_after_a_restore_and_after_a_recovery_from_packs() ->
         ensure!(said["checkpoints"].as_u64() > Some(1), "those that were signed before are kept: {said}");
         let (good, said) = verify(data, &["--checkpoint".as_ref(), &kept])?;
         ensure!(good && said["customer_checkpoints"].as_u64() > Some(1), "{}: {said}", data.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn customers_of_the_first_release_get_trees_over_all_of_their_older_records() -> Result<()> {
+    for name in ["clean", "killed"] {
+        let fixture = Fixture::unpack("v1", name)?;
+        let coffre = || -> Result<Command> {
+            let mut command = Command::new(binary()?);
+            command.args(["--json", "--data"]).arg(&fixture.data);
+            Ok(command)
+        };
+        let customers = run_ok(coffre()?.args(["customer", "list"]))?.text();
+        for customer in customers.lines() {
+            let customer: Value = serde_json::from_str(customer)?;
+            let called = customer["name"].as_str().context("a name")?;
+            let directory = fixture.work().join(format!("of-{called}"));
+            run_ok(coffre()?.args(["audit", "export", "--customer", called]).arg(&directory))?;
+            let (good, said) = verify(&directory, &[])?;
+            ensure!(good, "{name}: {said}");
+            let records = lines(&directory)?;
+            ensure!(records[0]["action"] == "customer-add", "from its first record on: {}", records[0]);
+            ensure!(records.len() > 2, "{name}, {called}: {said}");
+        }
+        ensure!(verify(&fixture.data, &[])?.0, "{name}");
     }
     Ok(())
 }
