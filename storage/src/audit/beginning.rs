@@ -1,5 +1,4 @@
-//! A log that does not begin with record 0: earlier records were lost before a recovery, or dropped when they were older than
-//! is kept (FORMAT.md section 8).
+//! A log that does not begin with record 0: what was recovered when earlier records were lost (FORMAT.md section 8).
 //!
 //! ```text
 //! coffre/audit-beginning
@@ -27,7 +26,7 @@ use crate::keys::Secret32;
 use crate::note;
 use crate::time::UnixNanos;
 
-/// The blob of the note that a recovery made; those of dropped records have the number of the first kept one behind it.
+/// The blob of the note.
 pub const BEGINNING: &str = "audit/beginning";
 const ORIGIN: &str = "coffre/audit-beginning";
 /// Bytes of the largest such note: a hundred thousand customers with twenty hashes each, and room to spare.
@@ -172,19 +171,6 @@ impl Beginning {
             None => CustomerTrees::begin(self.records),
         }
     }
-
-    /// The blob of a note about dropped records.
-    pub fn blob_name(records: u64) -> String {
-        format!("{BEGINNING}-{records:016}")
-    }
-}
-
-/// Blobs of the notes beside a log; the last one counts.
-///
-/// # Errors
-/// Listing failed.
-pub fn names(blobs: &dyn BlobStore) -> io::Result<Vec<String>> {
-    blobs.list(BEGINNING)
 }
 
 /// The note beside a log, if there is one.
@@ -192,15 +178,15 @@ pub fn names(blobs: &dyn BlobStore) -> io::Result<Vec<String>> {
 /// # Errors
 /// Reading failed.
 pub fn read(blobs: &dyn BlobStore) -> io::Result<Option<String>> {
-    names(blobs)?.last().map(|name| read_named(blobs, name)).transpose()
-}
-
-pub(super) fn read_named(blobs: &dyn BlobStore, name: &str) -> io::Result<String> {
-    let blob = blobs.open(name)?;
+    let blob = match blobs.open(BEGINNING) {
+        Ok(blob) => blob,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let len = usize::try_from(blob.len()?.min(NOTE_BYTES_MAX)).unwrap_or(0);
     let mut bytes = vec![0; len];
     blob.read_at(0, &mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// The number of the first record of a log, as its note says without being verified.

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::Record;
-use super::beginning;
 use super::record::{Outline, decode_record};
 use super::stream::{Outlined, RecordStream, first_of, segments};
 use crate::blob::BlobStore;
@@ -122,13 +121,13 @@ pub fn search(
     max: usize,
     wanted: &mut Wanted<'_>,
 ) -> io::Result<Searched> {
-    let (all, begins) = (segments(blobs)?, beginning::first_record(blobs)?);
+    let all = segments(blobs)?;
     // The last segment that begins in front of the span is the first that may hold something of it.
     let (mut low, mut high) = (0, all.len());
     while low < high {
         let middle = usize::midpoint(low, high);
         let Some(seen) = first_of(blobs, all[middle])? else { break };
-        if span.is_before(&seen) || seen.number.0 < begins {
+        if span.is_before(&seen) {
             low = middle + 1;
         } else {
             high = middle;
@@ -143,9 +142,6 @@ pub fn search(
         && let Some(segment) = left.pop()
     {
         let Some(mut stream) = RecordStream::of_segment(blobs, segment)? else { continue };
-        if stream.next_number().0 < begins {
-            continue;
-        }
         let room = max - found.records.len();
         let here = Here::read(&mut stream, span, (order, room), wanted)?;
         match order {

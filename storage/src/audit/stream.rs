@@ -134,7 +134,6 @@ pub struct RecordStream<'b> {
     until: Option<&'b AuditPosition>,
     segments: std::vec::IntoIter<u64>,
     reader: Option<SegmentReader>,
-    begins: u64,
     next: u64,
 }
 
@@ -152,11 +151,11 @@ impl<'b> RecordStream<'b> {
     /// # Errors
     /// Reading failed.
     pub fn until(blobs: &'b dyn BlobStore, until: Option<&'b AuditPosition>) -> io::Result<Self> {
-        let begins = beginning::first_record(blobs)?;
+        let next = beginning::first_record(blobs)?;
         // The open segment is made with its first record.
         let end = until.map_or(u64::MAX, |until| until.segment + u64::from(until.segment_bytes > 0));
         let segments: Vec<u64> = segments(blobs)?.into_iter().filter(|segment| *segment < end).collect();
-        Ok(Self { blobs, until, segments: segments.into_iter(), reader: None, begins, next: begins })
+        Ok(Self { blobs, until, segments: segments.into_iter(), reader: None, next })
     }
 
     /// The records of one segment, and the number of the first; nothing when it is not there or none.
@@ -170,7 +169,6 @@ impl<'b> RecordStream<'b> {
             until: None,
             segments: Vec::new().into_iter(),
             reader: Some(reader),
-            begins: 0,
             next,
         }))
     }
@@ -210,8 +208,6 @@ impl<'b> RecordStream<'b> {
             let Some(segment) = self.segments.next() else { return Ok(Outlined::End) };
             match SegmentReader::open(self.blobs, segment, self.until, WINDOW_BYTES)? {
                 Some((reader, first)) if first == self.next => self.reader = Some(reader),
-                // Left over: the log was to begin behind it.
-                Some((_, first)) if first < self.begins && self.next == self.begins => {}
                 Some(_) | None => return Ok(Outlined::Broken(number)),
             }
         }

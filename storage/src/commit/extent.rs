@@ -1,9 +1,10 @@
 //! How far the store is durable: what a copy that is taken now must hold to be whole.
 
 use super::Store;
+use crate::audit::beginning::BEGINNING;
 use crate::audit::merkle::{Frontier, Hash};
+use crate::audit::stream;
 use crate::audit::writer::{CHECKPOINTS, CUSTOMER_CHECKPOINTS, VERIFIER, segment_name};
-use crate::audit::{beginning, stream};
 use crate::blob::BlobStore;
 use crate::error::StoreError;
 use crate::id::{BatchNumber, CommitNumber, PackId};
@@ -60,9 +61,9 @@ impl Store {
         if audit.customer_notes_bytes > 0 {
             found.push((CUSTOMER_CHECKPOINTS.to_owned(), audit.customer_notes_bytes));
         }
-        for name in beginning::names(blobs)?.into_iter().chain([VERIFIER.to_owned()]) {
-            if let Some(bytes) = bytes_of(blobs, &name)? {
-                found.push((name, bytes));
+        for name in [VERIFIER, BEGINNING] {
+            if let Some(bytes) = bytes_of(blobs, name)? {
+                found.push((name.to_owned(), bytes));
             }
         }
         let edge = audit.frontier.iter().map(|hash| **hash).collect();

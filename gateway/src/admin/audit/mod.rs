@@ -119,8 +119,7 @@ fn verdict(report: &VerifyReport) -> Answer {
     let value = json!({
         "state": match (good, report.begins) {
             (true, 0) => "verified",
-            // What was lost before a recovery, or is older than is kept, was signed as such: what is there is all that can
-            // be verified.
+            // What was lost before a recovery was signed as lost: what is there is all that can be verified.
             (true, _) => "verified from its first record on",
             (false, _) => "damaged",
         },

@@ -56,7 +56,7 @@ impl Service {
                 }
             };
             if edge.size() > 0 && !hashing.skip(&edge) {
-                bail!("the records that this proof needs were dropped: they are older than is kept");
+                bail!("the records that this proof needs were lost before a recovery");
             }
         }
         let mut stream = RecordStream::open(blobs)?;

@@ -4,7 +4,7 @@
 //! ```text
 //! coffre/audit-export/<customer, 32 hexadecimal digits>
 //! name hospital
-//! first 0                 records of the customer before these, dropped by then
+//! first 0                 records of the customer before these, lost by then
 //! edge <hash, base64>     one line for each perfect subtree over them, largest first
 //! records 1234
 //! root <base64>
