@@ -12,12 +12,14 @@ const CRATES: [&str; 4] = ["storage", "auth", "gateway", "tests"];
 const BANNED: [&str; 7] = ["manager", "helper", "util", "common", "data", "info", "misc"];
 
 /// What each module of the gateway may import from the gateway. [`ASSEMBLY`] puts the parts together and may import all.
-const GATEWAY: [(&str, &[&str]); 20] = [
+const GATEWAY: [(&str, &[&str]); 22] = [
     ("clock", &[]),
     ("limits", &[]),
     ("units", &[]),
     ("telemetry", &["limits"]),
-    ("config", &["limits", "units"]),
+    ("outbound", &["limits"]),
+    ("config", &["limits", "outbound", "units"]),
+    ("witness", &["config", "limits", "outbound", "units"]),
     ("backup", &["config", "limits", "units"]),
     ("maintenance", &["config", "limits"]),
     ("scrub", &["limits"]),
@@ -34,7 +36,10 @@ const GATEWAY: [(&str, &[&str]); 20] = [
     ("export", &["limits", "units"]),
     (
         "admin",
-        &["accounts", "backup", "clock", "config", "export", "limits", "session", "units", "vfs", "wiring"],
+        &[
+            "accounts", "backup", "clock", "config", "export", "limits", "session", "units", "vfs", "wiring",
+            "witness",
+        ],
     ),
     ("cli", &["admin", "export", "limits", "units"]),
 ];

@@ -1,5 +1,6 @@
 //! The command line: its words and their types. What they do is in [`crate::admin`], [`crate::serve`] and [`crate::setup`].
 
+mod audit;
 mod certificate;
 mod credential;
 
@@ -15,6 +16,7 @@ pub use certificate::{CertificateCommand, MarkArguments};
 use crate::admin::{CustomerLimits, Request, VaultLimits};
 use crate::export::Format;
 use crate::units::{Bound, parse_count_bound, parse_duration, parse_moment_bound, parse_size_bound};
+pub use audit::{AuditCommand, SearchArguments};
 pub use credential::CredentialCommand;
 
 /// A storage gateway: SFTP and WebDAV in front, encrypted and audited behind.
@@ -418,22 +420,6 @@ pub enum UserCommand {
     },
 }
 
-/// The audit log.
-#[derive(Debug, Subcommand)]
-pub enum AuditCommand {
-    /// The newest records.
-    Tail {
-        /// How many.
-        #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 20)]
-        lines: u32,
-    },
-    /// Verify records and signed checkpoints, of the store or of a copy.
-    Verify {
-        /// A store directory or a copy of one, read offline; without it the data directory's.
-        directory: Option<PathBuf>,
-    },
-}
-
 impl Command {
     /// Where a certificate that the command brings is to be written.
     pub fn certificate_file(&self) -> Option<&Path> {
@@ -442,6 +428,11 @@ impl Command {
         } else {
             None
         }
+    }
+
+    /// Where the proof that the command brings is to be written.
+    pub fn proof_file(&self) -> Option<&Path> {
+        if let Self::Audit(command) = self { command.proof_file() } else { None }
     }
 
     /// The request to the admin service that this command is; nothing for those that are not one.
@@ -455,7 +446,6 @@ impl Command {
             | Self::Serve { .. }
             | Self::Restore { .. }
             | Self::Recover { .. }
-            | Self::Audit(AuditCommand::Verify { directory: Some(_) })
             | Self::Export(ExportArguments { vault: None, .. } | ExportArguments { destination: None, .. }) =>
             {
                 return Ok(None);
@@ -483,8 +473,7 @@ impl Command {
             Self::User(UserCommand::Enable { user }) => Request::UserEnable { user },
             Self::User(UserCommand::Delete { user }) => Request::UserDelete { user },
             Self::Credential(command) => command.into_request()?,
-            Self::Audit(AuditCommand::Tail { lines }) => Request::AuditTail { lines },
-            Self::Audit(AuditCommand::Verify { directory: None }) => Request::AuditVerify,
+            Self::Audit(command) => return command.into_request(),
             Self::Incidents { lines, after } => Request::Incidents { max: lines, after },
             Self::Export(ExportArguments {
                 vault: Some(vault), destination: Some(path), at, format, ..

@@ -38,6 +38,9 @@ pub struct Config {
     /// What `sessions` says, in numbers.
     #[serde(skip)]
     pub session_bounds: SessionBounds,
+    /// The audit log outside of the machine.
+    #[serde(default)]
+    pub audit: Audit,
     /// SFTP listener; absent: not served.
     pub sftp: Option<Sftp>,
     /// WebDAV listener; absent: not served.
@@ -127,6 +130,18 @@ impl Storage {
             },
         })
     }
+}
+
+/// `[audit]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Directory that gets every signed checkpoint; absent: none does.
+    pub witness: Option<PathBuf>,
+    /// Address that every signed checkpoint is posted to; absent: none is.
+    pub witness_url: Option<String>,
+    /// Authorities that the address' certificate may be from, in PEM.
+    pub witness_ca_file: Option<PathBuf>,
 }
 
 /// `[sessions]`
@@ -400,6 +415,8 @@ impl Config {
         let rebase = |path: &mut PathBuf| *path = home.join(&*path);
         rebase(&mut self.data);
         rebase(&mut self.gateway_key_file);
+        let audit = &mut self.audit;
+        [&mut audit.witness, &mut audit.witness_ca_file].into_iter().flatten().for_each(rebase);
         if let Some(sftp) = &mut self.sftp {
             sftp.host_key_files.iter_mut().for_each(rebase);
         }
@@ -419,6 +436,11 @@ impl Config {
             |key, why: &str| Err(ConfigError::Value { path: path.to_owned(), key, why: why.to_owned() });
         if let Err(why) = crate::units::parse_size(&self.storage.reserve) {
             return bad("storage.reserve", &why);
+        }
+        if let Some(url) = &self.audit.witness_url
+            && let Err(why) = crate::outbound::Address::parse(url, self.audit.witness_ca_file.as_deref())
+        {
+            return bad("audit.witness_url", &why);
         }
         if let Some(sftp) = &self.sftp {
             if sftp.host_key_files.is_empty() {

@@ -6,6 +6,20 @@
 pub const ADMIN_REQUEST_BYTES_MAX: u64 = 256 * 1024;
 /// Lines that one `audit tail` gives: what a terminal can show and memory can hold.
 pub const AUDIT_TAIL_LINES_MAX: u32 = 100_000;
+/// Records of one page of a search in the audit log: each is about 600 bytes of JSON, both ends hold a page in memory.
+pub const AUDIT_PAGE_RECORDS_MAX: usize = 10_000;
+/// Bytes of a record's line of JSON that is compared with the record: the largest record, each byte of which may take six.
+pub const AUDIT_LINE_BYTES_MAX: u64 = 256 * 1024;
+/// Paths that one dossier of a credential lists: each about 300 bytes of JSON, held in memory at both ends. More are counted.
+pub const DOSSIER_FILES_MAX: usize = 200_000;
+/// Seconds after which new checkpoints are taken to the witness.
+pub const WITNESS_LOOK_SECS: u64 = 1;
+/// Seconds between two tries to reach a witness that did not answer: at first, and at most.
+pub const WITNESS_RETRY_SECS: (u64, u64) = (1, 60);
+/// Seconds that one step of a connection of our own to somebody else may take.
+pub const OUTBOUND_SECS_MAX: u64 = 10;
+/// Bytes of the first line of an HTTP answer that we asked for.
+pub const STATUS_LINE_BYTES_MAX: u64 = 1024;
 /// Findings of a check that are told one by one: more are counted.
 pub const FINDINGS_SHOWN_MAX: usize = 1000;
 /// Seconds a connection may take to log in, unless configured.

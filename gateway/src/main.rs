@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use coffre::admin::{Answer, client, render};
-use coffre::cli::{AuditCommand, Cli, Command, ExportArguments};
+use coffre::admin::audit::{Given, offline};
+use coffre::admin::{Answer, Request, client, render};
+use coffre::cli::{AuditCommand, Cli, Command, ExportArguments, SearchArguments};
 use coffre::disaster::{self, RecoverOptions, Told};
 use coffre::{config, export, serve, setup, telemetry};
 use coffre_storage::recover::ReadExtent;
@@ -41,9 +42,10 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
             setup::init(&data, local(2022), local(8443))?;
             print(json, &Answer::from(serde_json::json!({ "data": std::path::absolute(&data)? })))
         }
-        Command::Audit(AuditCommand::Verify { directory: Some(directory) }) => {
-            print(json, &verify_copy(&directory)?)
+        Command::Audit(AuditCommand::Verify { directory: Some(directory), checkpoints, verifier }) => {
+            print(json, &offline::verify_copy(&directory, &Given { checkpoints, verifier })?)
         }
+        Command::Audit(AuditCommand::Search(arguments)) => search(json, &data, arguments),
         Command::Restore { source, key } => tell(json, &disaster::restore(&source, &data, &key)?),
         Command::Recover { packs, key, to, audit, read_data } => {
             let extent = if read_data { ReadExtent::Everything } else { ReadExtent::Places };
@@ -66,11 +68,24 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         | Command::Export(_)
         | Command::Status) => {
             let certificate = other.certificate_file().map(new_file).transpose()?;
+            let proof = other.proof_file().map(new_file).transpose()?;
             match other.into_request()? {
                 Some(request) => {
                     let answer = client::run(&data, request)?;
                     // Printed in any case: what was done is done.
-                    let printed = print(json, &answer)?;
+                    let printed = match (proof, answer.value["proof"].as_str()) {
+                        (Some(mut file), Some(text)) => {
+                            file.write_all(text.as_bytes())?;
+                            file.sync_all()?;
+                            true
+                        }
+                        // A proof is a text already.
+                        (None, Some(text)) if !json => {
+                            std::io::stdout().lock().write_all(text.as_bytes())?;
+                            true
+                        }
+                        _ => print(json, &answer)?,
+                    };
                     if let (Some(mut file), Some(text)) = (certificate, answer.value["certificate"].as_str())
                     {
                         file.write_all(text.as_bytes())?;
@@ -89,8 +104,20 @@ fn new_file(path: &Path) -> anyhow::Result<std::fs::File> {
     std::fs::File::create_new(path).with_context(|| path.display().to_string())
 }
 
-fn verify_copy(directory: &Path) -> anyhow::Result<Answer> {
-    coffre::admin::service::verify_copy(directory)
+/// Page by page, each printed before the next is asked for.
+fn search(json: bool, data: &Path, arguments: SearchArguments) -> anyhow::Result<bool> {
+    let (query, mut place, mut left) = arguments.into_parts();
+    loop {
+        place.records_max = place.records_max.min(left);
+        let answer = client::run(data, Request::AuditSearch { query: query.clone(), place })?;
+        print(json, &answer)?;
+        let rows = answer.value.as_array().map_or(&[][..], Vec::as_slice);
+        left = left.saturating_sub(rows.len() as u64);
+        match rows.last().and_then(|row| row["number"].as_u64()) {
+            Some(last) if left > 0 && rows.len() as u64 == place.records_max => place = place.behind(last),
+            Some(_) | None => return Ok(true),
+        }
+    }
 }
 
 fn tell(json: bool, told: &Told) -> anyhow::Result<bool> {
@@ -108,7 +135,11 @@ fn tell(json: bool, told: &Told) -> anyhow::Result<bool> {
 }
 
 fn print(json: bool, answer: &Answer) -> anyhow::Result<bool> {
-    let text = if json { render::json(&answer.value) } else { render::text_with_code(&answer.value) };
+    let text = match (json, answer.value["touched"].is_array()) {
+        (true, _) => render::json(&answer.value),
+        (false, true) => render::text_with_table(&answer.value, "touched"),
+        (false, false) => render::text_with_code(&answer.value),
+    };
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()?;

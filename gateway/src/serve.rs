@@ -27,6 +27,7 @@ use crate::tls::watch::CertificateWatch;
 use crate::vfs::Vfs;
 use crate::webdav::settings::{Live, Settings};
 use crate::webdav::{self, WebdavOptions};
+use crate::witness::Witnessing;
 use crate::{setup, tls, wiring};
 
 /// How often sessions of what has expired are ended.
@@ -73,6 +74,7 @@ pub fn quickstart(data: &Path, sftp: SocketAddr, webdav: SocketAddr, json: bool)
 
 fn run_with(config: &Config, ready: Box<Ready<'_>>) -> anyhow::Result<()> {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    wiring::compare_with_witness(config)?;
     let store = wiring::open_store(config)?;
     let accounts = Accounts::load(store.clone())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -171,6 +173,7 @@ async fn serve(
         out.flush()?;
     }
     tracing::info!(sftp = ?sftp, webdav = ?webdav, "serving");
+    let witnessing = Witnessing::start(store.clone(), &config.audit)?;
     let maintenance = Maintenance::start(store.clone(), config.upkeep)?;
     let scrubbing = Scrubbing::start(store.clone(), config.upkeep.scrub_secs)?;
 
@@ -209,6 +212,8 @@ async fn serve(
     // What is left has no connection of its own: its last request was its end.
     let left = accounts.clone();
     drop(tokio::task::spawn_blocking(move || left.close_all_sessions()).await);
+    // The sessions' ends are signed and witnessed too.
+    tokio::task::block_in_place(|| drop(witnessing));
     admin.abort();
     drop(std::fs::remove_file(listener::socket_path(&config.data)));
     match failed {

@@ -9,7 +9,7 @@ use coffre_storage::blob::BlobStore;
 use coffre_storage::blob::disk::DiskBlobs;
 use coffre_storage::blob::read_only::ReadOnlyFiles;
 use coffre_storage::commit::IndexChoice;
-use coffre_storage::keys::{GatewayKey, Secret32};
+use coffre_storage::keys::{GatewayKey, GatewayLabel, Secret32};
 use coffre_storage::limits::{PACK_BYTES, SETTLE_CHUNKS};
 use coffre_storage::{Store, StoreOptions};
 
@@ -53,6 +53,17 @@ pub fn store_options(config: &Config) -> anyhow::Result<StoreOptions> {
 /// The store's own reasons.
 pub fn open_store(config: &Config) -> anyhow::Result<Store> {
     Store::open(store_options(config)?).with_context(|| format!("opening {}", config.data.display()))
+}
+
+/// Compares the audit log of a configuration's store with what its witness has, before anything is opened.
+///
+/// # Errors
+/// It was set back or rewritten.
+pub fn compare_with_witness(config: &Config) -> anyhow::Result<()> {
+    let Some(witness) = &config.audit.witness else { return Ok(()) };
+    let seed = read_gateway_key(&config.gateway_key_file)?.derive(GatewayLabel::AuditSigning);
+    let public = coffre_storage::note::public_key(&seed).context("the audit log's signing key")?;
+    crate::witness::compare(witness, blobs_at(&store_directory(&config.data))?.as_ref(), &public)
 }
 
 /// A former store's audit directory, read only.

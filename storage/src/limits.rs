@@ -37,6 +37,9 @@ pub const REPLAY_CHANGES_MAX: usize = 100_000;
 pub const UNAWAITED_MILLIS_MAX: u64 = 500;
 /// Seconds after which a signed audit checkpoint is made while there is traffic.
 pub const AUDIT_CHECKPOINT_SECS: u64 = 60;
+/// Seconds after which the trees of customers with new records are signed: a note has 250 bytes, and there may be thousands
+/// of customers. Whoever asks for one customer's log gets a fresh one.
+pub const CUSTOMER_CHECKPOINT_SECS: u64 = 3600;
 /// Bytes of a name: what every client's host allows too.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Bytes of a symbolic link's target: `PATH_MAX`.

@@ -448,6 +448,9 @@ pub enum IncidentKind {
     /// A certificate ends, or a new one cannot be used.
     #[n(5)]
     Certificate,
+    /// A checkpoint of the audit log does not reach its witness, or is not what the witness has.
+    #[n(14)]
+    Witness,
 }
 
 pub(crate) fn encode<T: Encode<()>>(row: &T) -> Result<Vec<u8>, StoreError> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use coffre_storage::allowance::Allowance;
 use coffre_storage::audit::Action;
-use coffre_storage::audit::verify::for_each_record;
+use coffre_storage::audit::stream::for_each_record;
 use coffre_storage::blob::faulty::FaultyBlobs;
 use coffre_storage::id::InodeId;
 use coffre_storage::index::memory::MemoryIndex;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,8 +11,6 @@ use anyhow::{Context, Result, ensure};
 use coffre_tests::files::{noise, sha256_of, write_file};
 use coffre_tests::gateway::binary;
 use coffre_tests::{Gateway, run, run_ok};
-
-use crate::audit::audit_directory;
 
 /// Positions tried in each kind of file.
 const POSITIONS: u64 = 12;
@@ -86,14 +84,14 @@ impl Store {
 }
 
 /// One byte that is not what it was; put back when dropped.
-struct Flipped {
+pub(crate) struct Flipped {
     file: File,
     position: u64,
     byte: u8,
 }
 
 impl Flipped {
-    fn at(path: &Path, position: u64) -> Result<Self> {
+    pub(crate) fn at(path: &Path, position: u64) -> Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let mut byte = [0];
         file.read_exact_at(&mut byte, position)?;
@@ -111,7 +109,7 @@ impl Drop for Flipped {
 }
 
 /// Bytes of a file up to its last one that is not zero: packs are preallocated.
-fn used_len(path: &Path) -> Result<u64> {
+pub(crate) fn used_len(path: &Path) -> Result<u64> {
     let mut file = File::open(path)?;
     let mut piece = vec![0; 1 << 20];
     let (mut at, mut used) = (0, 0);
@@ -128,7 +126,7 @@ fn used_len(path: &Path) -> Result<u64> {
 }
 
 /// The first and last used byte and positions spread between.
-fn positions(used: u64) -> impl Iterator<Item = u64> {
+pub(crate) fn positions(used: u64) -> impl Iterator<Item = u64> {
     (0..POSITIONS).map(move |step| step * (used - 1) / (POSITIONS - 1))
 }
 
@@ -254,69 +252,5 @@ fn an_index_taken_from_an_older_moment_is_brought_forward_and_serves_no_old_cont
     let Ok(gateway) = Gateway::start_on(&data, &log) else { return Ok(()) };
     let finished = run(gateway.curl().arg("--fail").arg(gateway.url("file")), b"")?;
     ensure!(!finished.status.success() || finished.text() == "the second content", "{}", finished.text());
-    Ok(())
-}
-
-#[test]
-fn a_flipped_byte_in_the_audit_log_is_found_offline() -> Result<()> {
-    let work = tempfile::tempdir()?;
-    let mut gateway = Gateway::start_on(&work.path().join("data"), &work.path().join("server.log"))?;
-    gateway.sftp_batch("mkdir a\nmkdir b\nrmdir a\nls b\n")?;
-    gateway.stop()?;
-    let original = audit_directory(&gateway);
-    let copy = work.path().join("copy");
-    let verify = || -> Result<bool> {
-        let finished = run(Command::new(binary()?).args(["audit", "verify"]).arg(&copy), b"")?;
-        ensure!(finished.status.code().is_some(), "verify was killed by a signal: {}", finished.stderr);
-        Ok(finished.status.success())
-    };
-    run_ok(Command::new("cp").arg("-r").arg(original.join("audit")).arg(&copy))?;
-    // `audit verify` takes the directory that holds `audit/`, as well as a copy of `audit/` alone.
-    if !verify()? {
-        fs::remove_dir_all(&copy)?;
-        fs::create_dir(&copy)?;
-        run_ok(Command::new("cp").arg("-r").arg(original.join("audit")).arg(&copy))?;
-        ensure!(verify()?, "the copy verifies");
-    }
-    let mut tried = 0;
-    for entry in walkdir::WalkDir::new(&copy) {
-        let entry = entry?;
-        if !entry.file_type().is_file() || used_len(entry.path())? == 0 {
-            continue;
-        }
-        for position in positions(used_len(entry.path())?) {
-            let flipped = Flipped::at(entry.path(), position)?;
-            ensure!(!verify()?, "byte {position} of {} was flipped and not found", entry.path().display());
-            drop(flipped);
-            tried += 1;
-        }
-    }
-    ensure!(tried > 0 && verify()?, "clean after the bytes were put back");
-    Ok(())
-}
-
-#[test]
-fn an_audit_log_cut_short_is_found() -> Result<()> {
-    let work = tempfile::tempdir()?;
-    let mut gateway = Gateway::start_on(&work.path().join("data"), &work.path().join("server.log"))?;
-    gateway.sftp_batch("mkdir a\nmkdir b\nrmdir a\nls b\n")?;
-    gateway.stop()?;
-    ensure!(gateway.coffre(&["audit", "verify"])?.status.success(), "whole before");
-    let largest = walkdir::WalkDir::new(audit_directory(&gateway).join("audit"))
-        .into_iter()
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_type().is_file())
-        .max_by_key(|entry| entry.metadata().map_or(0, |metadata| metadata.len()))
-        .context("an audit file")?
-        .into_path();
-    let used = used_len(&largest)?;
-    let mut file = OpenOptions::new().write(true).open(&largest)?;
-    // The last quarter, as someone would do who wants the end to be forgotten.
-    let kept = used * 3 / 4;
-    file.seek(SeekFrom::Start(kept))?;
-    file.write_all(&vec![0; usize::try_from(used - kept)?])?;
-    file.set_len(kept)?;
-    drop(file);
-    ensure!(!gateway.coffre(&["audit", "verify"])?.status.success(), "a shortened log verifies");
     Ok(())
 }

@@ -19,6 +19,8 @@ use coffre_auth::credential::tls_certificate::ClientCertificate;
 use coffre_auth::credential::totp::TotpSecret;
 use coffre_auth::limits::{CERTIFICATE_KEY_ID_BYTES_MAX, CERTIFICATE_SLACK_SECS, TLS_SUBJECT_CHARS_MAX};
 use coffre_auth::{CredentialId, CustomerId};
+use coffre_storage::audit::proof::{ConsistencyProof, InclusionProof};
+use coffre_storage::audit::record::{RECORD_BYTES_MAX, decode_record, outline};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Frames of a stream that comes in pieces of `piece` bytes, and whether the stream broke.
@@ -295,6 +297,28 @@ pub(super) fn ranges(bytes: &[u8]) {
     let Some(sent) = header("range", spec) else { return };
     if let headers::Range::Part(from, to) = headers::range(&sent, size) {
         assert!(from < to && to <= size);
+    }
+}
+
+/// A record that reads whole says in its first fields what it says as a whole; proofs that read come back as they were.
+pub(crate) fn audit(bytes: &[u8]) {
+    if let Some(record) = decode_record(bytes).filter(|_| bytes.len() <= RECORD_BYTES_MAX) {
+        let seen = outline(bytes);
+        // Fields in another order than they are written in are read whole only.
+        if let Some(seen) = seen {
+            assert_eq!((seen.number, seen.utc), (record.number, record.utc));
+        }
+        assert!(record.sealed_details.as_ref().is_none_or(|details| details.len() <= bytes.len()));
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(proof) = InclusionProof::parse(text) {
+        assert_eq!(InclusionProof::parse(&proof.text()).as_ref(), Some(&proof));
+        for size in [0, 1, proof.index.saturating_add(1), u64::MAX] {
+            assert!(proof.root(size).is_none() || proof.index < size);
+        }
+    }
+    if let Some(proof) = ConsistencyProof::parse(text) {
+        assert_eq!(ConsistencyProof::parse(&proof.text()), Some(proof));
     }
 }
 

@@ -75,3 +75,8 @@ fn certificates_of_the_corpus_say_one_thing_or_are_refused() -> Result<()> {
 fn ranges_of_the_corpus_lie_inside() -> Result<()> {
     replay("ranges", properties::ranges)
 }
+
+#[test]
+fn audit_records_and_proofs_of_the_corpus_are_read_whole_or_refused() -> Result<()> {
+    replay("audit", properties::audit)
+}

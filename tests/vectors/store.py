@@ -24,6 +24,7 @@ KINDS = ("file", "directory", "link")
 STORE, CUSTOMERS, USERS, CREDENTIALS, VAULTS, INODES, DENTRIES, INODE_HISTORY, DENTRY_HISTORY = range(1, 10)
 SEGMENTS, CHUNKS, PACKS, USAGE, LOCKS, INCIDENTS, AUDIT_DETAILS = range(10, 17)
 SNAPSHOTS, GARBAGE, FRAGMENTED, PACK_COUNTS, UPLOADS, DIGESTS, SHARES = range(17, 24)
+AUDIT_TREES = 30
 # The one row that stands in clear.
 FORMAT_ROW = b"format"
 # Tables whose values stand under their vault's key; the key of a row begins with the vault.
@@ -208,7 +209,7 @@ class Store:
     def __init__(self, data):
         self.directory = data / "store"
         self.gateway = GatewayKeys(data / "secrets" / "gateway.key")
-        self.tables = {number: {} for number in range(1, 24) if number != AUDIT_DETAILS}
+        self.tables = {number: {} for number in (*range(1, 24), AUDIT_TREES) if number != AUDIT_DETAILS}
         self.records, self.stored, self.packs, self.vault_keys = [], [], {}, {}
         # Batches as they stand in the log: number, changes, gains and losses of packs.
         self.log, self.exports, self.parts = [], {}, {}
@@ -275,7 +276,7 @@ class Store:
         exported = {number: {} for number in self.tables}
         for table, key, value in rows:
             exported[table][key] = value
-        for number in set(self.tables) - {STORE, PACK_COUNTS, USAGE}:
+        for number in set(self.tables) - {STORE, PACK_COUNTS, USAGE, AUDIT_TREES}:
             expect(exported[number] == self.tables[number], f"an export of another table {number} than the journal's")
         self.exports_agree += 1
 

@@ -82,6 +82,7 @@ fn text(what: &IncidentDraft) -> String {
         IncidentKind::Damage => "stored bytes are damaged".to_owned(),
         IncidentKind::Backup => "a backup is not whole".to_owned(),
         IncidentKind::Certificate => "the certificate of WebDAV".to_owned(),
+        IncidentKind::Witness => "the witness of the audit log".to_owned(),
     };
     match &what.text {
         Some(more) => format!("{said}: {more}"),

@@ -4,6 +4,7 @@
 //! On the socket: the client sends one [`Request`] as a JSON line; the server answers with [`Reply`] lines, the last of
 //! which is `done` or `failed`.
 
+pub mod audit;
 mod backup;
 mod certificate;
 mod check;
@@ -109,8 +110,18 @@ pub enum Request {
     CredentialRevoke { id: String },
     /// `audit tail`
     AuditTail { lines: u32 },
-    /// `audit verify`
-    AuditVerify,
+    /// `audit verify`, and against notes that were kept elsewhere
+    AuditVerify { kept: Vec<String> },
+    /// `audit prove NUMBER`
+    AuditProve { number: u64, customer: Option<String> },
+    /// `audit prove --since`, with the older note
+    AuditProveSince { old: String },
+    /// `audit export --customer`; the directory is absolute: it is the server that writes.
+    AuditExportCustomer { customer: String, directory: std::path::PathBuf, details: audit::Details },
+    /// `audit dossier`
+    AuditDossier { credential: String, from: Option<i64>, to: Option<i64> },
+    /// A page of `audit search`
+    AuditSearch { query: audit::Query, place: audit::Place },
     /// `incidents`
     Incidents { max: u32, after: Option<u64> },
     /// `check`

@@ -32,6 +32,13 @@ pub fn text_with_code(value: &Value) -> String {
     shown
 }
 
+/// An object, one of whose fields is a list that gets a table of its own below the others.
+pub fn text_with_table(value: &Value, list: &str) -> String {
+    let mut above = value.clone();
+    let rows = above.as_object_mut().and_then(|fields| fields.remove(list)).unwrap_or_default();
+    format!("{}\n{}", text(&above), text(&rows))
+}
+
 /// JSON: one line, or a line for each element of a list.
 pub fn json(value: &Value) -> String {
     match value {

@@ -1,13 +1,10 @@
 //! What the administration commands do. Blocking; the same with and without a server.
 
-use std::collections::VecDeque;
-use std::path::Path;
-
 use anyhow::{Context, bail};
 use coffre_auth::credential::recovery::RecoveryCode;
 use coffre_auth::{Credential, Customer, Mount, Proof};
 use coffre_storage::Store;
-use coffre_storage::audit::{self, Action, Actor, Outcome, Record, RecordDraft, VerifyReport};
+use coffre_storage::audit::{Action, Actor, Outcome, RecordDraft};
 use coffre_storage::frame::Compression;
 use coffre_storage::id::OwnerId;
 use coffre_storage::time::UnixNanos;
@@ -18,9 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Answer, Request, Scope, incidents};
 use crate::accounts::{Accounts, CredentialScope, KeyPlace};
 use crate::config::{Config, Upkeep};
-use crate::limits::AUDIT_TAIL_LINES_MAX;
-use crate::units::{hex, lossless, moment, parse_rights, rights_name};
-use crate::wiring;
+use crate::units::{lossless, moment, parse_rights, rights_name};
 
 /// The service. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -190,7 +185,16 @@ impl Service {
                 json!({ "id": id, "state": "revoked" }).into()
             }
             Request::AuditTail { lines } => self.audit_tail(lines)?.into(),
-            Request::AuditVerify => self.audit_verify()?,
+            Request::AuditVerify { kept } => self.audit_verify(&kept)?,
+            Request::AuditProve { number, customer } => {
+                self.audit_prove_record(number, customer.as_deref())?.into()
+            }
+            Request::AuditProveSince { old } => self.audit_prove_since(old)?.into(),
+            Request::AuditExportCustomer { customer, directory, details } => {
+                self.audit_export_customer(&customer, &directory, details)?
+            }
+            Request::AuditDossier { credential, from, to } => self.audit_dossier(&credential, from, to)?,
+            Request::AuditSearch { query, place } => self.audit_search(&query, place)?,
             Request::Incidents { max, after } => {
                 self.note(Action::IncidentsRead, "list", true)?;
                 incidents::list(&self.store, &self.accounts, max, after)?.into()
@@ -287,64 +291,6 @@ impl Service {
             .collect())
     }
 
-    fn audit_verify(&self) -> anyhow::Result<Answer> {
-        let report = self.store.verify_audit()?;
-        self.note(Action::AuditRead, "verify", report.damage.is_none())?;
-        Ok(verdict(&report))
-    }
-
-    fn audit_tail(&self, lines: u32) -> anyhow::Result<Value> {
-        if lines > AUDIT_TAIL_LINES_MAX {
-            bail!("at most {AUDIT_TAIL_LINES_MAX} lines at a time");
-        }
-        self.note(Action::AuditRead, "tail", true)?;
-        self.store.checkpoint()?;
-        let mut kept: VecDeque<Record> = VecDeque::new();
-        let broken = audit::verify::for_each_record(self.store.blobs().as_ref(), &mut |_, record| {
-            if kept.len() >= lines as usize {
-                kept.pop_front();
-            }
-            kept.push_back(record);
-            true
-        })?;
-        if let Some(at) = broken {
-            bail!("the audit log is damaged at record {at}; run `coffre audit verify`");
-        }
-        let users = self.accounts.users();
-        Ok(kept.iter().skip_while(|_| lines == 0).map(|record| self.audit_row(record, &users)).collect())
-    }
-
-    fn audit_row(&self, record: &Record, users: &[(String, coffre_auth::User)]) -> Value {
-        let draft = &record.draft;
-        let vault = draft.vault.and_then(|vault| self.store.vault(vault).ok());
-        let key =
-            vault.as_ref().map_or_else(|| self.store.audit_details_key(), coffre_storage::Vault::audit_key);
-        let opened = record.open_details(key).or_else(|| record.open_details(self.store.audit_details_key()));
-        let details: serde_json::Map<String, Value> = opened
-            .unwrap_or_default()
-            .iter()
-            .map(|(key, value)| (key.name().to_owned(), lossless(value).into()))
-            .collect();
-        let actor = match &draft.actor {
-            Actor::User(id) => users
-                .iter()
-                .find(|(_, user)| user.id.0 == *id)
-                .map_or_else(|| hex(id), |(name, _)| name.clone()),
-            Actor::Unknown => "unknown".to_owned(),
-            Actor::Operator => "operator".to_owned(),
-            Actor::System => "system".to_owned(),
-        };
-        json!({
-            "number": record.number.0, "time": moment(record.utc.0), "actor": actor, "action": draft.action.name(),
-            "outcome": draft.outcome.name(), "reason": draft.reason, "protocol": draft.protocol.name(),
-            "source": draft.source.map(|source| source.to_string()), "credential": draft.credential,
-            "factors": record.factors(), "session": draft.session.map(|session| hex(&session)),
-            "customer": draft.customer.map(|customer| hex(&customer)), "vault": draft.vault.map(|vault| vault.to_string()),
-            "object": draft.object.map(|object| object.0), "bytes": draft.bytes,
-            "blake3": draft.content_hash.map(|hash| hex(&hash)), "details": details,
-        })
-    }
-
     fn status(&self) -> anyhow::Result<Value> {
         let status = self.store.status();
         Ok(json!({
@@ -410,40 +356,4 @@ fn scope_of(scope: &Scope) -> anyhow::Result<CredentialScope> {
         networks: networks.collect::<anyhow::Result<_>>()?,
         expires_secs: scope.expires_secs,
     })
-}
-
-fn verdict(report: &VerifyReport) -> Answer {
-    let good = report.damage.is_none();
-    let value = json!({
-        "state": match (good, report.begins) {
-            (true, 0) => "verified",
-            // What was lost before a recovery was signed as lost: what is there is all that can be verified.
-            (true, _) => "verified from its first record on",
-            (false, _) => "damaged",
-        },
-        "begins_at": (report.begins > 0).then_some(report.begins), "records": report.records, "checkpoints": report.checkpoints,
-        "uncovered": report.uncovered, "damage": report.damage, "at": report.at.map(|at| at.0),
-    });
-    Answer { value, good }
-}
-
-/// Verifies a copy offline, with the public key that lies beside the log. Whoever could replace the whole copy could
-/// replace that key too: compare it with the one noted elsewhere.
-///
-/// # Errors
-/// No audit log there; reading failed.
-pub fn verify_copy(directory: &Path) -> anyhow::Result<Answer> {
-    let inner = wiring::store_directory(directory);
-    let root = if inner.join("audit").is_dir() { inner } else { directory.to_owned() };
-    if !root.join("audit").is_dir() {
-        bail!("no audit log in {}", directory.display());
-    }
-    let line = std::fs::read_to_string(root.join("audit/checkpoint.pub"))
-        .context("the checkpoint key beside the log")?;
-    let key = audit::checkpoint::parse_verifier(&line).context("audit/checkpoint.pub is no verifier key")?;
-    let mut answer = verdict(&audit::verify::verify(wiring::blobs_at(&root)?.as_ref(), &key)?);
-    if let Some(fields) = answer.value.as_object_mut() {
-        fields.insert("verifier".to_owned(), line.trim().into());
-    }
-    Ok(answer)
 }

@@ -6,6 +6,9 @@
 //! time 1770000000000000000
 //! edge known
 //! <hash, base64>      one line for each perfect subtree over the lost records, largest first; none when the edge is unknown
+//! customers 0         absent when customers' trees begin with this log
+//! customer <32 hexadecimal digits> 12
+//! <hash, base64>      the same of the customer's lost records
 //! ```
 //! With a known edge the tree is the same as before the loss: notes that were signed then still verify. With an unknown one
 //! a new tree begins, whose lost part is zeros.
@@ -16,6 +19,7 @@ use std::io;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::customer::{Customer, CustomerTrees, customer_of};
 use super::merkle::{Frontier, Hash};
 use crate::blob::BlobStore;
 use crate::keys::Secret32;
@@ -25,8 +29,8 @@ use crate::time::UnixNanos;
 /// The blob of the note.
 pub const BEGINNING: &str = "audit/beginning";
 const ORIGIN: &str = "coffre/audit-beginning";
-/// Bytes of the largest such note: 64 hashes and room to spare.
-const NOTE_BYTES_MAX: u64 = 8192;
+/// Bytes of the largest such note: a hundred thousand customers with twenty hashes each, and room to spare.
+const NOTE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// What is known of the tree over the lost records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +50,53 @@ pub struct Beginning {
     pub edge: Edge,
     /// When this was found.
     pub time: UnixNanos,
+    /// The trees of customers over the lost records; absent when they begin anew.
+    pub customers: Option<CustomerEdges>,
+}
+
+/// Edges of the customers' trees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomerEdges {
+    /// The record from which on they were kept.
+    pub from: u64,
+    /// Each with its edge, by customer.
+    pub edges: Vec<(Customer, Frontier)>,
+}
+
+impl From<&CustomerTrees> for CustomerEdges {
+    fn from(trees: &CustomerTrees) -> Self {
+        let edges = trees.iter().map(|(customer, tree)| (*customer, tree.frontier.clone()));
+        Self { from: trees.from, edges: edges.collect() }
+    }
+}
+
+impl CustomerEdges {
+    fn write(&self, body: &mut String) {
+        let _written = writeln!(body, "customers {}", self.from);
+        for (customer, frontier) in &self.edges {
+            let name = u128::from_be_bytes(*customer);
+            let _written = writeln!(body, "customer {name:032x} {}", frontier.size());
+            for hash in frontier.edge() {
+                let _written = writeln!(body, "{}", BASE64.encode(hash));
+            }
+        }
+    }
+
+    fn parse<'l>(from: &str, mut lines: impl Iterator<Item = &'l str>) -> Option<Self> {
+        let mut edges = Vec::new();
+        while let Some(line) = lines.next() {
+            let (customer, size) = line.strip_prefix("customer ")?.split_once(' ')?;
+            let customer = customer_of(&format!("{}/{customer}", super::checkpoint::ORIGIN))?;
+            let size: u64 = size.parse().ok()?;
+            let hashes = (0..size.count_ones()).map(|_| hash_of(lines.next()?));
+            edges.push((customer, Frontier::from_parts(size, hashes.collect::<Option<_>>()?)?));
+        }
+        Some(Self { from: from.parse().ok()?, edges })
+    }
+}
+
+fn hash_of(line: &str) -> Option<Hash> {
+    BASE64.decode(line).ok()?.try_into().ok()
 }
 
 impl Beginning {
@@ -60,21 +111,32 @@ impl Beginning {
                 }
             }
         }
+        if let Some(customers) = &self.customers {
+            customers.write(&mut body);
+        }
         body
     }
 
     fn parse(body: &str) -> Option<Self> {
-        let mut lines = body.lines().skip(1);
+        let mut lines = body.lines().skip(1).peekable();
         let records = lines.next()?.strip_prefix("records ")?.parse().ok()?;
         let time = UnixNanos(lines.next()?.strip_prefix("time ")?.parse().ok()?);
         let edge = match lines.next()? {
             "edge unknown" => Edge::Unknown,
-            "edge known" => Edge::Known(
-                lines.map(|line| BASE64.decode(line).ok()?.try_into().ok()).collect::<Option<_>>()?,
-            ),
+            "edge known" => {
+                let mut hashes = Vec::new();
+                while let Some(line) = lines.next_if(|line| !line.starts_with("customers ")) {
+                    hashes.push(hash_of(line)?);
+                }
+                Edge::Known(hashes)
+            }
             _ => return None,
         };
-        let found = Self { records, edge, time };
+        let customers = match lines.next() {
+            Some(line) => Some(CustomerEdges::parse(line.strip_prefix("customers ")?, lines)?),
+            None => None,
+        };
+        let found = Self { records, edge, time, customers };
         (found.frontier().is_some() && found.body() == body).then_some(found)
     }
 
@@ -95,6 +157,19 @@ impl Beginning {
             Edge::Unknown => vec![[0; 32]; self.records.count_ones() as usize],
         };
         Frontier::from_parts(self.records, edge)
+    }
+
+    /// Whether the tree goes on as it was from a record between these two.
+    pub fn is_within(&self, first: u64, last: u64) -> bool {
+        matches!(self.edge, Edge::Known(_)) && (first..=last).contains(&self.records)
+    }
+
+    /// The customers' trees that the first record is added to.
+    pub fn trees(&self) -> CustomerTrees {
+        match &self.customers {
+            Some(known) => CustomerTrees::with_edges(known.from, known.edges.iter().cloned()),
+            None => CustomerTrees::begin(self.records),
+        }
     }
 }
 
@@ -131,8 +206,17 @@ mod tests {
     fn a_beginning_reads_back_and_with_any_byte_changed_does_not() {
         let seed = Secret32::new([3; 32]);
         let public = note::public_key(&seed).unwrap();
-        for edge in [Edge::Known(vec![[1; 32], [2; 32]]), Edge::Unknown] {
-            let beginning = Beginning { records: 6, edge, time: UnixNanos(5) };
+        let edges = vec![
+            ([1; 16], Frontier::from_parts(3, vec![[3; 32], [4; 32]]).unwrap()),
+            ([2; 16], Frontier::from_parts(1, vec![[5; 32]]).unwrap()),
+        ];
+        let customers = Some(CustomerEdges { from: 2, edges });
+        for (edge, customers) in [
+            (Edge::Known(vec![[1; 32], [2; 32]]), None),
+            (Edge::Known(vec![[1; 32], [2; 32]]), customers),
+            (Edge::Unknown, None),
+        ] {
+            let beginning = Beginning { records: 6, edge, time: UnixNanos(5), customers };
             let text = beginning.sign(&seed).unwrap();
             assert_eq!(Beginning::verify(&text, &public).as_ref(), Some(&beginning));
             for at in 0..text.len() {
@@ -143,7 +227,8 @@ mod tests {
                 }
             }
         }
-        let unfit = Beginning { records: 6, edge: Edge::Known(vec![[1; 32]]), time: UnixNanos(5) };
+        let unfit =
+            Beginning { records: 6, edge: Edge::Known(vec![[1; 32]]), time: UnixNanos(5), customers: None };
         assert!(Beginning::verify(&unfit.sign(&seed).unwrap(), &public).is_none());
     }
 }

@@ -1,13 +1,20 @@
 //! The Merkle tree over records: RFC 6962 section 2.1 hashing, kept as its right edge.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256};
 
 /// A node's hash.
 pub type Hash = [u8; 32];
 
+/// Bytes of a node: a mark and two hashes.
+const NODE_BYTES: usize = 65;
+
 fn sha256(parts: &[&[u8]]) -> Hash {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(part);
+    }
     let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, &parts.concat()).as_ref());
+    hash.copy_from_slice(context.finish().as_ref());
     hash
 }
 
@@ -16,8 +23,12 @@ pub fn leaf_hash(record: &[u8]) -> Hash {
     sha256(&[&[0], record])
 }
 
-fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    sha256(&[&[1], left, right])
+/// Hash of a node over two subtrees.
+pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
+    let mut node = [1; NODE_BYTES];
+    node[1..33].copy_from_slice(left);
+    node[33..].copy_from_slice(right);
+    sha256(&[&node])
 }
 
 /// The right edge of a tree: the roots of its perfect subtrees, largest first.
@@ -53,6 +64,20 @@ impl Frontier {
         }
         self.edge.push(hash);
         self.size += 1;
+    }
+
+    /// Adds a perfect subtree, no larger than any before it.
+    pub(super) fn push_subtree(&mut self, leaves: u64, root: Hash) {
+        debug_assert!(leaves.is_power_of_two() && self.size.is_multiple_of(leaves));
+        let (mut hash, mut height) = (root, leaves);
+        while self.size & height != 0 {
+            if let Some(left) = self.edge.pop() {
+                hash = node_hash(&left, &hash);
+            }
+            height <<= 1;
+        }
+        self.edge.push(hash);
+        self.size += leaves;
     }
 
     /// The tree's root.

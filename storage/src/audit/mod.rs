@@ -6,8 +6,12 @@
 
 pub mod beginning;
 pub mod checkpoint;
+pub mod customer;
 pub mod merkle;
+pub mod proof;
 pub mod record;
+pub mod search;
+pub mod stream;
 pub mod verify;
 pub mod writer;
 
@@ -297,6 +301,10 @@ pub struct VerifyReport {
     pub checkpoints: u64,
     /// The store's transaction at which the last of them was signed.
     pub commit: Option<CommitNumber>,
+    /// Customers whose trees were compared with their own checkpoints.
+    pub customers: u64,
+    /// Checkpoints of customers verified.
+    pub customer_checkpoints: u64,
     /// Records after the last checkpoint (their integrity rests on the log alone).
     pub uncovered: u64,
     /// The first thing that is wrong, in words; nothing when all is well.
@@ -306,6 +314,15 @@ pub struct VerifyReport {
 }
 
 impl Action {
+    /// The action of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        // The numbers are the list: whatever decodes is one.
+        (0..=u8::MAX).find_map(|number| {
+            let encoded = minicbor::to_vec(number).ok()?;
+            minicbor::decode::<Self>(&encoded).ok().filter(|action| action.name() == name)
+        })
+    }
+
     /// Its name, as people and scripts read it.
     pub fn name(self) -> &'static str {
         match self {
@@ -379,6 +396,9 @@ impl Action {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Done, Self::Refused, Self::Failed];
+
     /// Its name, as people and scripts read it.
     pub fn name(self) -> &'static str {
         match self {
@@ -390,6 +410,9 @@ impl Outcome {
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Local, Self::Sftp, Self::Webdav];
+
     /// Its name, as people and scripts read it.
     pub fn name(self) -> &'static str {
         match self {

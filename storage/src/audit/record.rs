@@ -158,6 +158,41 @@ pub fn encode_record(
     if encoded.len() > RECORD_BYTES_MAX { Err(too_large()) } else { Ok(encoded) }
 }
 
+/// What of a record says where it belongs: read without the rest, for whoever looks at millions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Its place in the log.
+    pub number: RecordNumber,
+    /// When.
+    pub utc: UnixNanos,
+    /// Whose tree it belongs to besides the system's.
+    pub customer: Option<[u8; 16]>,
+}
+
+/// Reads the first fields of a record; nothing for bytes that do not begin like one.
+pub fn outline(bytes: &[u8]) -> Option<Outline> {
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let fields = decoder.map().ok()??;
+    let (mut number, mut utc, mut customer) = (None, None, None);
+    // Fields stand in the order of their numbers.
+    for _ in 0..fields {
+        match decoder.u8().ok()? {
+            0 => number = Some(RecordNumber(decoder.u64().ok()?)),
+            1 => utc = Some(UnixNanos(decoder.i64().ok()?)),
+            2 => decoder.skip().ok()?,
+            3 => {
+                if decoder.datatype().ok()? == minicbor::data::Type::Null {
+                    decoder.skip().ok()?;
+                } else {
+                    customer = Some(decoder.bytes().ok()?.try_into().ok()?);
+                }
+            }
+            _ => break,
+        }
+    }
+    Some(Outline { number: number?, utc: utc?, customer })
+}
+
 /// Reads a record; nothing for bytes that are none (trailing ones included).
 pub fn decode_record(bytes: &[u8]) -> Option<Record> {
     let mut decoder = minicbor::Decoder::new(bytes);
@@ -226,6 +261,11 @@ mod tests {
         assert_eq!(record.factors(), ["ssh-key"]);
         assert_eq!(record.open_details(&key).unwrap(), draft.details);
         assert!(record.open_details(&RecordKey::new(&Secret32::new([2; 32]))).is_none());
+        let seen = Outline { number: record.number, utc: record.utc, customer: None };
+        assert_eq!(outline(&encoded), Some(seen));
+        let owned = RecordDraft { customer: Some([9; 16]), ..draft.clone() };
+        let owned = encode_record(&owned, RecordNumber(5), UnixNanos(6), 7, &key).unwrap();
+        assert_eq!(outline(&owned), Some(Outline { customer: Some([9; 16]), ..seen }));
         for len in 0..encoded.len() {
             assert!(decode_record(&encoded[..len]).is_none(), "cut at {len}");
         }

@@ -1,7 +1,8 @@
 //! The committer's side of the audit log: leaves, segments, signed checkpoints (FORMAT.md section 8).
 //!
 //! `audit/segment-<16 digits>.log` hold records, each as length (u32) || record; `audit/checkpoints` holds signed notes,
-//! each as length (u32) || note; `audit/checkpoint.pub` the verifier line. All are laid out from the log and can be again.
+//! each as length (u32) || note, `audit/customer-checkpoints` those over single customers' records; `audit/checkpoint.pub` the
+//! verifier line. All are laid out from the log and can be again.
 
 use std::io;
 use std::sync::Arc;
@@ -9,16 +10,23 @@ use std::sync::Arc;
 use minicbor::bytes::ByteArray;
 
 use super::checkpoint::{Checkpoint, public_key, verifier};
+use super::customer::CustomerTrees;
 use super::merkle::{Frontier, leaf_hash};
+use super::record::outline;
 use crate::blob::{Blob, BlobStore};
+use crate::error::StoreError;
 use crate::id::{CommitNumber, RecordNumber};
+use crate::index::Change;
 use crate::keys::Secret32;
+use crate::record::RecordKey;
 use crate::time::UnixNanos;
 
 /// Bytes at which a segment is full.
 pub const SEGMENT_LOG_BYTES: u64 = 64 * 1024 * 1024;
 /// The signed notes.
 pub const CHECKPOINTS: &str = "audit/checkpoints";
+/// The signed notes over single customers' records.
+pub const CUSTOMER_CHECKPOINTS: &str = "audit/customer-checkpoints";
 /// The key that verifies them.
 pub const VERIFIER: &str = "audit/checkpoint.pub";
 /// First bytes of a segment: magic, then the number of its first record (u64).
@@ -46,6 +54,22 @@ pub struct AuditPosition {
     /// Bytes of signed notes that must be there: these are never written again.
     #[n(4)]
     pub notes_bytes: u64,
+    /// The record from which on customers have trees; absent in a store that kept none.
+    #[n(5)]
+    pub trees_from: Option<u64>,
+    /// As `notes_bytes`, of the notes over single customers' records.
+    #[n(6)]
+    #[cbor(default)]
+    pub customer_notes_bytes: u64,
+}
+
+/// Which trees are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signed {
+    /// The system's.
+    System,
+    /// The customers' too.
+    All,
 }
 
 /// Lays records out in segments and signs checkpoints.
@@ -63,6 +87,14 @@ pub struct AuditWriter {
     pending: Vec<u8>,
     signed_size: u64,
     notes_bytes: u64,
+    customers: CustomerTrees,
+    customer_notes_bytes: u64,
+}
+
+/// The number of a segment's blob.
+pub(super) fn segment_number(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("audit/segment-")?.strip_suffix(".log")?.parse().ok()?;
+    (segment_name(number) == name).then_some(number)
 }
 
 /// The blob of a segment.
@@ -91,6 +123,7 @@ impl AuditWriter {
         blobs: Arc<dyn BlobStore>,
         signing_seed: &Secret32,
         position: AuditPosition,
+        customers: CustomerTrees,
     ) -> io::Result<Self> {
         let edge = position.frontier.into_iter().map(Into::into).collect();
         let frontier = Frontier::from_parts(position.records, edge)
@@ -114,6 +147,10 @@ impl AuditWriter {
         if position.notes_bytes > 0 && blobs.open(CHECKPOINTS)?.len()? < position.notes_bytes {
             return Err(invalid("signed notes are missing"));
         }
+        let of_customers = position.customer_notes_bytes;
+        if of_customers > 0 && blobs.open(CUSTOMER_CHECKPOINTS)?.len()? < of_customers {
+            return Err(invalid("signed notes of customers are missing"));
+        }
         Ok(Self {
             blobs,
             seed: signing_seed.clone(),
@@ -124,6 +161,8 @@ impl AuditWriter {
             pending: Vec::new(),
             signed_size: 0,
             notes_bytes: position.notes_bytes,
+            customers,
+            customer_notes_bytes: of_customers,
         })
     }
 
@@ -181,7 +220,11 @@ impl AuditWriter {
     /// Takes the next record (numbers in order, without gap), in memory.
     pub fn append(&mut self, number: RecordNumber, encoded: &[u8]) {
         debug_assert_eq!(number, self.next_number());
-        self.frontier.push(leaf_hash(encoded));
+        let leaf = leaf_hash(encoded);
+        self.frontier.push(leaf);
+        if let Some(seen) = outline(encoded) {
+            self.customers.take(&seen, || leaf);
+        }
         self.pending.extend_from_slice(&u32::try_from(encoded.len()).unwrap_or(u32::MAX).to_le_bytes());
         self.pending.extend_from_slice(encoded);
     }
@@ -222,7 +265,22 @@ impl AuditWriter {
             segment: self.segment,
             segment_bytes: self.used,
             notes_bytes: self.notes_bytes,
+            trees_from: Some(self.customers.from),
+            customer_notes_bytes: self.customer_notes_bytes,
         }
+    }
+
+    /// Trees of the customers.
+    pub fn customers(&self) -> &CustomerTrees {
+        &self.customers
+    }
+
+    /// Rows of the index for the customers' trees that changed since the last call: they go there with the position.
+    ///
+    /// # Errors
+    /// `Randomness`.
+    pub fn changed_trees(&mut self, key: &RecordKey) -> Result<Vec<Change>, StoreError> {
+        self.customers.take_changed(key)
     }
 
     fn pending_records(&self) -> u64 {
@@ -234,26 +292,45 @@ impl AuditWriter {
         count
     }
 
-    /// Signs the tree as flushed, with the store's commit number, and makes that durable. Nothing new: nothing happens.
+    /// Signs the trees as flushed, with the store's commit number, and makes that durable. Nothing new: nothing happens.
     ///
     /// # Errors
     /// The system's.
-    pub fn sign_checkpoint(&mut self, commit: CommitNumber, now: UnixNanos) -> io::Result<()> {
-        if self.frontier.size() == self.signed_size || !self.pending.is_empty() {
+    pub fn sign_checkpoint(
+        &mut self,
+        commit: CommitNumber,
+        now: UnixNanos,
+        signed: Signed,
+    ) -> io::Result<()> {
+        if !self.pending.is_empty() {
             return Ok(());
         }
-        let checkpoint =
-            Checkpoint { size: self.frontier.size(), root: self.frontier.root(), commit, time: now };
-        let note = checkpoint.sign(&self.seed).ok_or_else(|| invalid("its signing key is none"))?;
-        let blob = open_or_create(self.blobs.as_ref(), CHECKPOINTS)?;
-        let mut framed = u32::try_from(note.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
-        framed.extend_from_slice(note.as_bytes());
-        let at = whole_notes_bytes(blob.as_ref(), self.notes_bytes)?;
+        let no_key = || invalid("its signing key is none");
+        if self.frontier.size() != self.signed_size {
+            let checkpoint =
+                Checkpoint { size: self.frontier.size(), root: self.frontier.root(), commit, time: now };
+            let note = checkpoint.sign(&self.seed).ok_or_else(no_key)?;
+            self.notes_bytes = self.write_notes(CHECKPOINTS, self.notes_bytes, &[note])?;
+            self.signed_size = checkpoint.size;
+        }
+        if signed == Signed::All {
+            let notes = self.customers.sign(&self.seed, commit, now).ok_or_else(no_key)?;
+            if !notes.is_empty() {
+                let from = self.customer_notes_bytes;
+                self.customer_notes_bytes = self.write_notes(CUSTOMER_CHECKPOINTS, from, &notes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds notes behind those that are there; where they end.
+    fn write_notes(&self, name: &str, from: u64, notes: &[String]) -> io::Result<u64> {
+        let blob = open_or_create(self.blobs.as_ref(), name)?;
+        let framed = framed(notes);
+        let at = whole_notes_bytes(blob.as_ref(), from)?;
         blob.write_at(at, &framed)?;
         blob.sync()?;
-        self.notes_bytes = at + framed.len() as u64;
-        self.signed_size = checkpoint.size;
-        Ok(())
+        Ok(at + framed.len() as u64)
     }
 
     /// Root of the tree over everything appended.
@@ -265,6 +342,16 @@ impl AuditWriter {
     pub fn next_number(&self) -> RecordNumber {
         RecordNumber(self.frontier.size())
     }
+}
+
+/// Pieces one after the other, each with its length (u32, little-endian).
+pub fn framed(pieces: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let mut framed = Vec::new();
+    for piece in pieces.iter().map(AsRef::as_ref) {
+        framed.extend_from_slice(&u32::try_from(piece.len()).unwrap_or(u32::MAX).to_le_bytes());
+        framed.extend_from_slice(piece);
+    }
+    framed
 }
 
 /// Bytes of the notes that are there as a whole: a crash may have torn the last one. What is before `from` is never

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Check, Count, Finding, pack_of};
 use crate::audit::checkpoint::verifier;
-use crate::audit::verify::verify_until;
+use crate::audit::verify::{Against, verify_against};
 use crate::audit::writer::VERIFIER;
 use crate::commit::{PackCountRow, PackRow};
 use crate::error::StoreError;
@@ -99,11 +99,14 @@ impl Check<'_> {
     pub(super) fn audit(&mut self) -> Result<(), StoreError> {
         let blobs = self.store.blobs();
         let public = self.store.audit_public_key();
-        let report = verify_until(blobs.as_ref(), &public, Some(&self.position.audit))?;
+        let against = Against { until: Some(&self.position.audit), ..Against::default() };
+        let report = verify_against(blobs.as_ref(), &public, against)?;
         match report.damage {
             Some(damage) => self.find(Finding::AuditLog { damage }),
             None => {
-                if let Some(count) = Count::differs(self.position.audit.records, report.records) {
+                if let Some(count) =
+                    Count::differs(self.position.audit.records, report.begins + report.records)
+                {
                     self.find(Finding::AuditCount { count });
                 }
             }

@@ -11,15 +11,15 @@ use super::log_state::{Life, OpenBatch, Writing};
 use super::sequence::Sequence;
 use super::{Inner, lock};
 use crate::aead::TAG_BYTES;
-use crate::audit::writer::{AuditPosition, AuditWriter};
+use crate::audit::writer::{AuditPosition, AuditWriter, Signed};
 use crate::blob::Blob;
 use crate::buffer::AlignedBuffer;
 use crate::error::StoreError;
 use crate::id::{BatchNumber, CommitNumber, PackId, RecordNumber};
 use crate::index::{Change, Table, keep_last};
 use crate::limits::{
-    AUDIT_CHECKPOINT_SECS, BLOCK_BYTES, CHECKPOINT_BYTES, CHECKPOINT_SECS, UNAPPLIED_CHANGES_MAX,
-    UNAWAITED_MILLIS_MAX,
+    AUDIT_CHECKPOINT_SECS, BLOCK_BYTES, CHECKPOINT_BYTES, CHECKPOINT_SECS, CUSTOMER_CHECKPOINT_SECS,
+    UNAPPLIED_CHANGES_MAX, UNAWAITED_MILLIS_MAX,
 };
 use crate::log::batch::{BatchKey, BatchPlace, Meta, finish};
 use crate::log::pack::{PackFooter, PackHeader, blob_name};
@@ -154,6 +154,7 @@ pub(super) struct Committer {
     pub(super) changed: bool,
     pub(super) last_checkpoint: Instant,
     pub(super) last_signed: Instant,
+    pub(super) last_signed_all: Instant,
     pub(super) spare: Option<AlignedBuffer>,
     pub(super) gather: Gather,
     /// How many waited for the open batch when the one before was answered.
@@ -458,8 +459,11 @@ impl Committer {
         inner.look_at_free_space();
     }
 
-    fn checkpoint(&mut self, sign: bool) -> Result<(), StoreError> {
-        let wanted = self.inner.log.lock().checkpoints_wanted;
+    fn checkpoint(&mut self, at_end: bool) -> Result<(), StoreError> {
+        let (wanted, asked) = {
+            let mut state = self.inner.log.lock();
+            (state.checkpoints_wanted, std::mem::take(&mut state.signatures_wanted))
+        };
         self.apply()?;
         if self.unsynced
             && let Some(pack) = &self.pack
@@ -470,14 +474,17 @@ impl Committer {
         }
         self.position.audit = self.audit.flush()?;
         // Signed before the position, which tells how much of the signed notes must be there from now on.
-        if sign || self.last_signed.elapsed() >= Duration::from_secs(AUDIT_CHECKPOINT_SECS) {
-            self.sign()?;
-            self.position.audit = self.audit.position();
+        if at_end || asked || self.last_signed_all.elapsed() >= Duration::from_secs(CUSTOMER_CHECKPOINT_SECS)
+        {
+            self.sign(Signed::All)?;
+        } else if self.last_signed.elapsed() >= Duration::from_secs(AUDIT_CHECKPOINT_SECS) {
+            self.sign(Signed::System)?;
         }
         let mut row = Vec::new();
         minicbor::encode(&self.position, &mut row).map_err(|_| StoreError::TooLarge("the position"))?;
         let sealed = self.inner.system_key.seal(Table::Store, POSITION_KEY, &row)?;
         let mut changes = self.inner.counts.changed_rows(&self.inner.system_key)?;
+        changes.extend(self.audit.changed_trees(&self.inner.system_key)?);
         changes.push(Change { table: Table::Store, key: POSITION_KEY.to_vec(), value: Some(sealed) });
         self.inner.index.apply(&changes)?;
         self.inner.index.checkpoint()?;
@@ -493,10 +500,18 @@ impl Committer {
         Ok(())
     }
 
-    pub(super) fn sign(&mut self) -> Result<(), StoreError> {
-        self.audit
-            .sign_checkpoint(CommitNumber(self.position.last_commit), self.inner.options.clock.now())?;
+    pub(super) fn sign(&mut self, signed: Signed) -> Result<(), StoreError> {
+        let now = self.inner.options.clock.now();
+        self.audit.sign_checkpoint(CommitNumber(self.position.last_commit), now, signed)?;
+        self.position.audit = self.audit.position();
+        self.inner.notes_bytes.store(self.position.audit.notes_bytes, std::sync::atomic::Ordering::Release);
+        self.inner
+            .customer_notes_bytes
+            .store(self.position.audit.customer_notes_bytes, std::sync::atomic::Ordering::Release);
         self.last_signed = Instant::now();
+        if signed == Signed::All {
+            self.last_signed_all = self.last_signed;
+        }
         Ok(())
     }
 

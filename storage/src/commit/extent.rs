@@ -1,9 +1,10 @@
 //! How far the store is durable: what a copy that is taken now must hold to be whole.
 
 use super::Store;
+use crate::audit::beginning::BEGINNING;
 use crate::audit::merkle::{Frontier, Hash};
-use crate::audit::writer::segment_name;
-use crate::audit::writer::{CHECKPOINTS, VERIFIER};
+use crate::audit::stream;
+use crate::audit::writer::{CHECKPOINTS, CUSTOMER_CHECKPOINTS, VERIFIER, segment_name};
 use crate::blob::BlobStore;
 use crate::error::StoreError;
 use crate::id::{BatchNumber, CommitNumber, PackId};
@@ -46,7 +47,7 @@ impl Store {
         }
         let packs = found.len() as u64;
         let audit = &position.audit;
-        for segment in 0..audit.segment {
+        for segment in stream::segments(blobs)?.into_iter().filter(|segment| *segment < audit.segment) {
             let name = segment_name(segment);
             let bytes = blobs.open(&name)?.len()?;
             found.push((name, bytes));
@@ -57,7 +58,10 @@ impl Store {
         if audit.notes_bytes > 0 {
             found.push((CHECKPOINTS.to_owned(), audit.notes_bytes));
         }
-        for name in [VERIFIER, crate::audit::beginning::BEGINNING] {
+        if audit.customer_notes_bytes > 0 {
+            found.push((CUSTOMER_CHECKPOINTS.to_owned(), audit.customer_notes_bytes));
+        }
+        for name in [VERIFIER, BEGINNING] {
             if let Some(bytes) = bytes_of(blobs, name)? {
                 found.push((name.to_owned(), bytes));
             }

@@ -169,6 +169,8 @@ pub(super) struct LogState {
     pub(super) asleep: bool,
     pub(super) checkpoints_wanted: u64,
     pub(super) checkpoints_done: u64,
+    /// The next checkpoint signs the audit log's trees, due or not.
+    pub(super) signatures_wanted: bool,
     pub(super) last_number: BatchNumber,
 }
 
@@ -213,6 +215,7 @@ impl LogShared {
             asleep: false,
             checkpoints_wanted: 0,
             checkpoints_done: 0,
+            signatures_wanted: false,
             last_number,
         };
         Self { state: Mutex::new(state), wake: Condvar::new(), room: Condvar::new(), target, room_max }
@@ -459,7 +462,17 @@ impl LogShared {
 
     /// Asks the committer for a checkpoint and waits for it.
     pub(super) fn checkpoint_now(&self) -> Result<(), StoreError> {
+        self.checkpoint_as(false)
+    }
+
+    /// As [`LogShared::checkpoint_now`]; every tree of the audit log is signed.
+    pub(super) fn sign_now(&self) -> Result<(), StoreError> {
+        self.checkpoint_as(true)
+    }
+
+    fn checkpoint_as(&self, signed: bool) -> Result<(), StoreError> {
         let mut state = self.lock();
+        state.signatures_wanted |= signed;
         state.checkpoints_wanted += 1;
         let wanted = state.checkpoints_wanted;
         self.rouse(&mut state);

@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
+use crate::audit::verify::{Against, Kept, verify_against};
 use crate::audit::{RecordDraft, VerifyReport};
 use crate::blob::BlobStore;
 use crate::error::StoreError;
@@ -150,6 +151,8 @@ pub(crate) struct Inner {
     /// Locks of all open vaults.
     pub(crate) locks: Arc<AtomicU64>,
     audit_records: AtomicU64,
+    notes_bytes: AtomicU64,
+    customer_notes_bytes: AtomicU64,
     last_commit: AtomicU64,
     last_time: AtomicI64,
     disk_full: AtomicBool,
@@ -509,6 +512,12 @@ impl Store {
         self.inner.options.clock.now()
     }
 
+    /// Bytes of signed notes that are durable: over all records, or over single customers'.
+    pub fn durable_notes(&self, of_customers: bool) -> u64 {
+        let bytes = if of_customers { &self.inner.customer_notes_bytes } else { &self.inner.notes_bytes };
+        bytes.load(Ordering::Acquire)
+    }
+
     /// The counters of bytes per owner.
     pub fn quotas(&self) -> &Arc<Quotas> {
         &self.inner.quotas
@@ -546,8 +555,26 @@ impl Store {
     /// # Errors
     /// Reading failed.
     pub fn verify_audit(&self) -> Result<VerifyReport, StoreError> {
-        self.inner.log.checkpoint_now()?;
-        Ok(crate::audit::verify::verify(self.inner.options.blobs.as_ref(), &self.inner.signing_public)?)
+        self.verify_audit_against(Vec::new())
+    }
+
+    /// As [`Store::verify_audit`], and against checkpoints that were kept elsewhere.
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn verify_audit_against(&self, kept: Vec<Kept>) -> Result<VerifyReport, StoreError> {
+        let _held = self.hold_packs();
+        let (_, position) = self.checkpoint_view()?;
+        let against = Against { until: Some(&position.audit), kept };
+        Ok(verify_against(self.inner.options.blobs.as_ref(), &self.inner.signing_public, against)?)
+    }
+
+    /// Makes everything submitted so far durable and signs the audit log's trees, the system's and the customers'.
+    ///
+    /// # Errors
+    /// `Poisoned`.
+    pub fn sign_audit(&self) -> Result<(), StoreError> {
+        self.inner.log.sign_now()
     }
 
     /// Makes everything submitted so far durable, checkpoints the index and lays the audit records out.

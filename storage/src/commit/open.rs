@@ -19,7 +19,9 @@ use super::log_state::{LogShared, OpenBatch};
 use super::overlay::Overlay;
 use super::sequence::Sequence;
 use super::{IndexChoice, Inner, Store, StoreOptions, lock, upgrade};
-use crate::audit::writer::AuditWriter;
+use crate::audit::customer::CustomerTrees;
+use crate::audit::verify::trees_over;
+use crate::audit::writer::{AuditPosition, AuditWriter, Signed};
 use crate::audit::{Action, Actor, RecordDraft, checkpoint};
 use crate::buffer::AlignedBuffer;
 use crate::error::StoreError;
@@ -198,7 +200,8 @@ impl Store {
         let packs_key = options.gateway_key.derive(GatewayLabel::Packs);
         let position = read_position(&index, &system_key)?;
         let seed = options.gateway_key.derive(GatewayLabel::AuditSigning);
-        let audit = AuditWriter::open(Arc::clone(&options.blobs), &seed, position.audit.clone())
+        let trees = customer_trees(&options, &index, &system_key, &position.audit)?;
+        let audit = AuditWriter::open(Arc::clone(&options.blobs), &seed, position.audit.clone(), trees)
             .map_err(OpenError::AuditDamaged)?;
         let counts = PackCounts::load(index.snapshot()?.as_ref(), &system_key)?
             .ok_or(OpenError::IndexDamaged("a pack's count does not open"))?;
@@ -262,6 +265,8 @@ impl Store {
             repairing: Mutex::default(),
             locks: Arc::default(),
             audit_records: AtomicU64::new(sequence.next_record),
+            notes_bytes: AtomicU64::new(0),
+            customer_notes_bytes: AtomicU64::new(0),
             last_commit: AtomicU64::new(sequence.last_commit),
             last_time: AtomicI64::new(sequence.last_time),
             sequence: Mutex::new(sequence),
@@ -298,6 +303,7 @@ impl Store {
             changed: true,
             last_checkpoint: Instant::now(),
             last_signed: Instant::now(),
+            last_signed_all: Instant::now(),
             spare: None,
             gather: Gather::default(),
             early: 0,
@@ -305,7 +311,7 @@ impl Store {
         };
         // What a crash left unsigned is signed before anything new comes.
         committer.audit.flush().map_err(StoreError::from)?;
-        committer.sign()?;
+        committer.sign(Signed::All)?;
         inner.look_at_free_space();
         let thread = std::thread::Builder::new().name("committer".into()).spawn(move || committer.run())?;
         *lock(&inner.committer) = Some(thread);
@@ -349,6 +355,21 @@ fn check_format(options: &StoreOptions, index: &SharedIndex) -> Result<u32, Open
     } else {
         Err(OpenError::WrongKey)
     }
+}
+
+/// The customers' trees as of a position. A store that kept none begins them with the oldest record that is there.
+fn customer_trees(
+    options: &StoreOptions,
+    index: &SharedIndex,
+    system_key: &RecordKey,
+    position: &AuditPosition,
+) -> Result<CustomerTrees, OpenError> {
+    let Some(from) = position.trees_from else {
+        return trees_over(options.blobs.as_ref(), position).map_err(OpenError::AuditDamaged);
+    };
+    let rows = index.snapshot()?.range(Table::AuditTrees, &[], &[0xff; 17], usize::MAX)?;
+    let damaged = OpenError::IndexDamaged("the edge of a customer's audit tree does not open");
+    CustomerTrees::open(from, rows, system_key).ok_or(damaged)
 }
 
 fn read_position(index: &SharedIndex, system_key: &RecordKey) -> Result<Position, OpenError> {

@@ -11,12 +11,12 @@ use super::{Store, lock};
 use crate::audit::RecordDraft;
 use crate::audit::record::encode_record;
 use crate::error::StoreError;
-use crate::id::{ChunkId, CommitNumber, PackId, RecordNumber};
+use crate::id::{ChunkId, CommitNumber, PackId, RecordNumber, VaultId};
 use crate::index::{Change, Entries, Table};
 use crate::keys::VaultKeys;
 use crate::limits::JOURNAL_BYTES_MAX;
 use crate::record::RecordKey;
-use crate::rows::{ChunkRow, chunk_key};
+use crate::rows::{ChunkRow, VaultRow, chunk_key, decode};
 use crate::time::UnixNanos;
 
 /// One transaction under the writer lock. Dropped without [`Txn::submit`] it changes nothing.
@@ -170,9 +170,11 @@ impl Txn<'_> {
     }
 
     /// Adds an audit record, durable together with the changes. Details are sealed with `details` (the vault's audit
-    /// key) or the system's.
-    #[expect(clippy::needless_pass_by_value, reason = "a record is said once")]
-    pub fn audit(&mut self, record: RecordDraft, details: Option<&RecordKey>) {
+    /// key) or the system's. What is done to a vault is its customer's to know, whoever does it.
+    pub fn audit(&mut self, mut record: RecordDraft, details: Option<&RecordKey>) {
+        if record.customer.is_none() {
+            record.customer = record.vault.and_then(|vault| self.owner_of(vault));
+        }
         let number = RecordNumber(self.own.next_record);
         let boot = self.store.inner.options.clock.boot_nanos();
         let key = details.unwrap_or(&self.store.inner.audit_details);
@@ -184,6 +186,12 @@ impl Txn<'_> {
             }
             Err(error) => self.failed = Some(error),
         }
+    }
+
+    /// A vault's customer; nobody for one that is not there.
+    fn owner_of(&self, vault: VaultId) -> Option<[u8; 16]> {
+        let row = self.get(&self.store.inner.system_key, Table::Vaults, &vault.0).ok()??;
+        decode::<VaultRow>(&row).ok().map(|row| row.owner.0)
     }
 
     /// Gives the changes to the open batch and to every reader.

@@ -59,11 +59,13 @@ pub enum Table {
     Authorities = 26,
     /// hash of authority and mark -> certificates that are revoked.
     CertificateRevocations = 27,
+    /// customer -> right edge of the tree over its audit records. Derived: brought forward from the log like the position.
+    AuditTrees = 30,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Store,
         Self::Customers,
         Self::Users,
@@ -88,6 +90,7 @@ impl Table {
         Self::Digests,
         Self::Authorities,
         Self::CertificateRevocations,
+        Self::AuditTrees,
     ];
 
     /// Its name in the index file.
@@ -118,6 +121,7 @@ impl Table {
             Self::Digests => "digests",
             Self::Authorities => "authorities",
             Self::CertificateRevocations => "certificate_revocations",
+            Self::AuditTrees => "audit_trees",
         }
     }
 

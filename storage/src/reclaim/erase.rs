@@ -93,7 +93,8 @@ fn is_of(vault: VaultId, table: Table, key: &[u8]) -> bool {
         | Table::Packs
         | Table::Incidents
         | Table::AuditDetails
-        | Table::PackCounts => false,
+        | Table::PackCounts
+        | Table::AuditTrees => false,
     }
 }
 

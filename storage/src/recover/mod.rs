@@ -17,6 +17,8 @@ use std::io;
 use std::sync::Arc;
 
 use crate::audit::Record;
+use crate::audit::customer::CustomerTrees;
+use crate::audit::writer::AuditPosition;
 use crate::blob::BlobStore;
 use crate::commit::{
     EXPORT_KEY, ExportRow, OpenError, POSITION_KEY, PackRow, Position, StoreOptions, format_row,
@@ -24,7 +26,7 @@ use crate::commit::{
 use crate::error::StoreError;
 use crate::id::{BatchNumber, CommitNumber, PackId, VaultId};
 use crate::index::redb::RedbIndex;
-use crate::index::{Change, Snapshot, Table};
+use crate::index::{Change, SharedIndex, Snapshot, Table};
 use crate::keys::{GatewayLabel, Secret32};
 use crate::limits::BLOCK_BYTES;
 use crate::log::pack::{PackFooter, PackHeader, VERSION, blob_name};
@@ -165,6 +167,8 @@ pub fn rebuild(
     }
     let (base, base_pack, rows) = (BatchNumber(position.batch), PackId(position.pack), loader.rows);
     let edge = scan.export.is_some().then(|| position.audit.clone());
+    loader.flush()?;
+    let trees = take_trees(&index, &system_key, edge.as_ref())?;
     let expected_from = edge.as_ref().map_or(0, |edge| edge.records);
     let former = match former_audit {
         Some(former) => Former::look(former, &seed, &scan.records, expected_from)?,
@@ -175,13 +179,14 @@ pub fn rebuild(
         &seed,
         (former, former_audit),
         &scan.records,
-        edge.as_ref(),
+        edge.as_ref().map(|edge| (edge, trees)),
         options.clock.now(),
     )?;
     let replayed = load::replay(base, &scan, (blobs, &packs_key), &mut loader, &mut records, &mut |done| {
         progress("applying the log", done);
     })?;
-    let laid = records.finish()?;
+    let laid = records.finish(&system_key)?;
+    index.apply(&laid.trees)?;
 
     let mut report = RebuildReport {
         packs: scan.packs.len() as u64,
@@ -223,6 +228,19 @@ pub fn rebuild(
     index.apply(&[format_row(&options.gateway_key)])?;
     index.checkpoint()?;
     Ok(report)
+}
+
+/// The customers' audit trees as an export knows them. They are counted anew from the records, so their rows go.
+fn take_trees(
+    index: &SharedIndex,
+    system_key: &RecordKey,
+    edge: Option<&AuditPosition>,
+) -> Result<Option<CustomerTrees>, RebuildError> {
+    let rows = index.snapshot()?.range(Table::AuditTrees, &[], &[0xff; 17], usize::MAX)?;
+    let gone = rows.iter().map(|(key, _)| Change { table: Table::AuditTrees, key: key.clone(), value: None });
+    index.apply(&gone.collect::<Vec<_>>())?;
+    let from = edge.and_then(|edge| edge.trees_from);
+    Ok(from.and_then(|from| CustomerTrees::open(from, rows, system_key)))
 }
 
 /// An empty pack in the place of the newest one that anything names, if that one is gone: the store begins behind the newest

@@ -4,20 +4,26 @@
 //! none; when that is not record 0, a signed note says so ([`crate::audit::beginning`]). Signed checkpoints of the former
 //! log are kept when they fit the records.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
 use super::RebuildError;
 use super::ranges::Ranges;
 use crate::audit::Record;
-use crate::audit::beginning::{self, BEGINNING, Beginning, Edge};
+use crate::audit::beginning::{self, BEGINNING, Beginning, CustomerEdges, Edge};
 use crate::audit::checkpoint::{Checkpoint, public_key};
-use crate::audit::verify::{RecordStream, Streamed, read_checkpoints};
-use crate::audit::writer::{AuditPosition, AuditWriter, CHECKPOINTS};
+use crate::audit::customer::{Customer, CustomerCheckpoint, CustomerTrees};
+use crate::audit::record::outline;
+use crate::audit::stream::{RecordStream, Streamed};
+use crate::audit::verify::{read_checkpoints, read_customer_checkpoints};
+use crate::audit::writer::{AuditPosition, AuditWriter, CHECKPOINTS, CUSTOMER_CHECKPOINTS, framed};
 use crate::blob::BlobStore;
 use crate::error::StoreError;
+use crate::index::Change;
 use crate::keys::Secret32;
 use crate::limits::{LOST_CHANGES_MAX, REBUILD_BYTES_PENDING};
+use crate::record::RecordKey;
 use crate::time::UnixNanos;
 
 /// What a former audit directory holds.
@@ -27,6 +33,7 @@ pub(super) struct Former {
     pub(super) records: (u64, u64),
     beginning: Option<Beginning>,
     checkpoints: Vec<Checkpoint>,
+    of_customers: Vec<CustomerCheckpoint>,
     /// What is wrong with it.
     pub(super) damage: Vec<String>,
     /// Records that it has and no batch: what they tell of may be lost.
@@ -77,6 +84,10 @@ impl Former {
             Ok(checkpoints) => former.checkpoints = checkpoints,
             Err(what) => former.damage.push(format!("the former audit log: {what}")),
         }
+        match read_customer_checkpoints(blobs, &public, None)? {
+            Ok(checkpoints) => former.of_customers = checkpoints,
+            Err(what) => former.damage.push(format!("the former audit log: {what}")),
+        }
         Ok(former)
     }
 }
@@ -85,6 +96,8 @@ impl Former {
 #[derive(Debug, Default)]
 pub(super) struct Laid {
     pub(super) position: AuditPosition,
+    /// Rows of the customers' trees.
+    pub(super) trees: Vec<Change>,
     pub(super) first: u64,
     pub(super) checkpoints: u64,
     /// The newest commit that a kept checkpoint names.
@@ -108,34 +121,52 @@ pub(super) struct Records<'f> {
     waiting: std::vec::IntoIter<Checkpoint>,
     next_checkpoint: Option<Checkpoint>,
     kept: Vec<Checkpoint>,
+    waiting_of: BTreeMap<Customer, VecDeque<CustomerCheckpoint>>,
+    kept_of: Vec<CustomerCheckpoint>,
     pending: usize,
     laid: Laid,
 }
 
 impl<'f> Records<'f> {
-    /// Decides where the log begins. `edge` is the tree as an export's position knows it.
+    /// Decides where the log begins. `edge` are the trees as an export knows them.
     pub(super) fn begin(
         blobs: &Arc<dyn BlobStore>,
         seed: &'f Secret32,
-        (former, former_blobs): (Former, Option<&'f dyn BlobStore>),
+        (mut former, former_blobs): (Former, Option<&'f dyn BlobStore>),
         batched: &Ranges,
-        edge: Option<&AuditPosition>,
+        edge: Option<(&AuditPosition, Option<CustomerTrees>)>,
         now: UnixNanos,
     ) -> Result<Self, RebuildError> {
         let covered = batched.with(former.records);
         let (start, end) = covered.last().unwrap_or((0, 0));
         let beginning = match edge {
             _ if start == 0 => None,
-            _ if former.beginning.as_ref().is_some_and(|begins| begins.records == start) => {
+            _ if former
+                .beginning
+                .as_ref()
+                .is_some_and(|begins| begins.records == start || begins.is_within(start, end)) =>
+            {
                 former.beginning.clone()
             }
-            Some(edge) if (start..=end).contains(&edge.records) => {
+            Some((edge, trees)) if (start..=end).contains(&edge.records) => {
                 let hashes = edge.frontier.iter().map(|hash| **hash).collect();
-                Some(Beginning { records: edge.records, edge: Edge::Known(hashes), time: now })
+                let customers = trees.as_ref().map(CustomerEdges::from);
+                Some(Beginning { records: edge.records, edge: Edge::Known(hashes), time: now, customers })
             }
-            Some(_) | None => Some(Beginning { records: start, edge: Edge::Unknown, time: now }),
+            Some(_) | None => {
+                Some(Beginning { records: start, edge: Edge::Unknown, time: now, customers: None })
+            }
         };
         let mut position = AuditPosition::default();
+        let trees = beginning.as_ref().map_or_else(CustomerTrees::default, Beginning::trees);
+        let mut waiting_of = BTreeMap::<Customer, VecDeque<CustomerCheckpoint>>::new();
+        for note in former.of_customers.drain(..).filter(|note| note.from == trees.from) {
+            let begins = trees.get(&note.customer).map_or(0, |tree| tree.frontier.size());
+            // What was signed over records that are gone cannot be compared.
+            if note.size > begins {
+                waiting_of.entry(note.customer).or_default().push_back(note);
+            }
+        }
         if let Some(beginning) = &beginning {
             let frontier = beginning.frontier().ok_or(StoreError::DamagedRecord)?;
             position.records = beginning.records;
@@ -156,7 +187,7 @@ impl<'f> Records<'f> {
             let known = former.beginning.as_ref().is_some_and(|begins| begins.records == first);
             if known { laid.remarks.push(text) } else { laid.damage.push(text) }
         }
-        let writer = AuditWriter::open(Arc::clone(blobs), seed, position)?;
+        let writer = AuditWriter::open(Arc::clone(blobs), seed, position, trees)?;
         let mut waiting = former.checkpoints.clone().into_iter();
         let next_checkpoint = waiting.by_ref().find(|checkpoint| checkpoint.size >= first);
         let mut records = Self {
@@ -168,6 +199,8 @@ impl<'f> Records<'f> {
             waiting,
             next_checkpoint,
             kept: Vec::new(),
+            waiting_of,
+            kept_of: Vec::new(),
             pending: 0,
             laid,
         };
@@ -192,9 +225,29 @@ impl<'f> Records<'f> {
         }
     }
 
+    /// The same of one customer's tree.
+    fn compare_of(&mut self, customer: Customer) {
+        let Some(tree) = self.writer.customers().get(&customer) else { return };
+        let Some(waiting) = self.waiting_of.get_mut(&customer) else { return };
+        while waiting.front().is_some_and(|note| note.size <= tree.frontier.size()) {
+            let Some(note) = waiting.pop_front() else { return };
+            if note.size == tree.frontier.size() && note.root == tree.frontier.root() {
+                self.kept_of.push(note);
+            } else {
+                self.laid.damage.push(format!(
+                    "the first {} audit records of a customer are not those that were signed",
+                    note.size
+                ));
+            }
+        }
+    }
+
     fn append(&mut self, bytes: &[u8]) -> Result<(), RebuildError> {
         self.writer.append(self.writer.next_number(), bytes);
         self.compare();
+        if let Some(customer) = outline(bytes).and_then(|seen| seen.customer) {
+            self.compare_of(customer);
+        }
         self.pending += bytes.len();
         if self.pending >= REBUILD_BYTES_PENDING {
             self.writer.flush()?;
@@ -228,7 +281,7 @@ impl<'f> Records<'f> {
     }
 
     /// Ends the log: the rest of the former one, the checkpoints that fit.
-    pub(super) fn finish(mut self) -> Result<Laid, RebuildError> {
+    pub(super) fn finish(mut self, system_key: &RecordKey) -> Result<Laid, RebuildError> {
         self.fill(u64::MAX)?;
         self.writer.flush()?;
         let size = self.writer.next_number().0;
@@ -237,22 +290,25 @@ impl<'f> Records<'f> {
             self.laid.damage.push(format!("{} audit records were signed, {size} are there", last.size));
             self.laid.signed_commit = self.laid.signed_commit.max(last.commit.0);
         }
-        let mut notes = Vec::new();
-        for checkpoint in &self.kept {
-            let note = checkpoint.sign(self.seed).ok_or(StoreError::Randomness)?;
-            notes.extend_from_slice(&u32::try_from(note.len()).unwrap_or(u32::MAX).to_le_bytes());
-            notes.extend_from_slice(note.as_bytes());
-        }
         self.laid.position = self.writer.position();
-        if !notes.is_empty() {
-            let blob = self.blobs.create(CHECKPOINTS, 0)?;
-            blob.write_at(0, &notes)?;
-            blob.sync()?;
-            self.laid.position.notes_bytes = notes.len() as u64;
-        }
+        let notes: Option<Vec<_>> = self.kept.iter().map(|kept| kept.sign(self.seed)).collect();
+        self.laid.position.notes_bytes = self.write_notes(CHECKPOINTS, notes)?;
+        let notes: Option<Vec<_>> = self.kept_of.iter().map(|kept| kept.sign(self.seed)).collect();
+        self.laid.position.customer_notes_bytes = self.write_notes(CUSTOMER_CHECKPOINTS, notes)?;
+        self.laid.trees = self.writer.changed_trees(system_key)?;
         self.laid.checkpoints = self.kept.len() as u64;
         self.laid.damage.append(&mut self.former.damage);
         (self.laid.unbacked, self.laid.unbacked_count) = (self.former.unbacked, self.former.unbacked_count);
         Ok(self.laid)
+    }
+
+    fn write_notes(&self, name: &str, notes: Option<Vec<String>>) -> Result<u64, RebuildError> {
+        let framed = framed(&notes.ok_or(StoreError::Randomness)?);
+        if !framed.is_empty() {
+            let blob = self.blobs.create(name, 0)?;
+            blob.write_at(0, &framed)?;
+            blob.sync()?;
+        }
+        Ok(framed.len() as u64)
     }
 }

@@ -71,6 +71,7 @@ impl IncidentKind {
             Self::Damage => "damage",
             Self::Backup => "backup",
             Self::Certificate => "certificate",
+            Self::Witness => "witness",
         }
     }
 }

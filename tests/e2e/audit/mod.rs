@@ -1,5 +1,14 @@
 //! Every access has its record, and the log verifies.
 
+mod customer;
+mod dossier;
+mod exact;
+mod proofs;
+mod search;
+mod tampering;
+mod witness;
+
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -55,7 +64,7 @@ fn a_scripted_session_leaves_one_record_for_each_access_refusals_included() -> R
 }
 
 /// The directory that holds `audit/`.
-pub(crate) fn audit_directory(gateway: &Gateway) -> std::path::PathBuf {
+pub(super) fn audit_directory(gateway: &Gateway) -> std::path::PathBuf {
     gateway.data.join("store")
 }
 
@@ -63,4 +72,25 @@ fn tail(gateway: &Gateway) -> Result<Vec<serde_json::Value>> {
     let finished = gateway.coffre(&["--json", "audit", "tail", "-n", "1000"])?;
     assert!(finished.status.success(), "{}", finished.stderr);
     finished.text().lines().map(|line| serde_json::from_str(line).context(line.to_owned())).collect()
+}
+
+/// Pieces of a file, each with its length in front, from an offset on.
+fn framed(path: &Path, offset: usize) -> Result<Vec<Vec<u8>>> {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    let (mut rest, mut found) = (bytes.get(offset..).context("a header")?, Vec::new());
+    while let Some((len, body)) = rest.split_first_chunk::<4>() {
+        let (piece, behind) = body.split_at_checked(u32::from_le_bytes(*len) as usize).context("a piece")?;
+        found.push(piece.to_vec());
+        rest = behind;
+    }
+    Ok(found)
+}
+
+/// The last note in a file of the log, of this customer if one is named.
+fn newest_note(gateway: &Gateway, file: &str, origin: Option<&str>) -> Result<String> {
+    let notes = framed(&audit_directory(gateway).join("audit").join(file), 0)?;
+    let mut texts = notes.into_iter().rev().filter_map(|note| String::from_utf8(note).ok());
+    texts
+        .find(|note| origin.is_none_or(|origin| note.lines().next() == Some(origin)))
+        .context("a signed note")
 }
