@@ -12,12 +12,13 @@ const CRATES: [&str; 4] = ["storage", "auth", "gateway", "tests"];
 const BANNED: [&str; 7] = ["manager", "helper", "util", "common", "data", "info", "misc"];
 
 /// What each module of the gateway may import from the gateway. [`ASSEMBLY`] puts the parts together and may import all.
-const GATEWAY: [(&str, &[&str]); 20] = [
+const GATEWAY: [(&str, &[&str]); 21] = [
     ("clock", &[]),
     ("limits", &[]),
     ("units", &[]),
     ("telemetry", &["limits"]),
     ("config", &["limits", "units"]),
+    ("escrow", &["limits", "units"]),
     ("backup", &["config", "limits", "units"]),
     ("maintenance", &["config", "limits"]),
     ("scrub", &["limits"]),
@@ -34,9 +35,12 @@ const GATEWAY: [(&str, &[&str]); 20] = [
     ("export", &["limits", "units"]),
     (
         "admin",
-        &["accounts", "backup", "clock", "config", "export", "limits", "session", "units", "vfs", "wiring"],
+        &[
+            "accounts", "backup", "clock", "config", "escrow", "export", "limits", "session", "units", "vfs",
+            "wiring",
+        ],
     ),
-    ("cli", &["admin", "export", "limits", "units"]),
+    ("cli", &["admin", "escrow", "export", "limits", "units"]),
 ];
 
 /// Modules that put the parts together: what a server is made of, and how it is made.

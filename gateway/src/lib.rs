@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod disaster;
+pub mod escrow;
 pub mod exec;
 pub mod export;
 pub mod limits;

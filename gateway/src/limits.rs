@@ -277,3 +277,12 @@ pub const LISTING_PIECE: usize = 512;
 pub const LISTING_DESCRIBED_PIECE: usize = 128;
 /// Bytes of a PROPFIND's answer after which a piece of it is sent; one more piece is made ahead.
 pub const PROPFIND_PIECE_BYTES: usize = 128 * 1024;
+/// Bytes of a file of an escrow: an envelope with some hundred slots.
+pub const ESCROW_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes of a passphrase: a few lines of text; judging its strength costs more than its length.
+pub const PASSPHRASE_BYTES_MAX: usize = 256;
+/// Seconds for which a vault is unlocked at most: a week. What is to be open for longer is better managed.
+pub const UNLOCK_SECS_MAX: u64 = 7 * 24 * 3600;
+/// Milliseconds that sessions have to end when their vault is locked: what a broken connection left is still committed, and
+/// all of it is over within a second.
+pub const LOCKING_MILLIS: u64 = 400;

@@ -63,6 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         | Command::Check { .. }
         | Command::Gc { .. }
         | Command::Backup { .. }
+        | Command::Escrow(_)
         | Command::Export(_)
         | Command::Status) => {
             let certificate = other.certificate_file().map(new_file).transpose()?;
@@ -71,8 +72,9 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
                     let answer = client::run(&data, request)?;
                     // Printed in any case: what was done is done.
                     let printed = print(json, &answer)?;
-                    if let (Some(mut file), Some(text)) = (certificate, answer.value["certificate"].as_str())
-                    {
+                    let text =
+                        answer.value["certificate"].as_str().or_else(|| answer.value["envelope"].as_str());
+                    if let (Some(mut file), Some(text)) = (certificate, text) {
                         file.write_all(text.as_bytes())?;
                         file.sync_all()?;
                     }

@@ -5,12 +5,13 @@
 //! happens twice a second for what expires.
 
 mod changes;
+mod locking;
 mod login;
 mod share;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use coffre_auth::throttle::Throttle;
 use coffre_auth::{Credential, CredentialId, Customer, CustomerId, Principal, User, UserId};
@@ -40,6 +41,7 @@ struct Inner {
     changing: Mutex<()>,
     throttle: Mutex<Throttle>,
     sessions: Mutex<Sessions>,
+    session_closed: Condvar,
     shares: RwLock<Option<Shares>>,
     sharing: Mutex<share::Sharing>,
 }
@@ -184,6 +186,7 @@ impl Accounts {
             changing: Mutex::default(),
             throttle: Mutex::default(),
             sessions: Mutex::default(),
+            session_closed: Condvar::new(),
             shares: RwLock::default(),
             sharing: Mutex::default(),
         };

@@ -177,6 +177,21 @@ pub enum Action {
     /// The configuration was read again.
     #[n(136)]
     ConfigurationReload,
+    /// A customer-held vault was opened for a time, or was not.
+    #[n(156)]
+    VaultUnlock,
+    /// It was locked again.
+    #[n(157)]
+    VaultLock,
+    /// A vault got a key slot.
+    #[n(158)]
+    SlotAdd,
+    /// A key slot was taken away.
+    #[n(159)]
+    SlotRemove,
+    /// An escrow slot was written out, to be opened with its offline key.
+    #[n(160)]
+    SlotExport,
 }
 
 /// How it ended.
@@ -347,6 +362,11 @@ impl Action {
             Self::ExportBegin => "export-begin",
             Self::ExportEnd => "export-end",
             Self::Command => "command",
+            Self::VaultUnlock => "vault-unlock",
+            Self::VaultLock => "vault-lock",
+            Self::SlotAdd => "slot-add",
+            Self::SlotRemove => "slot-remove",
+            Self::SlotExport => "slot-export",
             Self::LockBreak => "lock-break",
             Self::LocksRead => "locks-read",
             Self::PartsBegin => "parts-begin",

@@ -55,11 +55,13 @@ pub enum Table {
     Shares = 23,
     /// vault | content -> digests of the whole, once somebody asked for them.
     Digests = 22,
+    /// vault | number -> a key slot that is not the gateway's.
+    Slots = 28,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Store,
         Self::Customers,
         Self::Users,
@@ -82,6 +84,7 @@ impl Table {
         Self::Uploads,
         Self::Shares,
         Self::Digests,
+        Self::Slots,
     ];
 
     /// Its name in the index file.
@@ -110,6 +113,7 @@ impl Table {
             Self::Uploads => "uploads",
             Self::Shares => "shares",
             Self::Digests => "digests",
+            Self::Slots => "slots",
         }
     }
 
