@@ -17,6 +17,7 @@ pub mod line;
 pub mod maintenance;
 pub mod reload;
 pub mod scrub;
+pub mod secrecy;
 pub mod serve;
 pub mod session;
 pub mod setup;

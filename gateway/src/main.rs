@@ -9,7 +9,7 @@ use clap::Parser;
 use coffre::admin::{Answer, client, render};
 use coffre::cli::{AuditCommand, Cli, Command, ExportArguments};
 use coffre::disaster::{self, RecoverOptions, Told};
-use coffre::{config, export, serve, setup, telemetry};
+use coffre::{config, export, secrecy, serve, setup, telemetry};
 use coffre_storage::recover::ReadExtent;
 
 /// The system's allocator keeps half as much again when many threads pass buffers on (tests/bench/RESULTS.md). Its settings
@@ -20,6 +20,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::start();
+    if let Err(error) = secrecy::forbid_dumps() {
+        tracing::warn!(%error, "a crash could leave keys in a core file");
+    }
     match run(cli) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
