@@ -12,7 +12,8 @@ const CRATES: [&str; 4] = ["storage", "auth", "gateway", "tests"];
 const BANNED: [&str; 7] = ["manager", "helper", "util", "common", "data", "info", "misc"];
 
 /// What each module of the gateway may import from the gateway. [`ASSEMBLY`] puts the parts together and may import all.
-const GATEWAY: [(&str, &[&str]); 22] = [
+const GATEWAY: [(&str, &[&str]); 24] = [
+    ("secrecy", &[]),
     ("clock", &[]),
     ("limits", &[]),
     ("units", &[]),
@@ -20,6 +21,7 @@ const GATEWAY: [(&str, &[&str]); 22] = [
     ("outbound", &["limits"]),
     ("config", &["limits", "outbound", "units"]),
     ("witness", &["config", "limits", "outbound", "units"]),
+    ("escrow", &["limits", "units"]),
     ("backup", &["config", "limits", "units"]),
     ("maintenance", &["config", "limits"]),
     ("scrub", &["limits"]),
@@ -37,11 +39,11 @@ const GATEWAY: [(&str, &[&str]); 22] = [
     (
         "admin",
         &[
-            "accounts", "backup", "clock", "config", "export", "limits", "session", "units", "vfs", "wiring",
-            "witness",
+            "accounts", "backup", "clock", "config", "escrow", "export", "limits", "session", "units", "vfs",
+            "wiring", "witness",
         ],
     ),
-    ("cli", &["admin", "export", "limits", "units"]),
+    ("cli", &["admin", "escrow", "export", "limits", "units"]),
 ];
 
 /// Modules that put the parts together: what a server is made of, and how it is made.

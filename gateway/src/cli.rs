@@ -3,6 +3,7 @@
 mod audit;
 mod certificate;
 mod credential;
+mod keys;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,9 @@ use coffre_auth::Policy;
 
 pub use certificate::{CertificateCommand, MarkArguments};
 
-use crate::admin::{CustomerLimits, Request, VaultLimits};
+pub use keys::{EscrowCommand, SlotCommand};
+
+use crate::admin::{CustomerLimits, KeyRequest, Request, VaultLimits};
 use crate::export::Format;
 use crate::units::{Bound, parse_count_bound, parse_duration, parse_moment_bound, parse_size_bound};
 pub use audit::{AuditCommand, SearchArguments};
@@ -93,6 +96,9 @@ pub enum Command {
         #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
         grace: Option<Duration>,
     },
+    /// Escrow of vaults whose key the customer holds.
+    #[command(subcommand)]
+    Escrow(EscrowCommand),
     /// Copy everything but the gateway key into a directory, while the server serves: only what is new is written, and is
     /// read back.
     Backup {
@@ -255,9 +261,13 @@ pub enum VaultCommand {
     Add {
         /// `CUSTOMER/VAULT`.
         vault: String,
-        /// Who holds the key.
+        /// Who holds the key: `managed`, the gateway; `passphrase`, the customer. Then the vault is locked until it is unlocked
+        /// with the passphrase that is asked for now; who loses it, and has no escrow, has lost what is in the vault.
         #[arg(long, value_enum, default_value = "managed")]
         key: KeyHolder,
+        /// With `--key passphrase`: the `.pub` file of an offline key that opens the vault too.
+        #[arg(long, value_name = "FILE")]
+        escrow: Option<PathBuf>,
         /// How long superseded states are kept, such as `30d`.
         #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = parse_duration)]
         retention: Duration,
@@ -273,6 +283,27 @@ pub enum VaultCommand {
         #[command(flatten)]
         limits: VaultBounds,
     },
+    /// Unlock a customer-held vault for a time; asks for a passphrase of it.
+    Unlock {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+        /// For this long, such as `8h`; a week at most.
+        #[arg(long = "for", value_name = "DURATION", default_value = "8h", value_parser = parse_duration)]
+        time: Duration,
+    },
+    /// Lock it again: its sessions end, its keys are forgotten.
+    Lock {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+    },
+    /// List the key slots of a customer-held vault.
+    Slots {
+        /// `CUSTOMER/VAULT`.
+        vault: String,
+    },
+    /// Change the key slots of a customer-held vault.
+    #[command(subcommand)]
+    Slot(SlotCommand),
     /// List vaults.
     List,
     /// Show one vault: its figures, how long its past is kept, legal holds.
@@ -387,6 +418,8 @@ pub enum CompressionSetting {
 pub enum KeyHolder {
     /// The gateway.
     Managed,
+    /// The customer.
+    Passphrase,
 }
 
 /// Users.
@@ -421,10 +454,12 @@ pub enum UserCommand {
 }
 
 impl Command {
-    /// Where a certificate that the command brings is to be written.
+    /// Where a certificate or an envelope that the command brings is to be written.
     pub fn certificate_file(&self) -> Option<&Path> {
         if let Self::Vault(VaultCommand::Erase { certificate, .. }) = self {
             certificate.as_deref()
+        } else if let Self::Escrow(EscrowCommand::Envelope { file, .. }) = self {
+            Some(file)
         } else {
             None
         }
@@ -460,7 +495,8 @@ impl Command {
             Self::Customer(CustomerCommand::Show { name }) => Request::CustomerShow { name },
             Self::Customer(CustomerCommand::Close { name }) => Request::CustomerClose { name },
             Self::Customer(CustomerCommand::Reopen { name }) => Request::CustomerReopen { name },
-            Self::Vault(command) => command.into_request(),
+            Self::Vault(command) => command.into_request()?,
+            Self::Escrow(command) => return command.into_request(),
             // It is the server that writes: from where it stands the path may mean something else.
             Self::Backup { destination, verify } => Request::Backup {
                 destination: std::path::absolute(destination)?,
@@ -505,9 +541,28 @@ fn absolute(path: &str) -> std::io::Result<PathBuf> {
 }
 
 impl VaultCommand {
-    fn into_request(self) -> Request {
-        match self {
-            Self::Add { vault, key: KeyHolder::Managed, retention, limits } => {
+    fn into_request(self) -> anyhow::Result<Request> {
+        let about_keys = |vault, request| Request::VaultKeys { vault, request };
+        Ok(match self {
+            Self::Add { vault, key: KeyHolder::Passphrase, escrow, retention, limits } => {
+                let escrow = escrow.map(|file| crate::escrow::recipient(&file)).transpose()?;
+                let passphrase = keys::new(&format!("passphrase of {vault}"))?;
+                let retention_secs = retention.as_secs();
+                let escrow = escrow.map(|recipient| recipient.0);
+                let request = KeyRequest::Add { retention_secs, limits: limits.into(), passphrase, escrow };
+                Request::VaultKeys { vault, request }
+            }
+            Self::Add { key: KeyHolder::Managed, escrow: Some(_), .. } => {
+                anyhow::bail!("an escrow is for vaults whose key the customer holds: --key passphrase")
+            }
+            Self::Unlock { vault, time } => {
+                let request = KeyRequest::Unlock { passphrase: keys::present(&vault)?, secs: time.as_secs() };
+                Request::VaultKeys { vault, request }
+            }
+            Self::Lock { vault } => about_keys(vault, KeyRequest::Lock),
+            Self::Slots { vault } => about_keys(vault, KeyRequest::Slots),
+            Self::Slot(command) => command.into_request()?,
+            Self::Add { vault, key: KeyHolder::Managed, escrow: None, retention, limits } => {
                 Request::VaultAdd { vault, retention_secs: retention.as_secs(), limits: limits.into() }
             }
             Self::Set { vault, limits } => Request::VaultSet { vault, limits: limits.into() },
@@ -532,7 +587,7 @@ impl VaultCommand {
             Self::Compression { vault, setting } => {
                 Request::VaultCompression { vault, on: setting == CompressionSetting::Lz4 }
             }
-        }
+        })
     }
 }
 

@@ -325,3 +325,12 @@ pub const ANSWER_GRACE: std::time::Duration =
     std::time::Duration::from_secs(coffre_auth::limits::LOGIN_SECS_MAX.unsigned_abs());
 /// Devices for one-time codes of a user: each one more is one more code that a guess may hit.
 pub const TOTP_DEVICES_MAX: usize = 3;
+/// Bytes of a file of an escrow: an envelope with some hundred slots.
+pub const ESCROW_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes of a passphrase: a few lines of text; judging its strength costs more than its length.
+pub const PASSPHRASE_BYTES_MAX: usize = 256;
+/// Seconds for which a vault is unlocked at most: a week. What is to be open for longer is better managed.
+pub const UNLOCK_SECS_MAX: u64 = 7 * 24 * 3600;
+/// Milliseconds that sessions have to end when their vault is locked: what a broken connection left is still committed, and
+/// all of it is over within a second.
+pub const LOCKING_MILLIS: u64 = 400;

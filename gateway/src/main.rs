@@ -10,7 +10,7 @@ use coffre::admin::audit::{Given, offline};
 use coffre::admin::{Answer, Request, client, render};
 use coffre::cli::{AuditCommand, Cli, Command, ExportArguments, SearchArguments};
 use coffre::disaster::{self, RecoverOptions, Told};
-use coffre::{config, export, serve, setup, telemetry};
+use coffre::{config, export, secrecy, serve, setup, telemetry};
 use coffre_storage::recover::ReadExtent;
 
 /// The system's allocator keeps half as much again when many threads pass buffers on (tests/bench/RESULTS.md). Its settings
@@ -21,6 +21,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::start();
+    if let Err(error) = secrecy::forbid_dumps() {
+        tracing::warn!(%error, "a crash could leave keys in a core file");
+    }
     match run(cli) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -65,6 +68,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         | Command::Check { .. }
         | Command::Gc { .. }
         | Command::Backup { .. }
+        | Command::Escrow(_)
         | Command::Export(_)
         | Command::Status) => {
             let certificate = other.certificate_file().map(new_file).transpose()?;
@@ -86,8 +90,9 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
                         }
                         _ => print(json, &answer)?,
                     };
-                    if let (Some(mut file), Some(text)) = (certificate, answer.value["certificate"].as_str())
-                    {
+                    let text =
+                        answer.value["certificate"].as_str().or_else(|| answer.value["envelope"].as_str());
+                    if let (Some(mut file), Some(text)) = (certificate, text) {
                         file.write_all(text.as_bytes())?;
                         file.sync_all()?;
                     }

@@ -58,7 +58,11 @@ fn give_up_parts(store: &Store) {
         for vault in store.vaults()? {
             // One that is erased or cannot be opened has none.
             if let Ok(vault) = store.vault(vault.id) {
-                count += vault.abandon_parts_older_than(before)?;
+                match vault.abandon_parts_older_than(before) {
+                    // It was locked just now.
+                    Err(StoreError::VaultLocked(_)) => {}
+                    other => count += other?,
+                }
             }
         }
         Ok(count)

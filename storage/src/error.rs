@@ -93,6 +93,9 @@ pub enum StoreError {
     /// No vault of that identifier, or it has no managed key slot that opens.
     #[error("vault {0} cannot be opened")]
     VaultUnavailable(VaultId),
+    /// The customer holds the vault's key, and nobody has unlocked it.
+    #[error("this vault is locked")]
+    VaultLocked(VaultId),
     /// A write or sync failed earlier: nothing more is accepted until a restart.
     #[error("the store stopped after a write error; restart it")]
     Poisoned,

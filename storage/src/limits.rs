@@ -148,3 +148,20 @@ pub const PATH_BYTES_MAX: usize = 64 * 1024;
 pub const REPAIR_ROWS_MAX: usize = 512;
 /// Times a repair looks again: what is restored shows what else is to be counted.
 pub const REPAIR_PASSES_MAX: usize = 8;
+/// KiB of memory that Argon2id takes for a passphrase slot, passes and lanes: the second recommendation of RFC 9106. A slot is
+/// opened a few times a day, so it may cost some hundred milliseconds.
+pub const ARGON2_MEMORY_KIB: u32 = 64 * 1024;
+/// Passes of Argon2id for a passphrase slot.
+pub const ARGON2_PASSES: u32 = 3;
+/// Lanes of Argon2id for a passphrase slot, and the most that one may say.
+pub const ARGON2_LANES_MAX: u32 = 4;
+/// KiB below which a slot's memory cost is not believed: what OWASP recommends at least.
+pub const ARGON2_MEMORY_KIB_MIN: u32 = 19 * 1024;
+/// KiB above which it is not: a slot must not have the gateway's memory.
+pub const ARGON2_MEMORY_KIB_MAX: u32 = 1024 * 1024;
+/// Passes below which a slot's cost is not believed.
+pub const ARGON2_PASSES_MIN: u32 = 2;
+/// Passes above which it is not.
+pub const ARGON2_PASSES_MAX: u32 = 16;
+/// Slots of one vault: every token of a customer's users may have one.
+pub const SLOTS_MAX: usize = 1024;

@@ -65,6 +65,9 @@ pub(crate) struct VaultRow {
     /// Superseded states that ended before this may have been pruned.
     #[n(12)]
     pub(crate) pruned: Option<UnixNanos>,
+    /// Batches were lost while it was locked: its references are to be counted before anything of it goes.
+    #[n(13)]
+    pub(crate) recount_due: Option<bool>,
 }
 
 /// A retention that becomes shorter after a grace time.
@@ -482,6 +485,11 @@ pub(crate) fn chunk_key(vault: VaultId, chunk: ChunkId) -> Vec<u8> {
 
 pub(crate) fn dentry_key(vault: VaultId, parent: InodeId, mac: [u8; 16]) -> Vec<u8> {
     [&vault.0[..], &parent.0.to_be_bytes(), &mac].concat()
+}
+
+/// Key of `Table::Slots`.
+pub(crate) fn slot_key(vault: VaultId, number: u64) -> Vec<u8> {
+    [&vault.0[..], &number.to_be_bytes()].concat()
 }
 
 pub(crate) fn usage_key(owner: OwnerId, vault: VaultId) -> Vec<u8> {

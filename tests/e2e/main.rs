@@ -20,6 +20,7 @@ mod hostile_requests;
 mod hostile_sftp;
 mod hostile_ssh;
 mod hostile_web;
+mod keys;
 mod lftp;
 mod listing;
 mod litmus;

@@ -12,7 +12,8 @@ use coffre_storage::allowance::Allowance;
 use coffre_storage::audit::{Action, Actor, DetailKey, RecordDraft};
 use coffre_storage::id::{OwnerId, VaultId};
 use coffre_storage::index::Table;
-use coffre_storage::tree::VaultRecord;
+use coffre_storage::keys::{RootKey, Slot, SlotError};
+use coffre_storage::tree::{NewVault, VaultRecord};
 use coffre_storage::{StoreError, Txn};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -410,6 +411,31 @@ impl Accounts {
         let audit = operator(Action::VaultAdd, Some(customer.id), name);
         let (owner, allowance) = (OwnerId(customer.id.0), limits.of(Allowance::default()));
         match self.inner.store.create_vault_within(owner, own, retention_secs, allowance, audit) {
+            Ok(pending) => Ok(pending.wait()?),
+            Err(StoreError::Exists) => Err(AccountError::Exists { kind: "vault", name: name.to_owned() }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Adds a vault whose key its customer holds, with the slots that `slots` makes.
+    ///
+    /// # Errors
+    /// As [`Accounts::add_vault`].
+    pub fn add_customer_vault(
+        &self,
+        name: &str,
+        retention_secs: u64,
+        limits: VaultLimits,
+        slots: impl FnOnce(VaultId, &RootKey) -> Result<Vec<Slot>, SlotError>,
+    ) -> Result<VaultId, AccountError> {
+        let _alone = self.changing();
+        let (customer, own) = split(name)?;
+        let customer = self.customer_named(customer)?;
+        let mut audit = operator(Action::VaultAdd, Some(customer.id), name);
+        audit.reason = Some("its customer holds the key".to_owned());
+        let (owner, allowance) = (OwnerId(customer.id.0), limits.of(Allowance::default()));
+        let new = NewVault { owner, name: own, retention_secs, allowance };
+        match self.inner.store.create_customer_vault(new, slots, audit) {
             Ok(pending) => Ok(pending.wait()?),
             Err(StoreError::Exists) => Err(AccountError::Exists { kind: "vault", name: name.to_owned() }),
             Err(error) => Err(error.into()),

@@ -268,6 +268,7 @@ impl Accounts {
         if self.sessions().live.remove(&session.id).is_none() {
             return;
         }
+        self.inner.session_closed.notify_all();
         let mut record = session.record(Action::SessionClose);
         record.bytes = Some(bytes_in.saturating_add(bytes_out));
         record.details =
@@ -279,6 +280,7 @@ impl Accounts {
 
     /// Ends what has expired and forgets WebDAV sessions that nobody uses. Called twice a second.
     pub fn sweep(&self) {
+        self.lock_what_is_over();
         self.end_what_is_not_good();
         let idle = self.now().saturating_sub(REQUEST_SESSION_IDLE_SECS.saturating_mul(1_000_000_000));
         let gone: Vec<SharedSession> = {

@@ -7,6 +7,7 @@
 mod certificate;
 mod changes;
 pub mod dialogue;
+mod locking;
 mod login;
 mod passwords;
 mod second_factor;
@@ -15,7 +16,7 @@ mod tls_certificate;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use coffre_auth::authenticate::{Enrolled, Proven, Rules};
 use coffre_auth::credential::ssh_certificate::{Authority, Mark, Revocation};
@@ -54,6 +55,7 @@ struct Inner {
     throttle: Mutex<Throttle>,
     passwords: Passwords,
     sessions: Mutex<Sessions>,
+    session_closed: Condvar,
     shares: RwLock<Option<Shares>>,
     sharing: Mutex<share::Sharing>,
 }
@@ -271,6 +273,7 @@ impl Accounts {
             throttle: Mutex::default(),
             passwords: Passwords::default(),
             sessions: Mutex::default(),
+            session_closed: Condvar::new(),
             shares: RwLock::default(),
             sharing: Mutex::default(),
         };

@@ -47,7 +47,8 @@ pub fn run(data: &Path, request: Request) -> anyhow::Result<Answer> {
 }
 
 fn over_socket(mut stream: UnixStream, request: &Request, bar: &mut Bar) -> anyhow::Result<Answer> {
-    let mut line = serde_json::to_vec(request)?;
+    // It may hold a passphrase.
+    let mut line = zeroize::Zeroizing::new(serde_json::to_vec(request)?);
     line.push(b'\n');
     stream.write_all(&line)?;
     for line in BufReader::new(stream).lines() {

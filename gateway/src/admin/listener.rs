@@ -69,7 +69,8 @@ pub async fn serve(listener: UnixListener, service: Service, drain: Cancellation
 
 async fn converse(stream: UnixStream, service: Service) -> std::io::Result<()> {
     let (reader, mut writer) = stream.into_split();
-    let mut line = Vec::new();
+    // It may hold a passphrase.
+    let mut line = zeroize::Zeroizing::new(Vec::new());
     BufReader::new(reader.take(ADMIN_REQUEST_BYTES_MAX)).read_until(b'\n', &mut line).await?;
     let (tell, mut replies) = mpsc::channel(REPLIES_MAX);
     match serde_json::from_slice::<Request>(&line) {

@@ -16,14 +16,18 @@ pub mod listener;
 mod locks;
 pub mod render;
 mod restore;
+mod secret_text;
 pub mod service;
 mod snapshot;
 mod vault;
+mod vault_keys;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::accounts::{CustomerLimits, VaultLimits};
+pub use secret_text::SecretText;
+pub use vault_keys::KeyRequest;
 
 /// What is asked of the service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +52,8 @@ pub enum Request {
     VaultSet { vault: String, limits: VaultLimits },
     /// `backup`; the directory is absolute: it is the server that writes.
     Backup { destination: std::path::PathBuf, verify_all: bool },
+    /// `vault add --key passphrase`, `vault unlock`, `vault lock`, `vault slots`, `vault slot ...`, `escrow ...`
+    VaultKeys { vault: String, request: KeyRequest },
     /// `vault list`
     VaultList,
     /// `vault show`

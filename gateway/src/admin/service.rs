@@ -51,6 +51,10 @@ impl Service {
         Self { stop, ..self }
     }
 
+    pub(super) fn life(&self) -> Life {
+        self.life
+    }
+
     /// Does what is asked; tells `progress` bytes done and in all.
     ///
     /// # Errors
@@ -76,6 +80,7 @@ impl Service {
                 accounts.set_vault(&vault, limits)?;
                 self.vault_show(&vault)?.into()
             }
+            Request::VaultKeys { vault, request } => self.vault_keys(&vault, request)?.into(),
             Request::VaultList => {
                 let rows: Vec<Value> =
                     accounts.vaults()?.iter().map(|(name, vault)| vault_row(name, vault)).collect();
@@ -310,7 +315,7 @@ impl Service {
 pub(super) fn vault_row(name: &str, vault: &VaultRecord) -> Value {
     let UnixNanos(created) = vault.created;
     json!({
-        "vault": name, "id": vault.id.to_string(), "key": if vault.erased.is_some() { "erased" } else { "managed" },
+        "vault": name, "id": vault.id.to_string(), "key": match (vault.erased, vault.managed) { (Some(_), _) => "erased", (None, true) => "managed", (None, false) => "customer" },
         "erased": vault.erased.map(|at| moment(at.0)), "bytes_used": vault.used_bytes,
         "bytes_max": vault.allowance.bytes_max, "files_used": vault.used_inodes.saturating_sub(1),
         "files_max": vault.allowance.files_max, "bytes_unique": vault.unique_bytes, "bytes_stored": vault.stored_bytes,

@@ -6,7 +6,7 @@ use coffre_storage::audit::{Action, Actor, RecordDraft};
 use coffre_storage::frame::Compression;
 use coffre_storage::id::InodeId;
 use coffre_storage::reclaim::{ExportPolicy, Flow};
-use coffre_storage::tree::VaultRecord;
+use coffre_storage::tree::{Held, VaultRecord};
 use serde_json::{Value, json};
 
 use super::service::{Service, vault_row};
@@ -30,6 +30,14 @@ impl Service {
     pub(super) fn vault_show(&self, name: &str) -> anyhow::Result<Value> {
         let record = self.vault_record(name)?;
         let mut shown = vault_row(name, &record);
+        if let Some(fields) = shown.as_object_mut().filter(|_| !record.managed) {
+            let (state, until) = match self.store.held(record.id)? {
+                Held::Unlocked(until) => ("unlocked", Some(moment(until.0))),
+                Held::Managed | Held::Locked => ("locked", None),
+            };
+            fields.insert("state".to_owned(), state.into());
+            fields.insert("unlocked_until".to_owned(), until.into());
+        }
         if let (Ok(vault), Some(fields)) = (self.store.vault(record.id), shown.as_object_mut()) {
             let state = vault.retention()?;
             let holds: Vec<Value> = state

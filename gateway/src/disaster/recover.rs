@@ -195,6 +195,9 @@ fn is_change(action: Action) -> bool {
             | Action::LockSet
             | Action::LockRelease
             | Action::LockBreak
+            | Action::VaultUnlock
+            | Action::VaultLock
+            | Action::SlotExport
             | Action::LocksRead
             | Action::AuditRead
             | Action::Check
@@ -234,6 +237,11 @@ fn tell(
     losses: &[String],
     found: &Found,
 ) -> Told {
+    let locked = found.losses.locked.iter().map(|id| {
+        let name = found.vaults.iter().find(|(_, known)| known == id).map_or_else(|| id.to_string(), |(name, _)| name.clone());
+        format!("note  vault {name} is locked: unlock it and run `coffre check --repair --read-data` to know whether it is whole")
+    });
+    let locked: Vec<String> = locked.collect();
     let files: Vec<Value> = found.losses.files.iter().map(|file| file_row(file, &found.vaults)).collect();
     let good = losses.is_empty() && files.is_empty();
     let identity = match origin {
@@ -261,6 +269,7 @@ fn tell(
         },
     ];
     lines.extend(report.remarks.iter().map(|remark| format!("note  {remark}")));
+    lines.extend(locked);
     lines.extend(losses.iter().map(|loss| format!("LOST  {loss}")));
     let text = |row: &Value, field: &str| row.get(field).and_then(Value::as_str).unwrap_or("?").to_owned();
     lines.extend(

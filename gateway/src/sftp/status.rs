@@ -145,7 +145,8 @@ fn of_store(error: &StoreError) -> StatusCode {
         | StoreError::Io(_)
         | StoreError::Index(_)
         | StoreError::Randomness => StatusCode::Failure,
-        // A locked vault is not an empty one.
+        // EACCES: a locked vault is not an empty one, and none of its names is missing.
+        StoreError::VaultLocked(_) => StatusCode::PermissionDenied,
         StoreError::VaultUnavailable(_) => StatusCode::Failure,
     }
 }

@@ -61,7 +61,8 @@ impl VfsError {
                 | StoreError::Held
                 | StoreError::Locked { .. }
                 | StoreError::LockOfAnother
-                | StoreError::TooManyLocks,
+                | StoreError::TooManyLocks
+                | StoreError::VaultLocked(_),
             ) => Some(Outcome::Refused),
             Self::Store(
                 StoreError::DiskFull

@@ -718,8 +718,15 @@ impl Namespace {
             }
             let names: Vec<Vec<u8>> = path.components().iter().cloned().chain([name.clone()]).collect();
             let node = match index {
-                Some(index) if matches!(when, When::Now) => Some(Node::Inside(self.mount_root(index, when)?)),
-                Some(_) | None => self.step(when, &Node::Above(None), &names)?,
+                Some(index) if matches!(when, When::Now) => {
+                    self.mount_root(index, when).map(|inside| Some(Node::Inside(inside)))
+                }
+                Some(_) | None => self.step(when, &Node::Above(None), &names),
+            };
+            // The name is the user's, not the vault's: what is behind it says for itself that it is locked.
+            let node = match node {
+                Err(VfsError::Store(StoreError::VaultLocked(_))) => Some(Node::Above(when.time())),
+                other => other?,
             };
             if let Some(node) = node {
                 entries.push(DirectoryEntry { name, attributes: self.attributes_of(&node) });

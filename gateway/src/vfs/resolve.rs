@@ -29,7 +29,7 @@ impl When {
         }
     }
 
-    fn time(&self) -> Option<UnixNanos> {
+    pub(super) fn time(&self) -> Option<UnixNanos> {
         match self {
             Self::Now => None,
             Self::Then(point) => Some(point.time()),
@@ -304,8 +304,10 @@ impl Namespace {
             return Ok(above);
         }
         for index in 0..self.mounts().len() {
-            if self.mount_then(index, when)?.is_some() {
-                return Ok(above);
+            match self.mount_then(index, when) {
+                Ok(None) => {}
+                Ok(Some(_)) | Err(VfsError::Store(StoreError::VaultLocked(_))) => return Ok(above),
+                Err(error) => return Err(error),
             }
         }
         Ok(None)

@@ -38,18 +38,24 @@ impl Point {
 }
 
 impl Namespace {
-    /// Vaults of the user's mounts, each once. One that cannot be opened has nothing to show.
+    /// Vaults of the user's mounts, each once. One that cannot be opened has nothing to show; where all that could be shown is
+    /// locked, that is said.
     fn mounted_vaults(&self) -> Result<Vec<Vault>, VfsError> {
         let ids: BTreeSet<[u8; 16]> = self.mounts().iter().map(|mount| mount.vault).collect();
         let mut vaults = Vec::with_capacity(ids.len());
+        let mut locked = None;
         for id in ids {
             match self.vfs.inner.store.vault(VaultId(id)) {
                 Ok(vault) => vaults.push(vault),
                 Err(StoreError::VaultUnavailable(_)) => {}
+                Err(error @ StoreError::VaultLocked(_)) => locked = Some(error),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(vaults)
+        match locked {
+            Some(error) if vaults.is_empty() => Err(error.into()),
+            Some(_) | None => Ok(vaults),
+        }
     }
 
     /// The moment that a name below `/.snapshots` stands for.

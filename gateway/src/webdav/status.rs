@@ -74,7 +74,10 @@ fn of_store(error: &StoreError) -> StatusCode {
         | StoreError::ReadOnly
         | StoreError::Held
         | StoreError::LockOfAnother => StatusCode::FORBIDDEN,
-        StoreError::Locked { .. } | StoreError::LockConflict { .. } => StatusCode::LOCKED,
+        // A locked vault is neither empty nor missing: a client that synchronises deletes nothing.
+        StoreError::Locked { .. } | StoreError::LockConflict { .. } | StoreError::VaultLocked(_) => {
+            StatusCode::LOCKED
+        }
         StoreError::InvalidName => StatusCode::BAD_REQUEST,
         StoreError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         StoreError::QuotaExceeded { .. } | StoreError::DiskFull | StoreError::TooManyLocks => {

@@ -196,6 +196,21 @@ pub enum Action {
     /// One of them is not any more.
     #[n(150)]
     CertificateRevoke,
+    /// A customer-held vault was opened for a time, or was not.
+    #[n(156)]
+    VaultUnlock,
+    /// It was locked again.
+    #[n(157)]
+    VaultLock,
+    /// A vault got a key slot.
+    #[n(158)]
+    SlotAdd,
+    /// A key slot was taken away.
+    #[n(159)]
+    SlotRemove,
+    /// An escrow slot was written out, to be opened with its offline key.
+    #[n(160)]
+    SlotExport,
 }
 
 /// How it ended.
@@ -324,6 +339,7 @@ impl Action {
     }
 
     /// Its name, as people and scripts read it.
+    #[expect(clippy::too_many_lines, reason = "a table: one line for each action")]
     pub fn name(self) -> &'static str {
         match self {
             Self::StoreCreate => "store-create",
@@ -379,6 +395,11 @@ impl Action {
             Self::ExportBegin => "export-begin",
             Self::ExportEnd => "export-end",
             Self::Command => "command",
+            Self::VaultUnlock => "vault-unlock",
+            Self::VaultLock => "vault-lock",
+            Self::SlotAdd => "slot-add",
+            Self::SlotRemove => "slot-remove",
+            Self::SlotExport => "slot-export",
             Self::LockBreak => "lock-break",
             Self::LocksRead => "locks-read",
             Self::PartsBegin => "parts-begin",

@@ -54,6 +54,8 @@ impl std::fmt::Debug for CheckOptions<'_> {
 pub struct CheckReport {
     /// Vaults looked at.
     pub vaults: u64,
+    /// Those among them that are locked: only their slots and what they take of the packs was looked at.
+    pub vaults_locked: Vec<VaultId>,
     /// Inodes, history not counted.
     pub inodes: u64,
     /// Superseded inodes and names.

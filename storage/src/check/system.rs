@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Check, Count, Finding, pack_of};
+use super::{Check, Count, Finding, number_of, pack_of};
 use crate::audit::checkpoint::verifier;
 use crate::audit::verify::{Against, verify_against};
 use crate::audit::writer::VERIFIER;
@@ -10,6 +10,7 @@ use crate::commit::{PackCountRow, PackRow};
 use crate::error::StoreError;
 use crate::id::CommitNumber;
 use crate::index::Table;
+use crate::keys::SlotRow;
 use crate::log::pack::blob_name;
 use crate::log::walk::{PackReader, packs};
 use crate::rows::{IncidentRow, decode};
@@ -89,6 +90,11 @@ impl Check<'_> {
         ] {
             self.rows((&[key], table), &[], |_, _, _| Ok(()))?;
         }
+        self.rows((&[key], Table::Slots), &[], |own, at, row| {
+            decode::<SlotRow>(row)?;
+            own.number(Table::Slots, number_of(at)?);
+            Ok(())
+        })?;
         self.rows((&[key], Table::Incidents), &[], |own, at, row| {
             decode::<IncidentRow>(row)?;
             own.number(Table::Incidents, pack_of(at)?.0);

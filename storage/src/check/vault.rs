@@ -8,7 +8,9 @@ use crate::error::StoreError;
 use crate::id::{CommitNumber, ContentId, InodeId, VaultId};
 use crate::index::Table;
 use crate::keys::VaultKeys;
-use crate::rows::{Body, DentryRow, InodeRow, LockRow, SnapshotRow, UsageRow, VaultRow, decode, usage_key};
+use crate::rows::{
+    Body, ChunkRow, DentryRow, InodeRow, LockRow, SnapshotRow, UsageRow, VaultRow, decode, usage_key,
+};
 use crate::tree::Kind;
 use crate::tree::digest::DigestRow;
 
@@ -48,6 +50,7 @@ impl Check<'_> {
             self.report.vaults += 1;
             match self.store.vault(id) {
                 Ok(vault) => self.vault(vault.keys(), &row)?,
+                Err(StoreError::VaultLocked(_)) => self.locked(id)?,
                 Err(_) => self.find(Finding::VaultUnavailable { vault: id }),
             }
         }
@@ -55,6 +58,17 @@ impl Check<'_> {
             if !usage.contains(at) {
                 own.find(Finding::UsageOfNobody { key: at.to_vec() });
             }
+            Ok(())
+        })
+    }
+
+    /// Without its keys: what its chunks take of the packs.
+    fn locked(&mut self, vault: VaultId) -> Result<(), StoreError> {
+        self.report.vaults_locked.push(vault);
+        self.rows((&[self.store.system_key()], Table::Chunks), &vault.0, |own, _, row| {
+            let row: ChunkRow = decode(row)?;
+            *own.live.entry(row.place.pack).or_default() += u64::from(row.place.stored_bytes);
+            own.report.chunks += 1;
             Ok(())
         })
     }

@@ -78,6 +78,10 @@ impl Store {
 
     fn frame_key(&self, keys: &VaultKeys, salt_of: PackId, salt: &[u8; 32]) -> Arc<FrameKey> {
         let mut kept = lock(&self.inner.frame_keys);
+        // Under the same lock under which they are forgotten.
+        if keys.is_retired() {
+            return Arc::new(FrameKey::derive(&keys.content, salt));
+        }
         if kept.len() >= FRAME_KEYS_MAX {
             kept.clear();
         }
@@ -102,6 +106,9 @@ impl Store {
             Looked::Yours(reading) => {
                 let opened = self.read_frame_uncached(keys, chunk, place)?;
                 reading.done(Arc::clone(&opened));
+                if keys.is_retired() {
+                    self.inner.cache.forget(keys.vault);
+                }
                 Ok(opened)
             }
         }

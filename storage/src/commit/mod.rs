@@ -113,6 +113,16 @@ impl std::fmt::Debug for Store {
 pub(crate) struct OpenedVault {
     pub(crate) keys: Arc<VaultKeys>,
     pub(crate) vault: Arc<dyn std::any::Any + Send + Sync>,
+    /// Only of a vault that its customer holds.
+    pub(crate) unlocked: Option<Unlocked>,
+}
+
+/// For how long a customer-held vault is unlocked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unlocked {
+    pub(crate) until: UnixNanos,
+    /// It is being locked: nobody gets it any more.
+    pub(crate) closing: bool,
 }
 
 #[derive(Debug)]
@@ -424,7 +434,9 @@ impl Store {
 
     /// Forgets a vault's keys and chunks.
     pub(crate) fn forget_vault(&self, id: VaultId) {
-        lock(&self.inner.vaults).remove(&id);
+        if let Some(opened) = lock(&self.inner.vaults).remove(&id) {
+            opened.keys.retire();
+        }
         lock(&self.inner.frame_keys).retain(|(vault, _), _| *vault != id);
         self.inner.cache.forget(id);
     }

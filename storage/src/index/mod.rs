@@ -61,11 +61,13 @@ pub enum Table {
     CertificateRevocations = 27,
     /// customer -> right edge of the tree over its audit records. Derived: brought forward from the log like the position.
     AuditTrees = 30,
+    /// vault | number -> a key slot that is not the gateway's.
+    Slots = 28,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Store,
         Self::Customers,
         Self::Users,
@@ -91,6 +93,7 @@ impl Table {
         Self::Authorities,
         Self::CertificateRevocations,
         Self::AuditTrees,
+        Self::Slots,
     ];
 
     /// Its name in the index file.
@@ -122,6 +125,7 @@ impl Table {
             Self::Authorities => "authorities",
             Self::CertificateRevocations => "certificate_revocations",
             Self::AuditTrees => "audit_trees",
+            Self::Slots => "slots",
         }
     }
 

@@ -78,9 +78,44 @@ const BATCHES: &[u8] = b"coffre v1 pack batches";
 /// Label of the MAC of one pack's header.
 const PACK_HEADER: &[u8] = b"coffre v1 pack header";
 
+/// What opens a slot that is not the gateway's; each kind has a key and a commitment of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SlotLabel {
+    /// Wraps a secret under a passphrase.
+    Passphrase,
+    PassphraseCommitment,
+    /// Wraps a root key under an app token.
+    Token,
+    TokenCommitment,
+}
+
+impl SlotLabel {
+    fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Passphrase => b"coffre v1 passphrase slot key",
+            Self::PassphraseCommitment => b"coffre v1 passphrase slot commitment",
+            Self::Token => b"coffre v1 token slot key",
+            Self::TokenCommitment => b"coffre v1 token slot commitment",
+        }
+    }
+}
+
+/// HPKE's `info` and exporter context of escrow slots; the vault's identifier follows the first.
+pub(super) const ESCROW_INFO: &[u8] = b"coffre v1 escrow slot";
+pub(super) const ESCROW_COMMITMENT: &[u8] = b"coffre v1 escrow slot commitment";
+
+/// A key for a slot, from what opens it.
+pub(super) fn slot_key(secret: &[u8], salt: &[u8], label: SlotLabel, context: &[u8]) -> Secret32 {
+    expand_bytes(secret, salt, label.bytes(), context)
+}
+
 fn expand(secret: &Secret32, salt: &[u8], label: &[u8], context: &[u8]) -> Secret32 {
+    expand_bytes(secret.expose(), salt, label, context)
+}
+
+fn expand_bytes(secret: &[u8], salt: &[u8], label: &[u8], context: &[u8]) -> Secret32 {
     let mut key = Secret32([0; 32]);
-    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret.expose());
+    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret);
     // 32 bytes are always within HKDF's bound; were they not, the key would be one that opens nothing.
     if let Ok(okm) = prk.expand(&[label, context], hkdf::HKDF_SHA256) {
         let filled = okm.fill(&mut key.0);

@@ -5,8 +5,12 @@ mod derive;
 mod slot;
 mod vault;
 
-pub use crate::secret::Secret32;
+pub use crate::secret::{Passphrase, Secret32};
 pub use derive::{GatewayKey, GatewayLabel};
 pub(crate) use derive::{batch_key, frame_key, pack_header_key};
-pub use slot::{ManagedSlot, SlotError};
+pub(crate) use slot::SlotRow;
+pub use slot::{
+    EscrowKey, EscrowRecipient, EscrowSlot, LockedEscrowKey, ManagedSlot, PassphraseSlot, Slot, SlotError,
+    TokenSlot,
+};
 pub use vault::{RootKey, VaultKeys};

@@ -1,5 +1,7 @@
 //! A vault's root key and what is derived from it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::Secret32;
 use super::derive::{VaultLabel, vault_key};
 use crate::chunker::Chunker;
@@ -20,6 +22,11 @@ impl RootKey {
         getrandom::fill(&mut bytes.0)?;
         Ok(Self(bytes))
     }
+
+    /// The key itself, for whoever makes sure that it is nowhere.
+    pub fn expose(&self) -> &Secret32 {
+        &self.0
+    }
 }
 
 /// Everything an open vault needs, derived once.
@@ -37,6 +44,8 @@ pub struct VaultKeys {
     pub content: Secret32,
     pub(crate) chunk_id: Secret32,
     pub(crate) names: Secret32,
+    /// The vault was locked or erased: nothing that comes from these keys is kept any more.
+    retired: AtomicBool,
 }
 
 impl VaultKeys {
@@ -54,7 +63,16 @@ impl VaultKeys {
             content: key(VaultLabel::Content),
             chunk_id: key(VaultLabel::ChunkId),
             names: key(VaultLabel::Names),
+            retired: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 
     /// The identifier of a chunk: keyed BLAKE3 of its plaintext.

@@ -19,9 +19,9 @@ use crate::log::batch::Meta;
 use crate::log::export::ExportPart;
 use crate::log::walk::{PackReader, packs};
 use crate::note;
-use crate::rows::{ChunkRow, UsageRow, VaultRow, after_prefix, decode, usage_key};
+use crate::rows::{ChunkRow, UsageRow, VaultRow, after_prefix, decode, slot_key, usage_key};
 use crate::time::UnixNanos;
-use crate::tree::Vault;
+use crate::tree::{SlotRecord, Vault};
 
 /// The name in every certificate of erasure.
 pub const CERTIFICATE_ORIGIN: &str = "coffre/erasure";
@@ -50,7 +50,7 @@ pub struct Erasure {
 }
 
 /// Tables whose keys begin with the vault.
-const OF_VAULT: [Table; 12] = [
+const OF_VAULT: [Table; 13] = [
     Table::Inodes,
     Table::Dentries,
     Table::InodeHistory,
@@ -63,6 +63,7 @@ const OF_VAULT: [Table; 12] = [
     Table::Uploads,
     Table::Shares,
     Table::Digests,
+    Table::Slots,
 ];
 
 /// Whether a row belongs to a vault.
@@ -83,7 +84,8 @@ fn is_of(vault: VaultId, table: Table, key: &[u8]) -> bool {
         | Table::Fragmented
         | Table::Uploads
         | Table::Shares
-        | Table::Digests => at(0),
+        | Table::Digests
+        | Table::Slots => at(0),
         Table::Store
         | Table::Customers
         | Table::Users
@@ -188,8 +190,10 @@ impl Store {
         opened: Option<&Vault>,
         audit: RecordDraft,
     ) -> Result<VaultRow, StoreError> {
+        // Slots are the vault's only ways in: they go with its row.
+        let slots = self.slots(id)?;
         let row = self
-            .change_vault(id, audit, |row, now, _| {
+            .change_vault_and(id, audit, &slots_keys(id, &slots), |row, now, _| {
                 if row.holds.as_ref().is_some_and(|holds| !holds.is_empty()) {
                     return Err(StoreError::Held);
                 }
@@ -320,6 +324,10 @@ impl Pass<'_> {
         let whole = reader.footer_at(key, offset)?.is_some();
         Ok(if whole { Trace::None } else { Trace::Unreadable })
     }
+}
+
+fn slots_keys(id: VaultId, slots: &[SlotRecord]) -> Vec<(Table, Vec<u8>)> {
+    slots.iter().map(|slot| (Table::Slots, slot_key(id, slot.number))).collect()
 }
 
 /// What a pack says of a vault.

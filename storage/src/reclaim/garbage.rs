@@ -46,7 +46,14 @@ impl Pass<'_> {
     ) -> Result<(), Interrupted> {
         // They wait until the vault is opened.
         let Ok(vault) = self.store.vault(vault) else { return Ok(()) };
-        let mut change = Change::begin(&vault)?;
+        if vault.vault_row()?.recount_due == Some(true) {
+            return Ok(());
+        }
+        let mut change = match Change::begin(&vault) {
+            // It was locked just now.
+            Err(StoreError::VaultLocked(_)) => return Ok(()),
+            other => other?,
+        };
         for &(commit, chunk) in chunks {
             // Somebody may have come to refer to it again.
             if let Some(row) = change.chunk(chunk)?.filter(|row| row.refs == 0) {

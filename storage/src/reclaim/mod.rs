@@ -17,6 +17,7 @@ pub use erase::{CERTIFICATE_ORIGIN, Erasure};
 
 use crate::commit::Store;
 use crate::error::StoreError;
+use crate::tree::Vault;
 
 /// What a pass of reclaim did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,13 +106,25 @@ impl Pass<'_> {
         }
     }
 
+    fn tidy(&mut self, vault: &Vault) -> Result<(), Interrupted> {
+        self.prune(vault)?;
+        self.release_uploads(vault)?;
+        self.rewrite(vault)
+    }
+
     fn run(&mut self) -> Result<(), Interrupted> {
         for record in self.store.vaults()? {
             // One that is locked keeps its history; its chunks can still be carried forward.
             let Ok(vault) = self.store.vault(record.id) else { continue };
-            self.prune(&vault)?;
-            self.release_uploads(&vault)?;
-            self.rewrite(&vault)?;
+            // What nobody has counted since batches were lost is not taken for unused.
+            if vault.vault_row()?.recount_due == Some(true) {
+                continue;
+            }
+            match self.tidy(&vault) {
+                // It was locked in the middle of it: the others have their turn.
+                Err(Interrupted::Failed(StoreError::VaultLocked(_))) => continue,
+                other => other?,
+            }
             // Handles on which nothing is unsaved do without what has just gone.
             vault.renew_handles();
         }

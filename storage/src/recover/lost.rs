@@ -63,6 +63,8 @@ pub struct Losses {
     pub damaged_rows: u64,
     /// Vaults that do not open.
     pub closed: Vec<VaultId>,
+    /// Vaults whose customers hold their keys: nobody could look into them.
+    pub locked: Vec<VaultId>,
     /// Chunks whose frame is not there or does not open.
     pub chunks: Vec<(VaultId, ChunkId)>,
 }
@@ -97,9 +99,16 @@ impl Store {
         let mut losses = Losses::default();
         let mut frames = 0;
         for record in self.vaults()?.into_iter().filter(|record| record.erased.is_none()) {
-            let Ok(vault) = self.vault(record.id) else {
-                losses.closed.push(record.id);
-                continue;
+            let vault = match self.vault(record.id) {
+                Ok(vault) => vault,
+                Err(StoreError::VaultLocked(_)) => {
+                    losses.locked.push(record.id);
+                    continue;
+                }
+                Err(_) => {
+                    losses.closed.push(record.id);
+                    continue;
+                }
             };
             let mut search = Search {
                 store: self,

@@ -50,8 +50,18 @@ pub(super) fn recount(
         };
         let (Some(row), Some(keys)) = (&row, keys) else {
             count.packs_only()?;
+            if let (Some(row), References::Recounted(_)) = (&row, references)
+                && row.managed.is_none()
+                && row.erased.is_none()
+            {
+                let row = VaultRow { recount_due: Some(true), ..row.clone() };
+                let value = Some(system_key.seal(Table::Vaults, &at, &encode(&row)?)?);
+                loader.take(Change { table: Table::Vaults, key: at, value })?;
+                continue;
+            }
             // One that was erased is meant to be closed for good.
-            if row.is_none_or(|row| row.erased.is_none()) {
+            // One whose customer holds its key is closed for now.
+            if row.is_none_or(|row| row.erased.is_none() && row.managed.is_some()) {
                 closed.push(id);
             }
             continue;

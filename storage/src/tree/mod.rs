@@ -17,6 +17,7 @@ mod parts;
 pub(crate) mod past;
 mod restore;
 mod retention;
+mod slots;
 mod snapshot;
 #[expect(
     clippy::cast_possible_truncation,
@@ -46,8 +47,10 @@ pub use past::PastVault;
 use past::View;
 pub use restore::RestoreReport;
 pub use retention::{HoldRecord, RetentionState};
+pub use slots::{Held, SlotRecord, SlotsError};
 pub use snapshot::SnapshotRecord;
 use upload::{Claims, FileState, OpenFile, Tense, Upload};
+pub use vault::NewVault;
 
 /// What `stat` shows.
 #[expect(clippy::struct_excessive_bools, reason = "facts of their own")]
@@ -153,6 +156,8 @@ pub struct VaultRecord {
     pub compression: Compression,
     /// When it was erased: only its name is left.
     pub erased: Option<UnixNanos>,
+    /// Whether the gateway holds its key.
+    pub managed: bool,
     /// Its limits.
     pub allowance: Allowance,
 }
@@ -296,6 +301,7 @@ impl Vault {
 
     /// Reads a chunk where it was seen, or where it has moved meanwhile.
     pub(crate) fn read_chunk(&self, chunk: ChunkId, place: &FramePlace) -> Result<Arc<[u8]>, StoreError> {
+        self.still_open()?;
         let read = |place: &FramePlace| self.store().read_frame(self.keys(), chunk, place);
         match read(place) {
             Err(StoreError::Damaged { .. }) => match self.place(chunk) {

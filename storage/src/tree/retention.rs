@@ -48,12 +48,26 @@ impl Store {
         audit: RecordDraft,
         change: impl FnOnce(&mut VaultRow, UnixNanos, &mut dyn FnMut() -> u64) -> Result<T, StoreError>,
     ) -> Result<Pending<T>, StoreError> {
+        self.change_vault_and(id, audit, &[], change)
+    }
+
+    /// The same, and other rows go in the same transaction.
+    pub(crate) fn change_vault_and<T>(
+        &self,
+        id: VaultId,
+        audit: RecordDraft,
+        deleted: &[(Table, Vec<u8>)],
+        change: impl FnOnce(&mut VaultRow, UnixNanos, &mut dyn FnMut() -> u64) -> Result<T, StoreError>,
+    ) -> Result<Pending<T>, StoreError> {
         let mut txn = self.begin()?;
         let found = txn.get(self.system_key(), Table::Vaults, &id.0)?;
         let mut row: VaultRow = decode(&found.ok_or(StoreError::VaultUnavailable(id))?)?;
         let now = txn.time();
         let value = change(&mut row, now, &mut || txn.next_number())?;
         txn.put(self.system_key(), Table::Vaults, &id.0, &encode(&row)?);
+        for (table, key) in deleted {
+            txn.delete(*table, key);
+        }
         txn.audit(RecordDraft { vault: Some(id), ..audit }, None);
         Ok(Pending { value, ticket: txn.submit()? })
     }
@@ -182,6 +196,7 @@ mod tests {
             compression: None,
             erased: None,
             pruned: None,
+            recount_due: None,
             bytes_max: None,
             files_max: None,
             stored_max: None,

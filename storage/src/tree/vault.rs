@@ -1,21 +1,38 @@
 //! Vaults: made, listed, opened.
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::held::HeldLocks;
 use super::{Kind, Vault, VaultInner, VaultRecord};
 use crate::allowance::Allowance;
 use crate::audit::RecordDraft;
-use crate::commit::{OpenedVault, Pending, Store};
+use crate::commit::{OpenedVault, Pending, Store, Txn, Unlocked};
 use crate::error::StoreError;
 use crate::frame::Compression;
 use crate::id::{ContentId, InodeId, OwnerId, VaultId};
 use crate::index::Table;
-use crate::keys::{ManagedSlot, RootKey, VaultKeys};
-use crate::rows::{Content, InodeRow, Moment, UsageRow, VaultRow, decode, encode, inode_key, usage_key};
+use crate::keys::{ManagedSlot, RootKey, Slot, SlotError, SlotRow, VaultKeys};
+use crate::rows::{
+    Content, InodeRow, Moment, UsageRow, VaultRow, decode, encode, inode_key, slot_key, usage_key,
+};
+use crate::time::UnixNanos;
 
 pub(super) const END: [u8; 33] = [0xff; 33];
+
+/// What is said of a vault that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct NewVault<'n> {
+    /// Whose it is.
+    pub owner: OwnerId,
+    /// Its name among the owner's.
+    pub name: &'n str,
+    /// How long superseded states are kept.
+    pub retention_secs: u64,
+    /// What it may hold.
+    pub allowance: Allowance,
+}
 
 impl Store {
     /// Creates a vault with a fresh root key in a managed slot.
@@ -42,9 +59,41 @@ impl Store {
         name: &str,
         retention_secs: u64,
         allowance: Allowance,
+        audit: RecordDraft,
+    ) -> Result<Pending<VaultId>, StoreError> {
+        let managed = |id, root: &RootKey| -> Result<_, StoreError> {
+            Ok((Some(ManagedSlot::seal(id, root, self.gateway_key())?), Vec::new()))
+        };
+        self.create_vault_by(NewVault { owner, name, retention_secs, allowance }, managed, audit)
+    }
+
+    /// Creates a vault whose key its customer holds: it is locked, and the slots that `slots` makes for its root key are the
+    /// only ways in.
+    ///
+    /// # Errors
+    /// `VaultUnavailable` when a slot cannot be made, or there is none; as for [`Store::create_vault`].
+    pub fn create_customer_vault(
+        &self,
+        new: NewVault<'_>,
+        slots: impl FnOnce(VaultId, &RootKey) -> Result<Vec<Slot>, SlotError>,
+        audit: RecordDraft,
+    ) -> Result<Pending<VaultId>, StoreError> {
+        let made = |id, root: &RootKey| match slots(id, root) {
+            Ok(slots) if !slots.is_empty() => Ok((None, slots)),
+            Ok(_) | Err(SlotError) => Err(StoreError::VaultUnavailable(id)),
+        };
+        self.create_vault_by(new, made, audit)
+    }
+
+    fn create_vault_by(
+        &self,
+        NewVault { owner, name, retention_secs, allowance }: NewVault<'_>,
+        ways: impl FnOnce(VaultId, &RootKey) -> Result<(Option<ManagedSlot>, Vec<Slot>), StoreError>,
         mut audit: RecordDraft,
     ) -> Result<Pending<VaultId>, StoreError> {
         let (id, root) = (VaultId::random()?, RootKey::generate()?);
+        // Before the writer lock: stretching a passphrase takes its time.
+        let (managed, slots) = ways(id, &root)?;
         let keys = VaultKeys::derive(id, &root);
         let mut txn = self.begin()?;
         for (_, bytes) in txn.range(self.system_key(), Table::Vaults, &[], &END, usize::MAX)? {
@@ -54,13 +103,12 @@ impl Store {
             }
         }
         let now = txn.time();
-        let slot = ManagedSlot::seal(id, &root, self.gateway_key())?;
         let row = VaultRow {
             owner,
             name: name.to_owned(),
             created: now,
             retention_secs,
-            managed: Some(slot),
+            managed,
             bytes_max: allowance.bytes_max,
             files_max: allowance.files_max,
             stored_max: allowance.stored_max,
@@ -69,6 +117,7 @@ impl Store {
             compression: None,
             erased: None,
             pruned: None,
+            recount_due: None,
         };
         txn.put(self.system_key(), Table::Vaults, &id.0, &encode(&row)?);
         txn.put(
@@ -82,6 +131,9 @@ impl Store {
         txn.put(&keys.records, Table::Inodes, &inode_key(id, InodeId::ROOT), &encode(&root_directory)?);
         // Numbers begin above the root's.
         while txn.next_number() < InodeId::ROOT.0 {}
+        for slot in slots {
+            put_slot(&mut txn, self, id, slot)?;
+        }
         audit.vault = Some(id);
         txn.audit(audit, None);
         let ticket = txn.submit()?;
@@ -114,6 +166,7 @@ impl Store {
                     stored_bytes: usage.stored.unwrap_or(0),
                     compression: row.compression(),
                     erased: row.erased,
+                    managed: row.managed.is_some(),
                     name: row.name,
                 })
             })
@@ -131,9 +184,12 @@ impl Store {
     /// Opens a vault; the same object for every caller, so that all see one content for an open file.
     ///
     /// # Errors
-    /// `VaultUnavailable`; the store's own errors.
+    /// `VaultLocked`, `VaultUnavailable`; the store's own errors.
     pub fn vault(&self, id: VaultId) -> Result<Vault, StoreError> {
         let mut vaults = self.inner.vaults.lock().unwrap_or_else(PoisonError::into_inner);
+        if vaults.get(&id).and_then(|found| found.unlocked).is_some_and(|unlocked| unlocked.closing) {
+            return Err(StoreError::VaultLocked(id));
+        }
         if let Some(found) = vaults.get(&id)
             && let Ok(inner) = Arc::clone(&found.vault).downcast::<VaultInner>()
         {
@@ -142,13 +198,28 @@ impl Store {
         let unavailable = || StoreError::VaultUnavailable(id);
         let row = self.get(self.system_key(), Table::Vaults, &id.0)?.ok_or_else(unavailable)?;
         let row: VaultRow = decode(&row)?;
-        let root = row
-            .managed
-            .as_ref()
-            .ok_or_else(unavailable)?
-            .open(id, self.gateway_key())
-            .map_err(|_| unavailable())?;
-        let keys = Arc::new(VaultKeys::derive(id, &root));
+        let root = match (&row.managed, row.erased) {
+            (Some(slot), _) => slot.open(id, self.gateway_key()).map_err(|_| unavailable())?,
+            (None, Some(_)) => return Err(unavailable()),
+            (None, None) => return Err(StoreError::VaultLocked(id)),
+        };
+        let opened = self.opened(&row, Arc::new(VaultKeys::derive(id, &root)), None);
+        let inner = Arc::clone(&opened.vault).downcast::<VaultInner>().map_err(|_| unavailable())?;
+        vaults.insert(id, opened);
+        Ok(Vault { inner, bearer: None, within: None })
+    }
+
+    pub(super) fn lock_vaults(&self) -> MutexGuard<'_, HashMap<VaultId, OpenedVault>> {
+        self.inner.vaults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one object of a vault that is open.
+    pub(super) fn opened(
+        &self,
+        row: &VaultRow,
+        keys: Arc<VaultKeys>,
+        until: Option<UnixNanos>,
+    ) -> OpenedVault {
         let inner = Arc::new(VaultInner {
             store: self.clone(),
             owner: row.owner,
@@ -163,7 +234,15 @@ impl Store {
             claims: Arc::default(),
             locks: HeldLocks::new(Arc::clone(&self.inner.locks)),
         });
-        vaults.insert(id, OpenedVault { keys, vault: Arc::<VaultInner>::clone(&inner) });
-        Ok(Vault { inner, bearer: None, within: None })
+        let unlocked = until.map(|until| Unlocked { until, closing: false });
+        OpenedVault { keys, vault: inner, unlocked }
     }
+}
+
+/// Puts a slot under a fresh number.
+pub(super) fn put_slot(txn: &mut Txn<'_>, store: &Store, id: VaultId, slot: Slot) -> Result<u64, StoreError> {
+    let number = txn.next_number();
+    let row = SlotRow { slot, created: txn.time() };
+    txn.put(store.system_key(), Table::Slots, &slot_key(id, number), &encode(&row)?);
+    Ok(number)
 }

@@ -109,7 +109,7 @@ impl Store {
         let _alone = self.wait_for_repair();
         let read_data = options.read_data;
         let first = self.check(options)?;
-        let mut repair = Repair { store: self, audit, repaired: BTreeMap::new() };
+        let mut repair = Repair { store: self, audit, repaired: BTreeMap::new(), locked: false };
         let found = first.findings.clone();
         // What only a look at the data finds is repaired, or not, by the first pass.
         let (mut left, unrepaired) = repair.pass(first, read_data)?;
@@ -124,8 +124,30 @@ impl Store {
                 break;
             }
         }
+        if left.findings.is_empty() && left.vaults_locked.is_empty() {
+            self.end_recounts(audit)?;
+        }
         left.findings.extend(unrepaired.into_iter().filter(|_| read_data));
         Ok(RepairReport { found, repaired: repair.repaired, left })
+    }
+}
+
+impl Store {
+    /// Every reference was counted and is right: what vaults keep because of lost batches may go again.
+    fn end_recounts(&self, audit: &RecordDraft) -> Result<(), StoreError> {
+        for record in self.vaults()?.into_iter().filter(|record| record.erased.is_none()) {
+            // It was locked just now: the next repair ends it.
+            let Ok(vault) = self.vault(record.id) else { continue };
+            if vault.vault_row()?.recount_due == Some(true) {
+                let record_of = RecordDraft { action: Action::Repair, ..audit.clone() };
+                self.change_vault(record.id, record_of, |row, _, _| {
+                    row.recount_due = None;
+                    Ok(())
+                })?
+                .wait()?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -133,6 +155,8 @@ struct Repair<'r> {
     store: &'r Store,
     audit: &'r RecordDraft,
     repaired: BTreeMap<RepairKind, u64>,
+    /// Whether a vault is locked, so that nobody knows all that packs hold.
+    locked: bool,
 }
 
 /// Vaults of which records are missing that might refer to something.
@@ -190,8 +214,12 @@ impl Repair<'_> {
         let findings = std::mem::take(&mut report.findings);
         self.set_aside(&report.lost)?;
         self.take_back(&findings)?;
+        // What a locked vault has in a pack nobody could look at, or set aside.
+        self.locked = !report.vaults_locked.is_empty();
         let unrepaired = self.mend_packs(&findings, read_data)?;
-        self.give_up_packs(&findings)?;
+        if !self.locked {
+            self.give_up_packs(&findings)?;
+        }
         if !self.restore(&findings)? {
             // Restored records change what is to be counted: only the next look knows it.
             let incomplete = Incomplete::of(&findings);

@@ -147,7 +147,8 @@ impl Repair<'_> {
                 _ => {}
             }
         }
-        let locked = findings.iter().any(|finding| matches!(finding, Finding::VaultUnavailable { .. }));
+        let locked =
+            self.locked || findings.iter().any(|finding| matches!(finding, Finding::VaultUnavailable { .. }));
         let mut left = Vec::new();
         for (pack, findings) in packs {
             let Some(row) = self.store.pack_row(pack)? else {

@@ -362,8 +362,12 @@ fn a_name_whose_record_is_lost_costs_no_file() {
         incomplete.has(made.id) && findings.iter().any(|found| matches!(found, Finding::Nameless { .. }))
     );
     let audit = draft(Action::Repair);
-    let mut repair =
-        super::Repair { store: &made.store, audit: &audit, repaired: std::collections::BTreeMap::new() };
+    let mut repair = super::Repair {
+        store: &made.store,
+        audit: &audit,
+        repaired: std::collections::BTreeMap::new(),
+        locked: false,
+    };
     repair.correct_trees(&findings, &incomplete).unwrap();
     repair.correct_counts(&findings, &incomplete).unwrap();
     assert_eq!(repair.repaired, std::collections::BTreeMap::new());

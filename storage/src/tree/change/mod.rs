@@ -65,7 +65,7 @@ impl<'v> Change<'v> {
     pub(crate) fn begin(vault: &'v Vault) -> Result<Self, StoreError> {
         let txn = vault.store().begin()?;
         if vault.is_closed() {
-            return Err(StoreError::VaultUnavailable(vault.id()));
+            return Err(vault.closed_error());
         }
         Ok(Self {
             vault,
