@@ -84,6 +84,7 @@ fn figures(report: &CheckReport, name: &dyn Fn(&ConcernedFile) -> String) -> Map
     let mut fields = Map::new();
     for (key, figure) in [
         ("vaults", report.vaults),
+        ("vaults_locked", report.vaults_locked.len() as u64),
         ("inodes", report.inodes),
         ("superseded", report.superseded),
         ("chunks", report.chunks),

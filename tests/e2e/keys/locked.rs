@@ -170,6 +170,7 @@ fn a_restart_locks_and_everything_in_the_background_goes_on_beside_a_locked_vaul
     ] {
         held.gateway.admin(command)?;
     }
+    ensure!(held.gateway.coffre_json(&["check"])?["vaults_locked"] == 1, "it is said what was left out");
     let export = held.gateway.coffre(&["vault", "locks", "demo/held"])?;
     ensure!(!export.status.success() && export.stderr.contains("this vault is locked"), "{}", export.stderr);
     held.unlock("1h")?;
