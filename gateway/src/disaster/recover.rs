@@ -281,7 +281,8 @@ fn tell(
         let (time, action) = (text(row, "time"), text(row, "action"));
         format!("LOST  {time} {action} {}", text(row, "path"))
     }));
-    lines.push(match (good, options.extent) {
+    let of_locked = if found.losses.locked.is_empty() { "" } else { "; of locked vaults nobody knows yet" };
+    let known = match (good, options.extent) {
         (true, ReadExtent::Everything) => "nothing is lost: every file was read and is whole".to_owned(),
         (true, ReadExtent::Places) => {
             "nothing is missing; `coffre check --read-data` opens every piece".to_owned()
@@ -290,7 +291,8 @@ fn tell(
         (false, ReadExtent::Places) => {
             "of every other file nothing is missing; `coffre check --read-data` opens every piece".to_owned()
         }
-    });
+    };
+    lines.push(known + of_locked);
     let value = json!({
         "data": data, "state": if good { "whole" } else { "recovered with losses" }, "commit_number": report.commit.0,
         "packs": report.packs, "export_base": report.base.map(|base| base.0), "rows": report.rows,
