@@ -234,8 +234,9 @@ pub struct CustomerBounds {
     /// Bytes a second of all its sessions, each way, such as `10M`, or `none` for what the server allows everybody.
     #[arg(long, value_name = "SIZE", value_parser = parse_size_bound)]
     pub rate_max: Option<Bound<u64>>,
-    /// How its users may log in: `default`, or some of `machine-key`, `key+code`, `key+password`, `password+code`, `token`, `key`, with
-    /// commas between. The default takes all but `key`, a person's SSH key alone.
+    /// How its users may log in: `default`, or some of `machine-key`, `smart-card`, `ssh-certificate`, `tls-certificate`,
+    /// `key+code`, `key+password`, `password+code`, `token`, `key`, with commas between. The default takes all but `key`, a
+    /// person's SSH key alone.
     #[arg(long, value_name = "WAYS")]
     pub login: Option<Policy>,
 }

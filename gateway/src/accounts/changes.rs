@@ -95,7 +95,7 @@ pub enum AccountError {
     #[error("this is not the code that the device shows now; is its clock right?")]
     WrongCode,
     /// A machine key without networks.
-    #[error("a machine's key is pinned to networks: say --from")]
+    #[error("a machine's key is pinned to networks, and not to all there are: say --from")]
     Unpinned,
     /// A TLS certificate that is not taken.
     #[error(transparent)]
@@ -671,7 +671,8 @@ impl Accounts {
             return Err(KeyError::Kind.into());
         }
         let (machine, smart_card) = (place == KeyPlace::Machine, place == KeyPlace::SmartCard);
-        if machine && scope.networks.is_empty() {
+        let is_pinned = !scope.networks.is_empty() && scope.networks.iter().all(|from| from.prefix_len() > 0);
+        if machine && !is_pinned {
             return Err(AccountError::Unpinned);
         }
         let now = self.now();

@@ -1,8 +1,5 @@
 //! One login over SSH, from the first factor to the session: verifies what comes, has [`Login`] decide, writes down every step that
 //! counts.
-//!
-//! A passphrase that opens a locked vault is asked for behind the factors, in [`Dialogue::accepted`]: by then it is known who
-//! asks, and nothing of it helps anybody to find that out.
 
 use std::net::IpAddr;
 
@@ -37,6 +34,8 @@ pub struct Dialogue {
     accounts: Accounts,
     source: IpAddr,
     login: Login,
+    /// Who was tried for with keys that are nobody's, until something else of this login is written down.
+    tried: Option<String>,
     /// What was typed where a password was asked for: looked at when its code comes.
     secret: Zeroizing<String>,
 }
@@ -44,12 +43,20 @@ pub struct Dialogue {
 impl Dialogue {
     /// Begins: nothing is proven.
     pub fn new(accounts: Accounts, source: IpAddr) -> Self {
-        Self { accounts, source, login: Login::new(Service::Ssh), secret: Zeroizing::default() }
+        Self { accounts, source, login: Login::new(Service::Ssh), tried: None, secret: Zeroizing::default() }
     }
 
     /// Whether a signature by this key could be of use (SSH key probe). Records nothing.
     pub fn is_key_acceptable(&self, user: &str, key: &russh::keys::PublicKey) -> bool {
         self.accounts.known_key(user, key, self.source).is_some()
+    }
+
+    /// A key was offered that is not this user's: clients try all they have. Written down at the end of the connection, once, if
+    /// nothing else came of it.
+    pub fn offered_in_vain(&mut self, user: &str) {
+        if self.tried.is_none() {
+            self.tried = Some(super::login::offered(user).to_owned());
+        }
     }
 
     /// Whether a key was proven, and the rest is awaited.
@@ -161,6 +168,7 @@ impl Dialogue {
     fn begin(&mut self, user: &str) -> Option<i64> {
         let now = self.accounts.now();
         self.login.name(Service::Ssh, user, now);
+        self.tried = None;
         self.accounts.throttled(user, self.source).is_ok().then_some(now)
     }
 
@@ -197,6 +205,18 @@ impl Dialogue {
     async fn accepted(&self, user: &str, proven: Vec<Proven>) -> Reply {
         let admitted = self.accounts.admit(&proven, user, self.source, Protocol::Sftp).await;
         admitted.map_or(Reply::Refused, Reply::Session)
+    }
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        let (Some(user), Ok(runtime)) = (self.tried.take(), tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        let (accounts, at) = (self.accounts.clone(), (self.source, Protocol::Sftp));
+        runtime.spawn(async move {
+            accounts.note_refusal(&user, at, "no key that was offered is accepted", Vec::new()).await;
+        });
     }
 }
 

@@ -99,8 +99,14 @@ impl Accounts {
         self.read().rules(user, now)
     }
 
+    /// The name that failures count for: a user's own, however it was spelled.
+    fn counted(&self, user: &str) -> String {
+        let directory = self.read();
+        directory.user(user).map_or_else(|| offered(user).to_owned(), |known| directory.full_name(known))
+    }
+
     pub(super) fn throttled(&self, user: &str, source: IpAddr) -> Result<(), LoginError> {
-        match self.throttle().wait_secs(offered(user), source, self.now()) {
+        match self.throttle().wait_secs(&self.counted(user), source, self.now()) {
             0 => Ok(()),
             secs => Err(LoginError::Throttled(secs)),
         }
@@ -108,7 +114,7 @@ impl Accounts {
 
     /// Writes down that somebody was not let in, and counts it. A store that cannot write has let nobody in either.
     pub(super) async fn refuse(&self, user: &str, source: IpAddr, protocol: Protocol, reason: &str) {
-        self.throttle().failed(offered(user), source, self.now());
+        self.throttle().failed(&self.counted(user), source, self.now());
         self.note_refusal(user, (source, protocol), reason, Vec::new()).await;
     }
 
@@ -120,7 +126,7 @@ impl Accounts {
         reason: &str,
         details: Vec<(DetailKey, Vec<u8>)>,
     ) {
-        self.throttle().failed(offered(user), at.0, self.now());
+        self.throttle().failed(&self.counted(user), at.0, self.now());
         self.note_refusal(user, at, reason, details).await;
     }
 
@@ -154,7 +160,7 @@ impl Accounts {
         (source, protocol): (IpAddr, Protocol),
         reason: &str,
     ) {
-        self.throttle().failed(offered(user), source, self.now());
+        self.throttle().failed(&self.counted(user), source, self.now());
         let who = self.read().user(user).map(|user| (user.customer, user.id));
         let record = RecordDraft {
             customer: who.map(|(customer, _)| customer.0),
@@ -215,7 +221,7 @@ impl Accounts {
         user: &str,
         (source, protocol): (IpAddr, Protocol),
     ) -> Result<SharedSession, LoginError> {
-        self.throttle().succeeded(offered(user), source);
+        self.throttle().succeeded(&self.counted(user), source);
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| LoginError::Unavailable)?;
         // The directory is never asked while the sessions are held.
@@ -335,7 +341,7 @@ impl Accounts {
 }
 
 /// What was offered as a user name, cut to what is worth keeping.
-fn offered(user: &str) -> &str {
+pub(super) fn offered(user: &str) -> &str {
     let mut end = user.len().min(OFFERED_NAME_BYTES_MAX);
     while !user.is_char_boundary(end) {
         end -= 1;

@@ -236,12 +236,16 @@ impl Handler for Connection {
         let good = is_sound(offer.algorithm)
             && (self.dialogue.takes_certificates()
                 || self.dialogue.is_key_acceptable(user, offer.public_key));
+        if !good {
+            self.dialogue.offered_in_vain(user);
+        }
         Ok(if good { Auth::Accept } else { rejected() })
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         // A client that tries all its keys has failed at nothing.
         if !is_sound(key.algorithm) || !self.dialogue.is_key_acceptable(user, key.public_key) {
+            self.dialogue.offered_in_vain(user);
             return Ok(rejected());
         }
         let reply = self.dialogue.key(user, key.public_key).await;

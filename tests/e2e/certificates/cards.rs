@@ -78,7 +78,7 @@ impl Card {
             "-o",
             &format!("PKCS11Provider={MODULE}"),
             "-o",
-            "PasswordAuthentication=no",
+            "PreferredAuthentications=publickey",
         ]);
         command.env("SSH_ASKPASS", self.askpass()).env("SSH_ASKPASS_REQUIRE", "force").env("PIN", pin);
         command.arg(format!("{}@127.0.0.1", gateway.user));
@@ -133,7 +133,10 @@ fn a_security_key_is_one_factor_and_never_more_whether_it_was_touched_or_not() -
     ] {
         ensure!(!gateway.coffre(more)?.status.success(), "{more:?}");
     }
+    // One factor, which is enough only where the customer says so.
     let added = gateway.coffre_json(&["credential", "add-key", &gateway.user, &public])?;
+    ensure!(!log_in("1")?.status.success(), "a person's key alone");
+    gateway.admin(&["customer", "set", "demo", "--login", "key,machine-key"])?;
     let id = added["id"].as_str().context("id")?.to_owned();
     for flags in ["1", "0"] {
         let opened = log_in(flags)?;

@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use coffre_tests::accounts::keygen;
 use coffre_tests::files::write_file;
-use coffre_tests::{Gateway, run, run_ok};
+use coffre_tests::{Gateway, run, run_ok, until};
 
 use super::{PASSWORD, Person, logins, path_of};
 
@@ -139,5 +140,28 @@ fn a_policy_that_changes_ends_the_sessions_that_it_would_not_let_in() -> Result<
     held.read_to_end()?;
     let got = path_of(work.path(), "got");
     ensure!(gateway.sftp_batch(&format!("get file {got}\n")).is_err(), "a machine's key is taken no more");
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_offers_keys_of_nobody_leaves_one_record_and_makes_nobody_wait() -> Result<()> {
+    let gateway = Gateway::start()?;
+    let work = tempfile::tempdir()?;
+    let refused = || -> Result<usize> {
+        Ok(logins(&gateway)?.iter().filter(|line| line.starts_with("login refused")).count())
+    };
+    let keys: Vec<String> = (0..3)
+        .map(|n| Ok(keygen(work.path(), &format!("key-{n}"), &["ed25519"])?.display().to_string()))
+        .collect::<Result<_>>()?;
+    for tries in 1..=8 {
+        let mut sftp = Command::new("sftp");
+        sftp.args(gateway.ssh_options_with(&keys[0]));
+        keys[1..].iter().for_each(|key| drop(sftp.args(["-i", key])));
+        sftp.args(["-b", "-"]).arg("demo@127.0.0.1");
+        ensure!(!run(&mut sftp, b"pwd\n")?.status.success());
+        until("its record", 10, || -> Result<bool> { Ok(refused()? >= tries) })?;
+        ensure!(refused()? == tries, "one for each connection");
+    }
+    ensure!(gateway.sftp_batch("pwd\n").is_ok(), "the user itself is let in at once");
     Ok(())
 }

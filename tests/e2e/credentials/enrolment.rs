@@ -1,6 +1,7 @@
 //! How factors come to be, and what is refused on the way.
 
 use anyhow::{Result, ensure};
+use coffre_tests::accounts::keygen;
 use coffre_tests::{Gateway, run_ok};
 
 use super::{PASSWORD, Person};
@@ -62,5 +63,36 @@ fn weak_passwords_are_refused_with_the_reason_and_no_secret_is_listed() -> Resul
         true,
         &[("Password", PASSWORD), ("code", &doctor.recovery_codes(&gateway)?[0])]
     )?);
+    Ok(())
+}
+
+#[test]
+fn a_machines_key_is_pinned_to_networks_and_not_to_all_there_are() -> Result<()> {
+    let gateway = Gateway::start()?;
+    let work = tempfile::tempdir()?;
+    let key = keygen(work.path(), "key", &["ed25519"])?.with_extension("pub").display().to_string();
+    let add = |from: &[&str]| {
+        gateway.coffre(&[&["credential", "add-key", "demo/demo", &key, "--machine"], from].concat())
+    };
+    for from in [&["--from", "0.0.0.0/0"][..], &["--from", "10.0.0.0/8", "--from", "::/0"]] {
+        let refused = add(from)?;
+        ensure!(!refused.status.success() && refused.stderr.contains("pinned"), "{}", refused.stderr);
+    }
+    ensure!(!add(&[])?.status.success());
+    ensure!(add(&["--from", "10.0.0.0/8"])?.status.success());
+    Ok(())
+}
+
+#[test]
+fn a_key_that_is_not_enough_is_registered_with_a_word_about_it() -> Result<()> {
+    let gateway = Gateway::start()?;
+    let doctor = Person::new(&gateway, "doctor")?;
+    let key = keygen(doctor.work.path(), "second", &["ed25519"])?.with_extension("pub").display().to_string();
+    let added = gateway.coffre_json(&["credential", "add-key", &doctor.full(), &key])?;
+    ensure!(added["note"].as_str().is_some_and(|note| note.contains("add-totp")), "{added}");
+    doctor.add_device(&gateway)?;
+    let key = keygen(doctor.work.path(), "third", &["ed25519"])?.with_extension("pub").display().to_string();
+    let added = gateway.coffre_json(&["credential", "add-key", &doctor.full(), &key])?;
+    ensure!(added["note"].is_null(), "{added}");
     Ok(())
 }
