@@ -156,7 +156,7 @@ fn a_connection_that_offers_keys_of_nobody_leaves_one_record_and_makes_nobody_wa
     for tries in 1..=8 {
         let mut sftp = Command::new("sftp");
         sftp.args(gateway.ssh_options_with(&keys[0]));
-        keys[1..].iter().for_each(|key| drop(sftp.args(["-i", key])));
+        sftp.args(keys[1..].iter().flat_map(|key| ["-i", key]));
         sftp.args(["-b", "-"]).arg("demo@127.0.0.1");
         ensure!(!run(&mut sftp, b"pwd\n")?.status.success());
         until("its record", 10, || -> Result<bool> { Ok(refused()? >= tries) })?;

@@ -5,8 +5,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use coffre_tests::files::write_file;
+use coffre_tests::gateway::binary;
 use coffre_tests::raw_sftp::{kind, string};
-use coffre_tests::{RawSftp, run, until, wait};
+use coffre_tests::{RawSftp, run, run_ok, until, wait};
 
 use super::{CANARY, Held, SECOND, tell, told};
 
@@ -176,5 +178,39 @@ fn a_restart_locks_and_everything_in_the_background_goes_on_beside_a_locked_vaul
     held.unlock("1h")?;
     let got = held.work.path().join("got");
     ensure!(held.get(&got)?.status.success());
+    Ok(())
+}
+
+#[test]
+fn what_is_reclaimed_backed_up_and_restored_while_a_vault_is_locked_opens_by_its_passphrase() -> Result<()> {
+    let mut held = Held::new(&[])?;
+    let file = held.fill()?;
+    // Something of the same packs is given up beside it.
+    let noise = held.work.path().join("noise");
+    write_file(&noise, &coffre_tests::files::noise(5, 8 << 20), 1_500_000_000)?;
+    held.gateway.sftp_batch(&format!("put {} noise\nrm noise\n", noise.display()))?;
+    held.gateway.admin(&["vault", "retention", "demo/demo", "1s"])?;
+    held.gateway.admin(&["vault", "lock", "demo/held"])?;
+    held.gateway.admin(&["gc", "--grace", "1s"])?;
+    held.gateway.admin(&["check", "--repair", "--read-data"])?;
+    let backup = held.work.path().join("backup");
+    std::fs::create_dir(&backup)?;
+    held.gateway.admin(&["backup", &backup.display().to_string()])?;
+    let key = held.gateway.data.join("secrets/gateway.key").display().to_string();
+    let elsewhere = held.work.path().join("elsewhere");
+    let mut restore = Command::new(binary()?);
+    restore.arg("--data").arg(&elsewhere).arg("restore").arg(&backup).args(["--key", &key]);
+    run_ok(&mut restore)?;
+    let again = coffre_tests::Gateway::start_on(&elsewhere, &held.work.path().join("log"))?;
+    let former = std::mem::replace(&mut held.gateway, again);
+    let got = held.work.path().join("got");
+    ensure!(!held.get(&got)?.status.success(), "it is locked there, too");
+    held.unlock("1h")?;
+    ensure!(held.get(&got)?.status.success() && std::fs::read(&got)? == std::fs::read(&file)?);
+    held.gateway.admin(&["check", "--read-data"])?;
+    held.gateway = former;
+    held.unlock("1h")?;
+    ensure!(held.get(&got)?.status.success() && std::fs::read(&got)? == std::fs::read(&file)?);
+    held.gateway.admin(&["check", "--read-data"])?;
     Ok(())
 }
