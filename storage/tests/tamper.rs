@@ -62,7 +62,14 @@ fn made() -> (MemoryBlobs, MemoryIndex, coffre_storage::id::VaultId, Tree) {
     let mut upload = vault.begin_upload().unwrap();
     upload.write(&noise(400, 2 << 20)).unwrap();
     let mut txn = store.begin().unwrap();
-    for table in [Table::Customers, Table::Users, Table::Credentials] {
+    let of_accounts = [
+        Table::Customers,
+        Table::Users,
+        Table::Credentials,
+        Table::Authorities,
+        Table::CertificateRevocations,
+    ];
+    for table in of_accounts {
         txn.put(store.system_key(), table, &[7; 16], b"a row that means nothing here");
     }
     txn.put(store.system_key(), Table::Garbage, &[0; 56], &[]);
