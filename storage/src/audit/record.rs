@@ -193,8 +193,26 @@ pub fn outline(bytes: &[u8]) -> Option<Outline> {
     Some(Outline { number: number?, utc: utc?, customer })
 }
 
-/// Reads a record; nothing for bytes that are none (trailing ones included).
+/// Whether a record's fields stand in the order of their numbers, none of them twice: one record has one spelling, and every reader
+/// of it reads the same.
+fn is_ordered(bytes: &[u8]) -> Option<bool> {
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let fields = decoder.map().ok()??;
+    let mut last = None;
+    for _ in 0..fields {
+        let number = decoder.u8().ok()?;
+        decoder.skip().ok()?;
+        if last.is_some_and(|last| last >= number) {
+            return Some(false);
+        }
+        last = Some(number);
+    }
+    Some(true)
+}
+
+/// Reads a record; nothing for bytes that are none (trailing ones included), or that say a field twice or out of its order.
 pub fn decode_record(bytes: &[u8]) -> Option<Record> {
+    is_ordered(bytes)?.then_some(())?;
     let mut decoder = minicbor::Decoder::new(bytes);
     let row: Row = decoder.decode().ok()?;
     (decoder.position() == bytes.len()).then_some(())?;
@@ -270,5 +288,20 @@ mod tests {
             assert!(decode_record(&encoded[..len]).is_none(), "cut at {len}");
         }
         assert!(decode_record(&[encoded, vec![0]].concat()).is_none(), "trailing byte");
+    }
+
+    #[test]
+    fn a_record_that_says_a_field_twice_or_out_of_order_is_none() {
+        let key = RecordKey::new(&Secret32::new([1; 32]));
+        let draft = RecordDraft::new(Actor::System, Action::StoreOpen);
+        let encoded = encode_record(&draft, RecordNumber(5), UnixNanos(6), 7, &key).unwrap();
+        assert_eq!(decode_record(&encoded).unwrap().number, RecordNumber(5));
+        // Its first field once more, in front: another number for who reads the first one only.
+        let twice = [&[encoded[0] + 1, 0, 9], &encoded[1..]].concat();
+        assert!(decode_record(&twice).is_none());
+        // The number behind the time.
+        assert_eq!(encoded[1..5], [0, 5, 1, 6], "number, then time");
+        let swapped = [&[encoded[0], 1, 6, 0, 5], &encoded[5..]].concat();
+        assert!(decode_record(&swapped).is_none());
     }
 }
