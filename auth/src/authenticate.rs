@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Everything is wiped whenever another user name or another service is named, and when it took too long: what was proven for
-//! one name never counts for another (ATTACKS.md). A password is not looked at before the code came as well: nobody learns by
-//! that alone whether it is right, and who goes away before costs nothing. Who asks for what is the customer's [`Policy`]; names that nobody has are asked the same as others.
+//! one name never counts for another. A password is not looked at before the code came as well: nobody learns by that alone
+//! whether it is right, and who goes away before costs nothing. Which factors are enough is the customer's [`Policy`]; names that
+//! nobody has are asked the same as others.
 
 use crate::factor::Factor;
 use crate::id::CredentialId;
@@ -245,10 +246,8 @@ impl Login {
 
     /// A certificate that was found good, by what took it: an authority, or its own registration.
     pub fn certificate(&mut self, by: CredentialId, factor: Factor, rules: Rules) -> Step {
-        let proven = vec![(by, factor)];
-        let factors = [factor];
-        match Combination::of(&factors, false) {
-            Some(combination) if rules.policy.takes(combination) => self.accepted(proven),
+        match Combination::of(&[factor], false) {
+            Some(combination) if rules.policy.takes(combination) => self.accepted(vec![(by, factor)]),
             Some(_) | None => self.refused(Reason::NotEnough),
         }
     }

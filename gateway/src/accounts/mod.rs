@@ -6,6 +6,7 @@
 
 mod certificate;
 mod changes;
+mod credentials;
 pub mod dialogue;
 mod locking;
 mod login;
@@ -29,7 +30,8 @@ use coffre_storage::index::Table;
 use coffre_storage::keys::{GatewayLabel, Secret32};
 use coffre_storage::{Store, StoreError};
 
-pub use changes::{AccountError, CredentialScope, CustomerLimits, IssuedToken, KeyPlace, VaultLimits};
+pub use changes::{AccountError, CustomerLimits, VaultLimits};
+pub use credentials::{CredentialScope, IssuedToken, KeyPlace};
 pub use login::LoginError;
 use passwords::Passwords;
 pub use second_factor::NewSecret;
