@@ -263,7 +263,7 @@ pub enum VaultCommand {
         /// `CUSTOMER/VAULT`.
         vault: String,
         /// Who holds the key: `managed`, the gateway; `passphrase`, the customer. Then the vault is locked until it is unlocked
-        /// with the passphrase that is asked for now; who loses it, and has no escrow, has lost what is in the vault.
+        /// with its passphrase, which this command asks for; who loses it, and has no escrow, has lost what is in the vault.
         #[arg(long, value_enum, default_value = "managed")]
         key: KeyHolder,
         /// With `--key passphrase`: the `.pub` file of an offline key that opens the vault too.

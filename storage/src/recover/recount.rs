@@ -60,7 +60,7 @@ pub(super) fn recount(
                 continue;
             }
             // One that was erased is meant to be closed for good.
-            // One whose customer holds its key is closed for now.
+            // One whose customer holds its key is locked: that is no loss.
             if row.is_none_or(|row| row.erased.is_none() && row.managed.is_some()) {
                 closed.push(id);
             }
